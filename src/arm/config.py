@@ -1,0 +1,343 @@
+"""Runs: functions without arguments that return a complete frozen dataclass.
+
+`load_run("standins:micro", ["batch=16", "grids=[[7,7],[6,8]]"])` calls `micro` of
+`arm.configs.standins` and replaces fields of what it returns. Keys are dotted field names; values
+are JSON or bare text, read by the fields' annotations. As JSON on disk a run is recorded and
+restored, but for fields that hold objects (functions, rewards): those are recorded by name only.
+"""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
+from enum import Enum
+from importlib.util import find_spec
+from pathlib import Path, PurePath
+from types import ModuleType, NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from arm.errors import ConfigError, did_you_mean, nearest
+
+CONFIGS = "arm.configs"
+T = TypeVar("T")
+
+
+def load_run(name: str, overrides: Sequence[str] = ()) -> Any:
+    """The configuration of the run `name` with `key=value` overrides; the last of a key wins.
+
+    `name` is `module:function`: a module of `arm.configs`, or a dotted one that Python can import.
+    Raises ConfigError for unknown names and keys, and for values of another type.
+    """
+    config = _run_function(name)()
+    if not (is_dataclass(config) and getattr(type(config), "__dataclass_params__").frozen):  # noqa: B009
+        raise ConfigError(f"run '{name}' returns a {type(config).__name__}, not a frozen dataclass")
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, raw = override.partition("=")
+        if not equals:
+            raise ConfigError(f"'{override}' is no override; write key=value, as loop.steps=10")
+        *sections, leaf = key.split(".")
+        value = _override(config, key, raw)
+        branch = changes
+        for section in sections:
+            if branch.get(section) is None:
+                branch[section] = {}
+            branch = branch[section]
+        branch[leaf] = value
+    return _replace(config, changes, name)
+
+
+def list_runs() -> dict[str, str]:
+    """Run name -> first line of its docstring, from the source of `arm.configs`: nothing is imported.
+
+    A run is a public function without parameters and with a return annotation.
+    """
+    runs = {}
+    package = importlib.import_module(CONFIGS)
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+        spec = find_spec(f"{CONFIGS}.{module.name}")
+        if spec is None or spec.origin is None:
+            continue
+        for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            if node.returns is not None and not ast.unparse(node.args):
+                docstring = ast.get_docstring(node) or ""
+                runs[f"{module.name}:{node.name}"] = docstring.partition("\n")[0]
+    return runs
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass as JSON types: tuples as lists, paths and objects as strings."""
+    return {name: _plain(getattr(config, name)) for name in _fields(type(config))}
+
+
+def dump(config: Any, path: Path) -> None:
+    """Writes `to_json(config)` to a file by way of a temporary name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def from_json(cls: type[T], data: Any) -> T:
+    """The dataclass that `to_json` was given.
+
+    Raises ConfigError for unknown, missing and ill-typed keys, and for fields that hold objects.
+    """
+    return _build(cls, data, "")
+
+
+def _run_function(name: str) -> Callable[[], Any]:
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
+        hint = did_you_mean(name, list_runs())
+        raise ConfigError(f"'{name}' is no run; write module:function, as lm:micro.{hint}")
+    module_name, function_name = name.split(":")
+    module = _import(f"{CONFIGS}.{module_name}")
+    if module is None and "." in module_name:
+        module = _import(module_name)
+    if module is None:
+        path = f" No module {module_name} on PYTHONPATH." if "." in module_name else ""
+        raise _no_run(name, list_runs(), path)
+    function = vars(module).get(function_name)
+    if not _is_run(function):
+        own = (f for f in vars(module).values() if _is_run(f) and f.__module__ == module.__name__)
+        raise _no_run(name, [f"{module_name}:{f.__name__}" for f in own])
+    return cast(Callable[[], Any], function)
+
+
+def _no_run(name: str, options: Iterable[str], why: str = "") -> ConfigError:
+    hint = did_you_mean(name, options) or f" Runs: {', '.join(options) or 'none'}."
+    return ConfigError(f"there is no run '{name}'.{why}{hint}")
+
+
+def _is_run(value: Any) -> bool:
+    public = inspect.isfunction(value) and not value.__name__.startswith("_")
+    return public and not inspect.signature(value).parameters
+
+
+def _import(name: str) -> ModuleType | None:
+    """The module, or None where there is none of that name."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if f"{name}.".startswith(f"{error.name}."):
+            return None
+        raise ConfigError(f"{name} cannot be imported: {error}; install what it needs") from error
+
+
+def _fields(cls: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls) if field.init]
+
+
+def _dotted(config: Any, prefix: str = "") -> list[str]:
+    """All keys of a configuration, sections before their fields."""
+    keys = []
+    for name in _fields(type(config)):
+        keys.append(prefix + name)
+        value = getattr(config, name)
+        if is_dataclass(value):
+            keys += _dotted(value, f"{prefix}{name}.")
+    return keys
+
+
+def _override(config: Any, key: str, raw: str) -> Any:
+    """The value that the text of one override stands for."""
+    parts = key.split(".")
+    owner, node = type(config), config
+    for depth, part in enumerate(parts):
+        if not is_dataclass(node):
+            section = ".".join(parts[:depth])
+            raise ConfigError(f"unknown key '{key}': '{section}' is {node!r} and has no fields")
+        owner = type(node)
+        if part not in _fields(owner):
+            raise _unknown_key(key, owner, _nearest_keys(config, key, owner, part))
+        node = getattr(node, part)
+    annotation = get_type_hints(owner, include_extras=True)[parts[-1]]
+    arms = _arms(annotation)
+    if NoneType in arms and raw.lower() in ("none", "null"):
+        return None
+    section = type(node) if is_dataclass(node) else next(filter(is_dataclass, arms), None)
+    if section is not None:
+        example = f"{key}.{', '.join(_fields(section)[:1])}=..."
+        raise ConfigError(
+            f"'{key}' is a whole {_named(section)}; override its fields, as {example}"
+        )
+    return _parse(annotation, raw, key)
+
+
+def _nearest_keys(config: Any, key: str, owner: Any, part: str) -> list[str]:
+    """The same field of another section first, then the nearest field here, then the nearest key."""
+    section, _, name = key.rpartition(".")
+    known = _dotted(config)
+    same = [other for other in known if other.split(".")[-1] == name]
+    if same or part != name:
+        return nearest(key, same) or same or nearest(key, known)
+    return [f"{section}.{close}".lstrip(".") for close in nearest(part, _fields(owner))]
+
+
+def _unknown_key(key: str, owner: Any, close: Sequence[str]) -> ConfigError:
+    hint = f"Did you mean '{close[0]}'?" if close else f"Fields: {', '.join(_fields(owner))}."
+    return ConfigError(f"unknown key '{key}': {_named(owner)} has no such field. {hint}")
+
+
+class _Mismatch(ConfigError):
+    """A value of another type than its field's."""
+
+    def __init__(self, key: str, value: Any, annotation: Any) -> None:
+        super().__init__(f"{key or 'config'}={value!r}: expected {_named(annotation)}")
+
+
+def _parse(annotation: Any, raw: str, key: str) -> Any:
+    """Text as the annotated type: JSON first, else bare (`runs/x` for a path, `.5`, `True`)."""
+    try:
+        value = json.loads(raw)
+    except json.JSONDecodeError:
+        value = raw
+    try:
+        return _decode(annotation, value, key)
+    except _Mismatch:
+        try:
+            return _adapter(annotation, key).validate_strings(raw, strict=True)
+        except ValidationError:
+            pass
+        raise
+
+
+def _replace(config: Any, changes: Mapping[str, Any], name: str) -> Any:
+    """All changes of one dataclass at once, since fields that depend on each other change together."""
+    values = {}
+    for key, change in changes.items():
+        section = getattr(config, key)
+        values[key] = (
+            _replace(section, change, name) if is_dataclass(section) and change else change
+        )
+    try:
+        return dataclasses.replace(config, **values)
+    except ValueError as error:
+        changed = ", ".join(f"{key}={value!r}" for key, value in values.items())
+        raise ConfigError(f"run '{name}' cannot have {changed}: {error}") from error
+
+
+def _build(cls: type[T], data: Any, key: str) -> T:
+    """A dataclass from a JSON object, or from an array of its fields in order."""
+    names = _fields(cls)
+    if isinstance(data, list) and len(data) <= len(names):
+        data = dict(zip(names, data, strict=False))
+    if not isinstance(data, Mapping):
+        raise _Mismatch(key, data, cls)
+    path = f"{key}." if key else ""
+    for name in data:
+        if name not in names:
+            raise _unknown_key(path + name, cls, [path + close for close in nearest(name, names)])
+    types = get_type_hints(cls, include_extras=True)
+    values = {name: _decode(types[name], value, path + name) for name, value in data.items()}
+    for field in dataclasses.fields(cast(Any, cls)):
+        defaults = (field.default, field.default_factory)
+        if field.init and field.name not in data and defaults == (dataclasses.MISSING,) * 2:
+            raise ConfigError(f"'{path}{field.name}' is missing; {_named(cls)} needs it")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{key or _named(cls)}: {error}") from error
+
+
+def _decode(annotation: Any, value: Any, key: str) -> Any:
+    """A JSON value as the annotated type."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if is_dataclass(annotation):
+        return _build(cast(type, annotation), value, key)
+    if isinstance(value, dict | list) and origin in (Union, UnionType):
+        return _decode_union(annotation, value, key)
+    if isinstance(value, list) and origin in (tuple, list) and args:
+        one_type = origin is list or args[-1] is Ellipsis
+        types = args[:1] * len(value) if one_type else args
+        if len(types) != len(value):
+            raise _Mismatch(key, value, annotation)
+        items = [
+            _decode(t, v, f"{key}[{i}]") for i, (t, v) in enumerate(zip(types, value, strict=True))
+        ]
+        return origin(items)
+    if isinstance(value, dict) and origin is dict and args[0] is str:
+        return {name: _decode(args[1], item, f"{key}.{name}") for name, item in value.items()}
+    if value is None and NoneType in _arms(annotation):
+        return None
+    try:
+        return _adapter(annotation, key).validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        raise _Mismatch(key, value, annotation) from None
+
+
+def _decode_union(annotation: Any, value: Any, key: str) -> Any:
+    """An object or array as the one member of a union that it fits."""
+    arms = [arm for arm in _arms(annotation) if arm is not NoneType]
+    if len(arms) == 1:
+        return _decode(arms[0], value, key)
+    fits = []
+    for arm in arms:
+        try:
+            fits.append(_decode(arm, value, key))
+        except ConfigError:
+            continue
+    if len(fits) != 1:
+        raise _Mismatch(key, value, annotation)
+    return fits[0]
+
+
+def _adapter(annotation: Any, key: str) -> TypeAdapter:
+    try:
+        adapter = TypeAdapter(annotation)
+        adapter.json_schema()  # fails for what JSON cannot hold: functions, instances of any class
+        return adapter
+    except PydanticUserError:
+        raise ConfigError(
+            f"'{key}' is an object ({_named(annotation)}), which text cannot give; "
+            "write a run function that passes it"
+        ) from None
+
+
+def _arms(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _named(annotation: Any) -> str:
+    """A type as a user writes it: `Path | None`, `one of 'a', 'b'`, `tuple[GridWeight, ...]`."""
+    if len(_arms(annotation)) > 1:
+        return " | ".join(map(_named, _arms(annotation)))
+    if annotation is NoneType:
+        return "None"
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(annotation)))
+    if get_origin(annotation) is None and isinstance(annotation, type):
+        if issubclass(annotation, Enum):
+            return "one of " + ", ".join(repr(member.value) for member in annotation)
+        return annotation.__name__
+    return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=\w)", "", str(annotation))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, PurePath):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return to_json(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    named = value if hasattr(value, "__qualname__") else type(value)
+    if named is not value and " at 0x" not in repr(value):
+        return repr(value)
+    return f"{named.__module__}:{named.__qualname__}"

@@ -1,0 +1,1 @@
+"""Runs: functions that return a complete configuration. `arm train tokenizer:micro` calls one."""

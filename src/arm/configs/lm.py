@@ -1,0 +1,64 @@
+"""Runs that train the autoregressive model, one a stage."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from arm.data.mixture import Dropout, Ratios
+from arm.sequence import Weights
+from arm.train.lm import Backbone, LMRun
+from arm.train.runtime import Loop, Optim
+
+
+def micro_pt() -> LMRun:
+    """Pre-training on small grids (6x6, up to 2 things). Two CPU cores, about 10 minutes.
+
+    The paper's ratios lean on drawing (.70); here understanding and editing get more, since the
+    model is small enough to be short of gradient for each.
+    """
+    return LMRun(
+        out=Path("runs/micro/lm_pt"),
+        text_tokenizer=Path("runs/micro/standins/siglip"),
+        shards=(Path("runs/micro/codes_small"),),
+        init_from=None,
+        backbone=Backbone(
+            hidden_size=160, intermediate_size=448, num_layers=6, num_heads=5, num_kv_heads=5
+        ),
+        code_bits=12,
+        max_side=12,
+        grid_positions=True,
+        samples=40,
+        row_length=256,
+        weights=Weights(text=4.0, code=1.0),
+        ratios=Ratios(
+            text=0.06, image_to_text=0.28, text_to_image=0.34, editing=0.27, interleaved=0.05
+        ),
+        dropout=Dropout(text=0.05, image=0.0, both=0.05),
+        loop=Loop(steps=1200, seed=20, log_every=50),
+        optim=Optim(lr=2e-3, warmup=100, weight_decay=0.01, floor=0.5),
+    )
+
+
+def micro_ct() -> LMRun:
+    """Continued training on larger grids (7x7, 6x8, 8x6, up to 4 things). About 35 minutes."""
+    return replace(
+        micro_pt(),
+        out=Path("runs/micro/lm_ct"),
+        shards=(Path("runs/micro/codes"),),
+        init_from=Path("runs/micro/lm_pt/model"),
+        loop=Loop(steps=3600, seed=21, log_every=50),
+        optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.25),
+    )
+
+
+def micro_sft() -> LMRun:
+    """Supervised fine-tuning on the default mix, the rate falling to zero. About 15 minutes."""
+    return replace(
+        micro_ct(),
+        out=Path("runs/micro/lm_sft"),
+        init_from=Path("runs/micro/lm_ct/model"),
+        ratios=Ratios(
+            text=0.05, image_to_text=0.27, text_to_image=0.30, editing=0.30, interleaved=0.08
+        ),
+        loop=Loop(steps=1500, seed=22, log_every=50),
+        optim=Optim(lr=5e-4, warmup=0, weight_decay=0.01, floor=0.02),
+    )

@@ -1,0 +1,34 @@
+"""Runs that train the stand-ins for SigLIP2, the captioning LM and the VAE."""
+
+from pathlib import Path
+
+from arm.data.pictures import GridWeight
+from arm.train.runtime import Loop, Optim
+from arm.train.standins import VAE, CaptionLM, StandinsRun, Towers
+
+MICRO_GRIDS = (
+    GridWeight(7, 7, 0.55),
+    GridWeight(6, 8, 0.17),
+    GridWeight(8, 6, 0.17),
+    GridWeight(6, 6, 0.11),
+)
+
+
+def micro() -> StandinsRun:
+    """48-64 px, patch 8, width 128. `arm train standins:micro`; two CPU cores, about 15 minutes."""
+    return StandinsRun(
+        out=Path("runs/micro/standins"),
+        towers=Towers(
+            width=128, num_layers=4, num_heads=4, mlp=384, patch=8, image_size=56, text_layers=2
+        ),
+        caption_lm=CaptionLM(width=128, num_layers=2, num_heads=4, mlp=320),
+        vae=VAE(channels=(16, 32, 32), latent_channels=8),
+        grids=MICRO_GRIDS,
+        scale=1,
+        batch=32,
+        towers_loop=Loop(steps=1300, log_every=50),
+        vae_loop=Loop(steps=1000, seed=2, log_every=50),
+        optim=Optim(lr=2e-3, muon=True),
+        vae_optim=Optim(lr=2e-3),
+        eval_every=300,
+    )

@@ -1,0 +1,1 @@
+"""What a picture model learns from: sources, samples of every task, code shards, packing."""

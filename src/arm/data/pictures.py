@@ -1,0 +1,92 @@
+"""Batches of pictures as the model sees them, and the one conversion between bytes and floats."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from arm.world.captions import long_caption, short_caption
+from arm.world.render import render
+from arm.world.sampling import Kind, sample_scene
+from arm.world.scene import COLORS, MAX_THINGS, Scene
+
+
+def to_float(images_BHW3: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+    """uint8 RGB -> float in [-1, 1], channels first."""
+    return torch.from_numpy(images_BHW3).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_bytes(images_B3HW: Float[Tensor, "b 3 h w"]) -> UInt8[np.ndarray, "b h w 3"]:
+    """Float in [-1, 1] (clipped) -> uint8 RGB, channels last."""
+    scaled = (images_B3HW.detach().float().clamp(-1, 1) + 1) * 127.5
+    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class GridWeight:
+    """A token grid and how often a batch has it."""
+
+    height: int
+    width: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class PictureBatch:
+    """One grid a batch: `images` (B, 3, H, W) in [-1, 1]; of each a short caption, one with every
+    detail, and the scene.
+    """
+
+    images: Float[Tensor, "b 3 h w"]
+    captions: tuple[str, ...]
+    details: tuple[str, ...]
+    scenes: tuple[Scene, ...]
+
+
+def pick_grid(rng: np.random.Generator, grids: tuple[GridWeight, ...]) -> GridWeight:
+    weights = np.array([grid.weight for grid in grids])
+    return grids[int(rng.choice(len(grids), p=weights / weights.sum()))]
+
+
+def world_batch(
+    seed: int,
+    step: int,
+    batch: int,
+    grids: tuple[GridWeight, ...],
+    patch: int,
+    *,
+    scale: int = 1,
+    held_out: bool = False,
+    singles: float = 0.0,
+    max_things: int = MAX_THINGS,
+) -> PictureBatch:
+    """The world's batch number `step`: a pure function of its arguments.
+
+    patch: pixels a token; scale: pixels a unit; singles: share of pictures with one thing
+    (in held-out batches a thing of a held-out pair).
+    """
+    rng = np.random.default_rng([seed, step, int(held_out)])
+    grid = pick_grid(rng, grids)
+    height, width = grid.height * patch // scale, grid.width * patch // scale
+    # The lone things of a batch share two colours, so that their shapes must tell them apart.
+    palette = [COLORS[int(i)] for i in rng.choice(len(COLORS), 2, replace=False)]
+    scenes = []
+    for i in range(batch):
+        alone = i < singles * batch
+        lone: list[Kind] = [(None, palette[i % 2], None, None)]
+        scenes.append(
+            sample_scene(
+                rng,
+                height,
+                width,
+                kinds=lone if alone and not held_out else None,
+                max_things=1 if alone else max_things,
+                held_out=held_out,
+            )
+        )
+    images = np.stack([render(scene, scale) for scene in scenes])
+    short = tuple(short_caption(rng, scene) for scene in scenes)
+    details = tuple(long_caption(rng, scene) for scene in scenes)
+    return PictureBatch(to_float(images), short, details, tuple(scenes))

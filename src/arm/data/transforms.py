@@ -1,0 +1,78 @@
+"""Users' pictures: opened safely, and fitted to a token grid by aspect ratio."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from arm.errors import InputError
+
+MAX_PIXELS = 64_000_000
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """An RGB picture from a file.
+
+    Raises InputError where it is missing, no picture, broken, or larger than 64 megapixels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is no file; name a picture (PNG, JPEG, ...)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+        return as_rgb(image)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"{path}: the picture has more than 64 megapixels; make it smaller"
+        ) from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"{path} is no readable picture ({error}); give a PNG or JPEG file"
+        ) from None
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """RGB with transparency laid over white. Raises InputError above 64 megapixels."""
+    if image.width * image.height > MAX_PIXELS:
+        raise InputError(
+            f"the picture has {image.width}x{image.height} = {image.width * image.height / 1e6:.0f} "
+            "megapixels, 64 is the limit; make it smaller"
+        )
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("RGB")
+
+
+def best_grid(width: int, height: int, grids: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The (height, width) grid whose aspect ratio is nearest to the picture's, the first of equals."""
+    ratio = math.log(height / width)
+    return min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1]) - ratio))
+
+
+def fit_to_grid(
+    image: Image.Image, grids: Sequence[tuple[int, int]], patch: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture cut to the nearest grid's aspect ratio (centred) and scaled to its pixels.
+
+    A picture that already has a grid's size is left untouched.
+    """
+    if (image.height // patch, image.width // patch) in grids and not (
+        image.height % patch or image.width % patch
+    ):
+        return np.asarray(image)
+    grid_height, grid_width = best_grid(image.width, image.height, grids)
+    scale = min(image.width / grid_width, image.height / grid_height)
+    width, height = grid_width * scale, grid_height * scale
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    size = (grid_width * patch, grid_height * patch)
+    box = (left, top, left + width, top + height)
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS, box=box))

@@ -1,0 +1,1 @@
+"""Benchmarks: each turns a model into scores with intervals."""

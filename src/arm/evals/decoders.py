@@ -1,0 +1,73 @@
+"""The paper's decoder comparison in small (its Figs. 2-3): the same codes, painted three ways.
+
+The codes decide what is shown and where, the decoder how it looks; so the decoders' pictures should
+read as the same scene.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from arm.data.pictures import GridWeight, to_bytes
+from arm.evals.intervals import mean_score
+from arm.evals.reconstruction import held_out_batches, reconstruct
+from arm.models.detokenizer import Detokenizer
+from arm.pipeline import Arm, load_detokenizer
+from arm.world.reader import Reading, read
+from arm.world.scene import same_scene
+
+NAMES = ("pixel", "flux", "sana")
+SHOWN = 8
+
+
+def sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], scale: int = 3, gap: int = 4) -> Image.Image:
+    """Rows of equally sized pictures on one white picture, enlarged without smoothing."""
+    height, width = rows[0][0].shape[:2]
+    canvas = np.full(
+        (len(rows) * (height + gap) + gap, len(rows[0]) * (width + gap) + gap, 3),
+        255,
+        dtype=np.uint8,
+    )
+    for r, row in enumerate(rows):
+        for c, picture in enumerate(row):
+            top, left = gap + r * (height + gap), gap + c * (width + gap)
+            canvas[top : top + height, left : left + width] = picture
+    image = Image.fromarray(canvas)
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def compare(arm: Arm, out: Path, count: int, seed: int) -> dict[str, Any]:
+    """Each decoder's exactness and PSNR, and how often two decoders' pictures read alike.
+
+    Writes `out`/decoders.png: the sources, then one row a decoder. Raises WeightsError for a model
+    that lacks one of the three.
+    """
+    height, width = arm.defaults.grids[0]
+    grids, scale = (GridWeight(height, width),), arm.defaults.scale
+    batches = held_out_batches(count, grids, arm.tokenizer.patch, scale, seed)
+    result: dict[str, Any] = {}
+    readings: dict[str, list[Reading]] = {}
+    sources = [image for batch in batches for image in to_bytes(batch.images)]
+    rows = [sources[:SHOWN]]
+    for name in NAMES:
+        decoder: Detokenizer = load_detokenizer(arm.directory, arm.tokenizer, name)
+        found = reconstruct(arm.tokenizer, decoder, batches, scale)
+        readings[name] = [read(image, scale) for image in found.reconstructions]
+        rows.append(list(found.reconstructions[:SHOWN]))
+        result[name] = {
+            "exact": mean_score(found.exact.astype(float).tolist()).to_dict(),
+            "psnr": mean_score(found.psnr.tolist()).to_dict(),
+        }
+    agreement = {}
+    for i, a in enumerate(NAMES):
+        for b in NAMES[i + 1 :]:
+            same = [float(same_scene(p, q)) for p, q in zip(readings[a], readings[b], strict=True)]
+            agreement[f"{a}_{b}"] = mean_score(same).to_dict()
+    result["agreement"] = agreement
+    out.mkdir(parents=True, exist_ok=True)
+    sheet(rows).save(out / "decoders.png")
+    return result

@@ -1,0 +1,43 @@
+"""Scores with 95 % bootstrap intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean of n samples with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def to_dict(self) -> dict[str, float | int]:
+        return asdict(self)
+
+
+def mean_score(values: Sequence[float], seed: int = 0) -> Score:
+    """The mean of the values. Raises ValueError where there are none."""
+    return mean_of_groups({"all": values}, seed)
+
+
+def mean_of_groups(groups: Mapping[str, Sequence[float]], seed: int = 0) -> Score:
+    """The unweighted mean of the groups' means; samples are redrawn within their group.
+
+    Raises ValueError for no group or an empty one.
+    """
+    if not groups or not all(len(v) for v in groups.values()):
+        raise ValueError("a score needs at least one sample in every group")
+    rng = np.random.default_rng(seed)
+    arrays = [np.asarray(values, dtype=np.float64) for values in groups.values()]
+    means = np.stack(
+        [a[rng.integers(len(a), size=(RESAMPLES, len(a)))].mean(1) for a in arrays]
+    ).mean(0)
+    low, high = np.percentile(means, [2.5, 97.5])
+    value = float(np.mean([a.mean() for a in arrays]))
+    return Score(value, float(low), float(high), sum(map(len, arrays)))

@@ -1,0 +1,153 @@
+"""How much of a picture survives the tokens: exactness, PSNR, zero-shot accuracy, codebook usage."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from arm.data.pictures import GridWeight, PictureBatch, to_bytes, world_batch
+from arm.models.detokenizer import Detokenizer, PixelDetokenizer
+from arm.models.text import encode_captions
+from arm.models.tokenizer import VisualTokenizer
+from arm.world.language import with_article
+from arm.world.reader import read
+from arm.world.scene import SHAPES, same_scene
+
+ZERO_SHOT_TEMPLATES = ("{}", "a picture of {}", "an image of {}", "show {}", "draw {}")
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Scores of N held-out pictures, and the codes behind them."""
+
+    exact: NDArray[np.bool_]
+    psnr: NDArray[np.float64]
+    codes: tuple[NDArray[np.int64], ...]
+    images: tuple[NDArray[np.uint8], ...]
+    reconstructions: tuple[NDArray[np.uint8], ...]
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio of two uint8 pictures in dB; capped at 100 for equal ones."""
+    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    return 100.0 if error == 0 else min(100.0, 10 * math.log10(255**2 / error))
+
+
+def held_out_batches(
+    count: int,
+    grids: tuple[GridWeight, ...],
+    patch: int,
+    scale: int,
+    seed: int,
+    singles: float = 0.0,
+) -> list[PictureBatch]:
+    """`count` held-out pictures in batches of one grid each."""
+    return [
+        world_batch(
+            seed, i, min(BATCH, count - i * BATCH), grids, patch,
+            scale=scale, held_out=True, singles=singles,
+        )
+        for i in range(math.ceil(count / BATCH))
+    ]  # fmt: skip
+
+
+def reconstruct(
+    tokenizer: VisualTokenizer, decoder: Detokenizer, batches: Sequence[PictureBatch], scale: int
+) -> Reconstruction:
+    """Encodes and decodes; exact is the reader finding the very scene in the reconstruction."""
+    exact, ratios, codes, images, painted = [], [], [], [], []
+    for batch in batches:
+        codes_BHW = tokenizer.encode(batch.images)
+        outputs = to_bytes(decoder.decode(codes_BHW))
+        for scene, source, output in zip(
+            batch.scenes, to_bytes(batch.images), outputs, strict=True
+        ):
+            exact.append(same_scene(scene, read(output, scale)))
+            ratios.append(psnr(source, output))
+            images.append(source)
+            painted.append(output)
+        codes.extend(codes_BHW.numpy())
+    return Reconstruction(
+        np.array(exact), np.array(ratios), tuple(codes), tuple(images), tuple(painted)
+    )
+
+
+@torch.no_grad()
+def class_embeddings(
+    siglip: Any, words: Any, names: Sequence[str], length: int
+) -> Float[Tensor, "c d"]:
+    """The mean normalised text embedding of each name over the templates."""
+    rows = []
+    for name in names:
+        texts = [template.format(name) for template in ZERO_SHOT_TEMPLATES]
+        ids, _ = encode_captions(words, texts, length)
+        rows.append(F.normalize(siglip.text_model(ids).pooler_output, dim=-1).mean(0))
+    return F.normalize(torch.stack(rows), dim=-1)
+
+
+@torch.no_grad()
+def zero_shot(
+    pooled: Callable[[Tensor], Tensor], siglip: Any, words: Any, batches: Sequence[PictureBatch]
+) -> NDArray[np.bool_]:
+    """Whether each one-thing picture is nearest to the text of its shape, of 12.
+
+    pooled: pictures (B, 3, H, W) -> embeddings (B, D) in the text tower's space.
+    """
+    length = siglip.config.text_config.max_position_embeddings
+    classes = class_embeddings(siglip, words, [with_article(s) for s in SHAPES], length)
+    right = []
+    for batch in batches:
+        embedded = F.normalize(pooled(batch.images), dim=-1)
+        guesses = (embedded @ classes.T).argmax(-1).tolist()
+        right += [
+            SHAPES[g] == s.things[0].shape for g, s in zip(guesses, batch.scenes, strict=True)
+        ]
+    return np.array(right)
+
+
+def pooled_codes(tokenizer: VisualTokenizer) -> Callable[[Tensor], Tensor]:
+    """The embedding of a picture through its codes: pooled z_q."""
+    return lambda images: tokenizer.pool(tokenizer.dequantize(tokenizer.encode(images)))
+
+
+def usage(codes: Sequence[NDArray[np.int64]], num_codes: int) -> tuple[float, float]:
+    """Share of the codebook used at least once, and exp(entropy) / num_codes."""
+    counts = np.bincount(np.concatenate([c.ravel() for c in codes]), minlength=num_codes)
+    p = counts[counts > 0] / counts.sum()
+    return float((counts > 0).mean()), float(np.exp(-(p * np.log(p)).sum()) / num_codes)
+
+
+def quick_scores(
+    tokenizer: VisualTokenizer,
+    siglip: Any,
+    words: Any,
+    grids: tuple[GridWeight, ...],
+    scale: int,
+    count: int,
+    seed: int = 77,
+) -> dict[str, float]:
+    """The numbers to watch while a tokenizer trains."""
+    patch = tokenizer.patch
+    result = reconstruct(
+        tokenizer,
+        PixelDetokenizer(tokenizer),
+        held_out_batches(count, grids, patch, scale, seed),
+        scale,
+    )
+    singles = held_out_batches(count, grids, patch, scale, seed + 1, singles=1.0)
+    used, perplexity = usage(result.codes, tokenizer.fsq.num_codes)
+    return {
+        "exact": float(result.exact.mean()),
+        "psnr": float(result.psnr.mean()),
+        "zero_shot": float(zero_shot(pooled_codes(tokenizer), siglip, words, singles).mean()),
+        "codes_used": used,
+        "perplexity": perplexity,
+    }

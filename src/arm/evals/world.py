@@ -1,0 +1,307 @@
+"""The world's benchmarks on held-out combinations: `arm eval world`.
+
+Each part returns plain per-sample results; `evaluate` turns them into scores with intervals. Drawing,
+editing and knowledge are scored at the model's default sampling, greedily, and without guidance.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from arm.data.pictures import GridWeight, to_bytes
+from arm.evals.intervals import Score, mean_of_groups, mean_score
+from arm.evals.reconstruction import (
+    held_out_batches,
+    pooled_codes,
+    reconstruct,
+    usage,
+    zero_shot,
+)
+from arm.generate import GREEDY, Guidance, Sampling
+from arm.models.pretrained import load_siglip
+from arm.pipeline import Arm, Codes
+from arm.world.edit_score import EditScore, score_edit
+from arm.world.edits import EDITORS, Edit, sample_edit
+from arm.world.facts import FACT_KINDS
+from arm.world.prompts import (
+    TAGS,
+    Prompt,
+    knowledge_facts,
+    knowledge_prompt,
+    sample_prompt,
+    satisfies,
+)
+from arm.world.questions import ASKERS, Question, ask
+from arm.world.reader import Reading, read
+from arm.world.render import render
+from arm.world.sampling import sample_scene
+from arm.world.scene import Scene
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much to measure. The defaults are what published figures use."""
+
+    pictures: int = 1000
+    prompts_per_tag: int = 50
+    images_per_prompt: int = 4
+    edits_per_kind: int = 60
+    questions_per_kind: int = 150
+    wise_prompts: int = 60
+    seed: int = 2026
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sampling and guidance of drawing and of editing; None is the model's default."""
+
+    name: str
+    sampling: Sampling | None = None
+    edit_sampling: Sampling | None = None
+    guidance: Guidance | None = None
+
+
+SETTINGS = (
+    Setting("default"),
+    Setting("greedy", sampling=GREEDY, edit_sampling=GREEDY),
+    Setting("cfg1", guidance=Guidance(1.0, 1.0)),
+)
+
+
+def quick(seed: int = 2026) -> Size:
+    """A small run for the demo and the tests; its intervals say how little it knows."""
+    return Size(96, 8, 1, 6, 12, 12, seed)
+
+
+def read_codes(arm: Arm, codes: Sequence[Codes]) -> list[Reading]:
+    """Paints and reads codes, batched by grid."""
+    import torch
+
+    readings: list[Reading | None] = [None] * len(codes)
+    by_grid: dict[tuple[int, ...], list[int]] = {}
+    for i, grid_codes in enumerate(codes):
+        by_grid.setdefault(grid_codes.shape, []).append(i)
+    for indices in by_grid.values():
+        for start in range(0, len(indices), 64):
+            chunk = indices[start : start + 64]
+            batch = torch.from_numpy(np.stack([codes[i] for i in chunk]).astype(np.int64))
+            for i, image in zip(chunk, to_bytes(arm.detokenizer.decode(batch)), strict=True):
+                readings[i] = read(image, arm.defaults.scale)
+    return [reading for reading in readings if reading is not None]
+
+
+def encode_scenes(arm: Arm, scenes: Sequence[Scene]) -> list[Codes]:
+    """Codes of rendered scenes, batched by size."""
+    from arm.data.pictures import to_float
+
+    found: list[Codes | None] = [None] * len(scenes)
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for i, scene in enumerate(scenes):
+        by_size.setdefault((scene.height, scene.width), []).append(i)
+    for indices in by_size.values():
+        for start in range(0, len(indices), 64):
+            chunk = indices[start : start + 64]
+            images = np.stack([render(scenes[i], arm.defaults.scale) for i in chunk])
+            for i, codes in zip(chunk, arm.tokenizer.encode(to_float(images)).numpy(), strict=True):
+                found[i] = codes
+    return [codes for codes in found if codes is not None]
+
+
+def scene_size(arm: Arm, index: int) -> tuple[int, int]:
+    """Height and width in units of the model's grid number `index`, going round."""
+    height, width = arm.defaults.grids[index % len(arm.defaults.grids)]
+    unit = arm.tokenizer.patch // arm.defaults.scale
+    return height * unit, width * unit
+
+
+def geneval_prompts(size: Size, *, held_out: bool = True) -> list[Prompt]:
+    rng = np.random.default_rng([size.seed, 1])
+    return [
+        sample_prompt(rng, tag, held_out=held_out)
+        for tag in TAGS
+        for _ in range(size.prompts_per_tag)
+    ]
+
+
+def wise_prompts(size: Size, *, in_pictures: bool = False) -> list[Prompt]:
+    """Knowledge prompts, equally many a kind."""
+    rng = np.random.default_rng([size.seed, 2])
+    prompts = []
+    for kind in FACT_KINDS:
+        facts = [f for f in knowledge_facts(in_pictures) if f.kind == kind]
+        for i in range(size.wise_prompts // len(FACT_KINDS)):
+            prompts.append(knowledge_prompt(rng, facts[i % len(facts)]))
+    return prompts
+
+
+def draw_and_check(
+    arm: Arm, prompts: Sequence[Prompt], images: int, setting: Setting, seed: int
+) -> dict[str, list[float]]:
+    """Whether each picture of each prompt is right, by tag."""
+    repeats = 1 if setting.sampling == GREEDY else images
+    wanted = [prompt for prompt in prompts for _ in range(repeats)]
+    codes = arm.draw_prompts(
+        [p.text for p in wanted], sampling=setting.sampling, guidance=setting.guidance, seed=seed
+    )
+    right: dict[str, list[float]] = {}
+    for prompt, reading in zip(wanted, read_codes(arm, codes), strict=True):
+        right.setdefault(prompt.tag, []).append(float(satisfies(prompt, reading)))
+    return right
+
+
+def held_out_edits(arm: Arm, size: Size) -> list[Edit]:
+    """Equally many edits of each kind, of held-out pictures or into them."""
+    rng = np.random.default_rng([size.seed, 3])
+    edits: list[Edit] = []
+    for kind in EDITORS:
+        found = 0
+        while found < size.edits_per_kind:
+            scene = sample_scene(rng, *scene_size(arm, found), held_out=True)
+            edit = sample_edit(rng, scene, kind, held_out=True)
+            if edit is not None:
+                edits.append(edit)
+                found += 1
+    return edits
+
+
+def edit_and_score(
+    arm: Arm, edits: Sequence[Edit], setting: Setting, seed: int
+) -> dict[str, list[EditScore]]:
+    """The scores of each edited picture, by kind."""
+    sources = encode_scenes(arm, [edit.source for edit in edits])
+    codes = arm.edit_codes(
+        sources, [e.instruction for e in edits],
+        sampling=setting.edit_sampling, guidance=setting.guidance, seed=seed,
+    )  # fmt: skip
+    scores: dict[str, list[EditScore]] = {}
+    for edit, reading in zip(edits, read_codes(arm, codes), strict=True):
+        scores.setdefault(edit.kind, []).append(score_edit(edit, reading))
+    return scores
+
+
+def held_out_questions(arm: Arm, size: Size) -> list[tuple[Scene, Question]]:
+    rng = np.random.default_rng([size.seed, 4])
+    asked: list[tuple[Scene, Question]] = []
+    for kind in ASKERS:
+        found = 0
+        while found < size.questions_per_kind:
+            scene = sample_scene(rng, *scene_size(arm, found), held_out=True)
+            question = ask(rng, scene, kind)
+            if question is not None:
+                asked.append((scene, question))
+                found += 1
+    return asked
+
+
+def f1(truth: Sequence[bool], said: Sequence[bool]) -> float:
+    """F1 of 'yes', as POPE computes it; 0 where nothing is both said and true."""
+    both = sum(t and s for t, s in zip(truth, said, strict=True))
+    return 2 * both / max(1, sum(truth) + sum(said)) if both else 0.0
+
+
+def f1_score(truth: Sequence[bool], said: Sequence[bool], seed: int = 0) -> Score:
+    """F1 with its interval over resampled questions."""
+    rng = np.random.default_rng(seed)
+    t, s = np.array(truth), np.array(said)
+    draws = [rng.integers(len(t), size=len(t)) for _ in range(1000)]
+    low, high = np.percentile([f1(t[d].tolist(), s[d].tolist()) for d in draws], [2.5, 97.5])
+    return Score(f1(truth, said), float(low), float(high), len(t))
+
+
+def recon_scores(arm: Arm, size: Size) -> dict[str, Any]:
+    """Reconstruction through the model's decoder, zero-shot through z_q, codebook usage."""
+    grids = tuple(GridWeight(h, w) for h, w in arm.defaults.grids)
+    patch, scale = arm.tokenizer.patch, arm.defaults.scale
+    batches = held_out_batches(size.pictures, grids, patch, scale, size.seed)
+    result = reconstruct(arm.tokenizer, arm.detokenizer, batches, scale)
+    singles = held_out_batches(size.pictures // 2, grids, patch, scale, size.seed + 1, singles=1.0)
+    siglip = load_siglip(arm.directory / "siglip")
+    right = zero_shot(pooled_codes(arm.tokenizer), siglip, arm.words.tokenizer, singles)
+    used, perplexity = usage(result.codes, arm.vocab.num_codes)
+    return {
+        "exact": mean_score(result.exact.astype(float).tolist()).to_dict(),
+        "psnr": mean_score(result.psnr.tolist()).to_dict(),
+        "zero_shot": mean_score(right.astype(float).tolist()).to_dict(),
+        "usage": used,
+        "perplexity": perplexity,
+    }
+
+
+def vqa_scores(arm: Arm, size: Size) -> dict[str, Any]:
+    asked = held_out_questions(arm, size)
+    codes = encode_scenes(arm, [scene for scene, _ in asked])
+    answers = arm.answer_codes(codes, [question.text for _, question in asked])
+    right: dict[str, list[float]] = {}
+    truth, said = [], []
+    for (_, question), answer in zip(asked, answers, strict=True):
+        right.setdefault(question.kind, []).append(float(answer == question.answer))
+        if question.kind == "existence":
+            truth.append(question.answer == "yes")
+            said.append(answer == "yes")
+    return {
+        "accuracy": mean_of_groups(right).to_dict(),
+        "yesno_f1": f1_score(truth, said).to_dict(),
+        "kinds": {kind: mean_score(v).to_dict() for kind, v in right.items()},
+    }
+
+
+def _tags(right: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    return {
+        "overall": mean_of_groups(right).to_dict(),
+        "tags": {tag: mean_score(v).to_dict() for tag, v in right.items()},
+    }
+
+
+def _edits(scores: Mapping[str, Sequence[EditScore]]) -> dict[str, Any]:
+    def over(name: str) -> dict[str, float | int]:
+        return mean_of_groups(
+            {k: [getattr(s, name) for s in v] for k, v in scores.items()}
+        ).to_dict()
+
+    kinds = {k: mean_score([s.overall for s in v]).to_dict() for k, v in scores.items()}
+    return {"sc": over("sc"), "pq": over("pq"), "o": over("overall"), "kinds": kinds}
+
+
+def _with_settings(
+    measure: Callable[[Setting], dict[str, Any]], settings: Sequence[Setting]
+) -> dict[str, Any]:
+    default, *others = settings
+    return {**measure(default), **{setting.name: measure(setting) for setting in others}}
+
+
+def evaluate(
+    arm: Arm,
+    size: Size | None = None,
+    report: Report = lambda _: None,
+    settings: Sequence[Setting] = SETTINGS,
+) -> dict[str, Any]:
+    """Every score of the world on held-out combinations, as nested {value, low, high, n}.
+
+    The first setting's scores stand on top, those of the others under their names.
+    """
+    size = size or Size()
+    prompts, knowledge = geneval_prompts(size), wise_prompts(size)
+    edits = held_out_edits(arm, size)
+    result: dict[str, Any] = {}
+    report("reconstruction")
+    result["recon"] = recon_scores(arm, size)
+    report("drawing")
+    images = size.images_per_prompt
+    result["geneval"] = _with_settings(
+        lambda s: _tags(draw_and_check(arm, prompts, images, s, size.seed)), settings
+    )
+    report("editing")
+    result["gedit"] = _with_settings(
+        lambda s: _edits(edit_and_score(arm, edits, s, size.seed)), settings
+    )
+    report("knowledge")
+    result["wise"] = _with_settings(
+        lambda s: _tags(draw_and_check(arm, knowledge, images, s, size.seed)), settings
+    )
+    report("questions")
+    result["vqa"] = vqa_scores(arm, size)
+    return result

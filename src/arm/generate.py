@@ -1,0 +1,308 @@
+"""Generation (ARM section 5): prefill, decode, guidance, sampling; ids and log-probabilities.
+
+A request is one or more streams (prompts) that share every sampled token; its logits are the
+weighted sum of the streams' logits, which is what classifier-free guidance is:
+
+    drawing    s * full + (1 - s) * empty
+    editing    s_text * full + (s_image - s_text) * no_text + (1 - s_image) * empty
+
+All streams of all requests form one batch, left-padded. Requests may differ in kind: one draws a
+7x7 grid, one a 6x8, one answers in text; each row may only sample what its state allows.
+
+R requests, B = streams of all requests, V text vocabulary, C codes, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arm.models.qwen2 import KVCache, Qwen2
+from arm.sequence import Sample, Tokens, drop_condition, flatten
+from arm.vocab import Vocab
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature 0 is greedy; top_k 0 and top_p 1 keep every token."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(f"temperature and top_k must not be negative, top_p in (0, 1]: {self}")
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Scales of classifier-free guidance; 1 switches a branch off. The paper: 1.5 and 1.25."""
+
+    text: float = 1.5
+    image: float = 1.25
+
+
+@dataclass(frozen=True)
+class Request:
+    """Streams with their weights. With a `grid` (H, W) it draws H * W codes and stops; without one
+    it answers in text until <end>, <image> with its shape tokens, or `max_text` tokens.
+    """
+
+    streams: tuple[Tokens, ...]
+    coefficients: tuple[float, ...]
+    grid: tuple[int, int] | None = None
+    max_text: int = 64
+    allow_image: bool = False
+
+
+@dataclass
+class Result:
+    """What one request sampled. `logprobs` are under the distribution that was sampled from
+    (guided, tempered, cut to top-k and top-p), one a token of `ids`.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    codes: NDArray[np.int64] | None = None
+    text_ids: list[int] = field(default_factory=list)
+    wants_image: tuple[int, int] | None = None
+
+
+def drawing_request(
+    sample: Sample,
+    vocab: Vocab,
+    grid: tuple[int, int],
+    guidance: Guidance,
+    *,
+    has_image: bool = False,
+) -> Request:
+    """A request to draw what the last user's turn asks for, or to edit its picture."""
+
+    def stream(**dropped: bool) -> Tokens:
+        return flatten(drop_condition(sample, **dropped), vocab, open_image=grid)
+
+    full, no_text = stream(text=False, image=False), stream(text=True, image=False)
+    if not has_image:
+        parts = [(full, guidance.text), (no_text, 1 - guidance.text)]
+    else:
+        empty = stream(text=True, image=True)
+        parts = [
+            (full, guidance.text),
+            (no_text, guidance.image - guidance.text),
+            (empty, 1 - guidance.image),
+        ]
+    kept = [(tokens, weight) for tokens, weight in parts if weight != 0]
+    return Request(tuple(t for t, _ in kept), tuple(w for _, w in kept), grid)
+
+
+def answering_request(
+    sample: Sample, vocab: Vocab, max_text: int = 64, allow_image: bool = False
+) -> Request:
+    """A request to answer the last user's turn in text."""
+    prompt = flatten(sample, vocab, open_answer=True)
+    return Request((prompt,), (1.0,), None, max_text, allow_image)
+
+
+def truncate(logits_RC: Float[Tensor, "r c"], sampling: Sampling) -> Float[Tensor, "r c"]:
+    """Log-probabilities after temperature, top-k and top-p; -inf where a token is cut.
+
+    Greedy keeps the largest logit alone, with probability 1.
+    """
+    if sampling.temperature == 0:
+        best = logits_RC.argmax(-1, keepdim=True)
+        return torch.full_like(logits_RC, -torch.inf).scatter(-1, best, 0.0)
+    logits_RC = logits_RC / sampling.temperature
+    if 0 < sampling.top_k < logits_RC.shape[-1]:
+        smallest = logits_RC.topk(sampling.top_k, -1).values[:, -1:]
+        logits_RC = logits_RC.masked_fill(logits_RC < smallest, -torch.inf)
+    if sampling.top_p < 1:
+        ordered, order = logits_RC.sort(-1, descending=True)
+        probabilities = ordered.softmax(-1)
+        # A token stays while the mass before it is below top_p, so the first one always stays.
+        cut = probabilities.cumsum(-1) - probabilities >= sampling.top_p
+        logits_RC = logits_RC.masked_fill(torch.zeros_like(cut).scatter(-1, order, cut), -torch.inf)
+    return logits_RC.log_softmax(-1)
+
+
+def pick(
+    logits_RC: Float[Tensor, "r c"], sampling: Sampling, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Sampled indices (R,) and their log-probabilities (R,)."""
+    logprobs = truncate(logits_RC, sampling)
+    index = torch.multinomial(logprobs.exp(), 1, generator=generator)
+    return index[:, 0], logprobs.gather(-1, index)[:, 0]
+
+
+class _Row:
+    """The state of one request: what it may sample next, and what it has sampled."""
+
+    def __init__(self, request: Request, vocab: Vocab) -> None:
+        self.request, self.vocab = request, vocab
+        self.result = Result()
+        self.codes: list[int] = []
+        self.done = False
+
+    @property
+    def draws(self) -> bool:
+        return self.request.grid is not None
+
+    def allowed(self) -> Tensor:
+        """Text-head rows that may come next, bool (V,)."""
+        vocab = self.vocab
+        mask = torch.zeros(vocab.first_code, dtype=torch.bool)
+        last = self.result.ids[-1] if self.result.ids else None
+        if last == vocab.image:
+            mask[vocab.heights().start : vocab.heights().stop] = True
+        elif last is not None and last in vocab.heights():
+            mask[vocab.widths().start : vocab.widths().stop] = True
+        else:
+            mask[: vocab.text_size] = True
+            mask[vocab.end] = True
+            mask[vocab.image] = self.request.allow_image
+        return mask
+
+    def take(self, token: int, logprob: float) -> None:
+        vocab, result = self.vocab, self.result
+        result.ids.append(token)
+        result.logprobs.append(logprob)
+        if self.request.grid is not None:
+            self.codes.append(vocab.code_of(token))
+            height, width = self.request.grid
+            if len(self.codes) == height * width:
+                result.codes = np.array(self.codes, dtype=np.int64).reshape(height, width)
+                self.done = True
+        elif token == vocab.end:
+            self.done = True
+        elif token in vocab.widths():
+            result.wants_image = (vocab.side(result.ids[-2]), vocab.side(token))
+            self.done = True
+        else:
+            if token < vocab.text_size:
+                result.text_ids.append(token)
+            inside = token == vocab.image or token in vocab.heights()
+            self.done = len(result.ids) >= self.request.max_text and not inside
+
+    def place(self) -> tuple[int, int, int]:
+        """Code, row and column of the newest token; -1 where it is no code."""
+        if self.request.grid is None:
+            return -1, -1, -1
+        row, col = divmod(len(self.codes) - 1, self.request.grid[1])
+        return self.codes[-1], row, col
+
+
+def _prefill(
+    model: Qwen2, vocab: Vocab, streams: Sequence[Tokens], room: int
+) -> tuple[Tensor, KVCache, Tensor]:
+    """Last hidden state (B, D), the cache, and the next position (B,) of left-padded streams."""
+    lengths = torch.tensor([len(s) for s in streams])
+    longest = int(lengths.max())
+
+    def padded(name: str, fill: int) -> Tensor:
+        rows = [
+            np.concatenate([np.full(longest - len(s), fill), getattr(s, name)]) for s in streams
+        ]
+        return torch.from_numpy(np.stack(rows)).long()
+
+    cache = KVCache.empty(model.config, len(streams), longest + room)
+    if int(lengths.min()) < longest:
+        cache.hide_left(longest - lengths)
+    positions = (torch.arange(longest)[None] - (longest - lengths)[:, None]).clamp(min=0)
+    fields = (padded("ids", vocab.pad), padded("codes", -1), padded("rows", -1), padded("cols", -1))
+    hidden = model(model.embed(*fields), positions, kv_cache=cache)
+    return hidden[:, -1], cache, lengths
+
+
+def _sample_step(
+    model: Qwen2,
+    rows: Sequence[_Row],
+    hidden_BD: Tensor,
+    owner_B: Tensor,
+    weight_B: Tensor,
+    images: Sampling,
+    texts: Sampling,
+    generator: torch.Generator | None,
+) -> None:
+    """Samples one token for every row that is not done; draws use the visual head alone."""
+    for drawing in (True, False):
+        chosen = [r for r, row in enumerate(rows) if not row.done and row.draws == drawing]
+        if not chosen:
+            continue
+        slot = torch.full((len(rows),), -1)
+        slot[chosen] = torch.arange(len(chosen))
+        mine = slot[owner_B] >= 0
+        head = model.visual_logits if drawing else model.text_logits
+        logits = head(hidden_BD[mine]) * weight_B[mine, None]
+        mixed = torch.zeros(len(chosen), logits.shape[-1]).index_add_(
+            0, slot[owner_B[mine]], logits
+        )
+        if not drawing:
+            allowed = torch.stack([rows[r].allowed() for r in chosen])
+            mixed = mixed.masked_fill(~allowed, -torch.inf)
+        index, logprob = pick(mixed, images if drawing else texts, generator)
+        for r, i, p in zip(chosen, index.tolist(), logprob.tolist(), strict=True):
+            rows[r].take(rows[r].vocab.code(i) if drawing else i, p)
+
+
+@torch.no_grad()
+def generate(
+    model: Qwen2,
+    vocab: Vocab,
+    requests: Sequence[Request],
+    *,
+    images: Sampling | None = None,
+    texts: Sampling = GREEDY,
+    generator: torch.Generator | None = None,
+    num_samples: int = 1,
+) -> list[list[Result]]:
+    """Runs all requests as one batch; `num_samples` results for each, from one shared prefill.
+
+    images, texts: how codes and words are sampled. Raises ValueError for no request.
+    """
+    if not requests:
+        raise ValueError("there is nothing to generate: no requests")
+    images = images or Sampling()
+    room = max(r.grid[0] * r.grid[1] if r.grid else r.max_text + 2 for r in requests)
+    streams = [stream for request in requests for stream in request.streams]
+    hidden, cache, position = _prefill(model, vocab, streams, room)
+    if num_samples > 1:
+        cache = cache.repeat(num_samples)
+        hidden, position = (x.repeat_interleave(num_samples, 0) for x in (hidden, position))
+    rows = [_Row(request, vocab) for request in requests for _ in range(num_samples)]
+    # Stream b of request q, sample k belongs to row q * num_samples + k.
+    owners = [
+        q * num_samples + k
+        for q, request in enumerate(requests)
+        for _ in request.streams
+        for k in range(num_samples)
+    ]
+    weights = [w for r in requests for w in r.coefficients for _ in range(num_samples)]
+    owner, weight = torch.tensor(owners), torch.tensor(weights)
+    while True:
+        _sample_step(model, rows, hidden, owner, weight, images, texts, generator)
+        active = torch.tensor([not row.done for row in rows])[owner]
+        if not bool(active.any()):
+            break
+        if int(active.sum()) <= len(active) // 2:
+            keep = active.nonzero()[:, 0]
+            cache, owner, weight, position = (
+                cache.select(keep),
+                owner[keep],
+                weight[keep],
+                position[keep],
+            )
+        last = torch.tensor([(row.result.ids[-1], *row.place()) for row in rows])[owner]
+        ids, codes, grid_rows, grid_cols = last.T[..., None]
+        ids = torch.where(codes >= 0, vocab.pad, ids)
+        embedded = model.embed(ids, codes, grid_rows, grid_cols)
+        hidden = model(embedded, position[:, None], kv_cache=cache)[:, 0]
+        position = position + 1
+    results = [row.result for row in rows]
+    return [results[i : i + num_samples] for i in range(0, len(results), num_samples)]

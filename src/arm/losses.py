@@ -1,0 +1,58 @@
+"""The losses as pure functions of named tensors (ARM sections 1 and 3)."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def token_cross_entropy(
+    logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"], weights: Float[Tensor, " n"]
+) -> Float[Tensor, ""]:
+    """Sum of weight * -log p(target); divide by the weights' total (over all ranks) for the mean."""
+    return (F.cross_entropy(logits, targets, reduction="none") * weights).sum()
+
+
+def x1_flow(
+    x1_hat: Float[Tensor, "b *s"],
+    x1: Float[Tensor, "b *s"],
+    t_B: Float[Tensor, " b"],
+    velocity_weighting: bool,
+) -> Float[Tensor, ""]:
+    """Rectified-flow loss of a network that predicts x1.
+
+    With `velocity_weighting` it is exactly the squared error of the velocity (L_pix): the x1 error
+    times 1 / (1 - t)^2. Without, the plain x1 error, which does not shrink the share of the noise.
+    """
+    error = (x1_hat - x1).square().flatten(1).mean(1)
+    if velocity_weighting:
+        error = error / (1 - t_B).square()
+    return error.mean()
+
+
+def sigmoid_contrastive(
+    image_BD: Float[Tensor, "b d"],
+    text_BD: Float[Tensor, "b d"],
+    same_BB: Bool[Tensor, "b b"],
+    log_scale: Float[Tensor, ""],
+    bias: Float[Tensor, ""],
+) -> Float[Tensor, ""]:
+    """SigLIP's pairwise loss (L_sig). Embeddings are normalised here; `same` marks true pairs."""
+    image_BD, text_BD = F.normalize(image_BD, dim=-1), F.normalize(text_BD, dim=-1)
+    logits = image_BD @ text_BD.T * log_scale.exp() + bias
+    signs = same_BB.to(logits.dtype) * 2 - 1
+    return -F.logsigmoid(signs * logits).sum() / image_BD.shape[0]
+
+
+def cosine_distance(a: Float[Tensor, "*n d"], b: Float[Tensor, "*n d"]) -> Float[Tensor, ""]:
+    """Mean of 1 - cos(a, b) over tokens (L_feat), in [0, 2]."""
+    return (1 - F.cosine_similarity(a, b, dim=-1)).mean()
+
+
+def caption_cross_entropy(
+    logits_BTV: Float[Tensor, "b t v"], ids_BT: Int[Tensor, "b t"], mask_BT: Bool[Tensor, "b t"]
+) -> Float[Tensor, ""]:
+    """Mean -log p of the masked ids (L_cap); logits at t already predict ids at t."""
+    losses = F.cross_entropy(logits_BTV.flatten(0, 1), ids_BT.flatten(), reduction="none")
+    mask = mask_BT.flatten().to(losses.dtype)
+    return (losses * mask).sum() / torch.clamp(mask.sum(), min=1)

@@ -1,0 +1,203 @@
+"""Latent detokenizers (ARM section 2): a DiT paints VAE latents under the condition z_q.
+
+The networks are diffusers' own (Flux as in FLUX.1, Sana as in SANA-1.5) with z_q in place of their
+text, behind one shape of call. Both predict noise - data at a noise level sigma = 1 - t, so the
+velocity of our path (data - noise at t) is the negative of what they return.
+
+B batch, C latent channels, h, w latent size, N tokens of z_q, D its width.
+"""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from arm.errors import WeightsError
+from arm.models import flow
+from arm.models.detokenizer import seeded_noise
+from arm.models.tokenizer import VisualTokenizer
+from arm.models.weights import (
+    load_parameters,
+    load_tensors,
+    read_json,
+    save_tensors,
+    trained,
+    write_json,
+)
+
+
+class Painter(Protocol):
+    """A velocity field on latents: an nn.Module made by FluxPainter or SanaPainter."""
+
+    name: str
+    transformer: Any
+
+    def __call__(
+        self, latents_BChw: Tensor, t_B: Tensor, z_q_BND: Tensor, grid: tuple[int, int]
+    ) -> Tensor: ...
+
+
+def _grid_ids(height: int, width: int) -> Float[Tensor, "n 3"]:
+    """Flux position ids (0, row, column) of a grid."""
+    rows, cols = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, cols], -1).view(-1, 3).float()
+
+
+class FluxPainter(nn.Module):
+    """diffusers' FluxTransformer2DModel; one packed 2x2 latent patch a token.
+
+    The condition's tokens carry the positions of their patches, so where the code grid and the
+    packed latent grid agree, a code and its latents share a position.
+    """
+
+    name = "flux"
+
+    def __init__(self, transformer: Any, condition_dim: int) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.condition = nn.Linear(condition_dim, transformer.config.joint_attention_dim)
+        self.pool = nn.Linear(condition_dim, transformer.config.pooled_projection_dim)
+
+    def forward(
+        self,
+        latents_BChw: Float[Tensor, "b c h w"],
+        t_B: Float[Tensor, " b"],
+        z_q_BND: Float[Tensor, "b n d"],
+        grid: tuple[int, int],
+    ) -> Float[Tensor, "b c h w"]:
+        B, C, h, w = latents_BChw.shape
+        packed = latents_BChw.view(B, C, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
+        guidance = torch.ones_like(t_B) if self.transformer.config.guidance_embeds else None
+        output = self.transformer(
+            hidden_states=packed.reshape(B, (h // 2) * (w // 2), 4 * C),
+            encoder_hidden_states=self.condition(z_q_BND),
+            pooled_projections=self.pool(z_q_BND.mean(1)),
+            timestep=1 - t_B,
+            img_ids=_grid_ids(h // 2, w // 2).to(latents_BChw),
+            txt_ids=_grid_ids(*grid).to(latents_BChw),
+            guidance=guidance,
+        ).sample
+        unpacked = output.view(B, h // 2, w // 2, C, 2, 2).permute(0, 3, 1, 4, 2, 5)
+        return -unpacked.reshape(B, C, h, w)
+
+
+class SanaPainter(nn.Module):
+    """diffusers' SanaTransformer2DModel; the condition enters by cross-attention."""
+
+    name = "sana"
+
+    def __init__(self, transformer: Any, condition_dim: int) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.condition = nn.Linear(condition_dim, transformer.config.caption_channels)
+
+    def forward(
+        self,
+        latents_BChw: Float[Tensor, "b c h w"],
+        t_B: Float[Tensor, " b"],
+        z_q_BND: Float[Tensor, "b n d"],
+        grid: tuple[int, int],
+    ) -> Float[Tensor, "b c h w"]:
+        return -self.transformer(
+            hidden_states=latents_BChw,
+            encoder_hidden_states=self.condition(z_q_BND),
+            timestep=1000 * (1 - t_B),
+        ).sample
+
+
+def painters() -> dict[str, tuple[type[nn.Module], Any]]:
+    """diffusers' class name -> (our painter, their class)."""
+    from diffusers import FluxTransformer2DModel, SanaTransformer2DModel
+
+    return {
+        "FluxTransformer2DModel": (FluxPainter, FluxTransformer2DModel),
+        "SanaTransformer2DModel": (SanaPainter, SanaTransformer2DModel),
+    }
+
+
+def to_latents(vae: Any, images_B3HW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+    """Normalised latents of pictures in [-1, 1]: the mean of the VAE's posterior, unit scale."""
+    mean = vae.encode(images_B3HW).latent_dist.mean
+    return (mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+
+def from_latents(vae: Any, latents_BChw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
+    """The inverse of `to_latents`, through the VAE's decoder."""
+    return vae.decode(
+        latents_BChw / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    ).sample
+
+
+class LatentDetokenizer:
+    """Codes -> z_q -> latents by the flow -> picture by the VAE. The paper: 28 steps, guidance 1.5."""
+
+    def __init__(
+        self,
+        tokenizer: VisualTokenizer,
+        painter: Painter,
+        vae: Any,
+        num_steps: int = 28,
+        guidance_scale: float = 1.5,
+    ) -> None:
+        self.tokenizer, self.painter, self.vae = tokenizer, painter, vae
+        self.name = painter.name
+        self.num_steps, self.guidance_scale = num_steps, guidance_scale
+
+    @torch.no_grad()
+    def decode(
+        self,
+        codes_BHW: Int[Tensor, "b gh gw"],
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> Float[Tensor, "b 3 h w"]:
+        tok, vae = self.tokenizer, self.vae
+        B, gh, gw = codes_BHW.shape
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        shape = (vae.config.latent_channels, gh * tok.patch // factor, gw * tok.patch // factor)
+        z_q = tok.dequantize(codes_BHW)
+        # With guidance, one batch of 2B: the conditioned half and the half with an empty condition.
+        both = z_q if scale == 1 else torch.cat([z_q, torch.zeros_like(z_q)])
+
+        def velocity(x: Tensor, t_B: Tensor) -> Tensor:
+            if scale == 1:
+                return self.painter(x, t_B, z_q, (gh, gw))
+            full, empty = self.painter(
+                torch.cat([x, x]), torch.cat([t_B, t_B]), both, (gh, gw)
+            ).chunk(2)
+            return empty + scale * (full - empty)
+
+        noise = seeded_noise(shape, B, seed).to(z_q)
+        latents = flow.euler(velocity, noise, num_steps or self.num_steps)
+        return from_latents(vae, latents).clamp(-1, 1)
+
+    @classmethod
+    def load(cls, directory: Path, tokenizer: VisualTokenizer, vae: Any) -> "LatentDetokenizer":
+        """Reads what `save_painter` wrote. Raises WeightsError."""
+        data = read_json(directory / "config.json")
+        known = painters()
+        if data.get("_class_name") not in known:
+            raise WeightsError(
+                f"{directory / 'config.json'}: '{data.get('_class_name')}' is none of {', '.join(known)}"
+            )
+        painter_class, transformer_class = known[data["_class_name"]]
+        transformer = transformer_class.from_config(data)
+        painter = painter_class(transformer, tokenizer.encoder.config.hidden_size)
+        path = directory / "painter.safetensors"
+        load_parameters(painter, load_tensors(path), path)
+        sampler = read_json(directory / "sampler.json")
+        painter.requires_grad_(False).eval()
+        return cls(tokenizer, painter, vae, **sampler)  # pyright: ignore[reportArgumentType]
+
+
+def save_painter(
+    painter: Any, directory: Path, sampler: dict[str, float], dtype: torch.dtype | None = None
+) -> None:
+    """config.json in diffusers' layout, the weights, and the sampler's defaults."""
+    painter.transformer.save_config(directory)
+    save_tensors(trained(painter), directory / "painter.safetensors", dtype)
+    write_json(sampler, directory / "sampler.json")

@@ -1,0 +1,114 @@
+"""The visual tokenizer (ARM section 1): frozen encoder -> projector -> FSQ -> de-projector.
+
+B batch, N = h * w tokens of a grid, D encoder width. Pictures are (B, 3, H, W) in [-1, 1]; a grid
+is (height, width) in tokens, one token an encoder patch.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from arm.models.blocks import GridTransformer
+from arm.models.dit import DiTConfig, PixelDiT
+from arm.models.fsq import FSQ
+from arm.models.weights import (
+    load_parameters,
+    load_tensors,
+    read_json,
+    save_tensors,
+    trained,
+    write_json,
+)
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Sizes of the trained part; the encoder's own come with its weights."""
+
+    code_bits: int
+    width: int
+    num_blocks: int
+    num_heads: int
+    pixel: DiTConfig
+    mlp_ratio: float = 4.0
+
+
+class VisualTokenizer(nn.Module):
+    """Pictures <-> codes, and the features z_q that a decoder paints from.
+
+    encoder: a transformers SigLIP vision model (fixed patch size, position table interpolated to
+    the grid), frozen. `pixel` is the DiT of L_pix, which is also the smallest decoder.
+    """
+
+    def __init__(self, config: TokenizerConfig, encoder: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder.requires_grad_(False).eval()
+        self.patch: int = encoder.config.patch_size
+        dim: int = encoder.config.hidden_size
+        shape = (config.width, config.num_blocks, config.num_heads, config.mlp_ratio)
+        self.projector = GridTransformer(dim, config.code_bits, *shape)
+        self.fsq = FSQ(config.code_bits)
+        self.deprojector = GridTransformer(config.code_bits, dim, *shape)
+        self.pixel = PixelDiT(config.pixel, dim, self.patch)
+
+    def train(self, mode: bool = True) -> "VisualTokenizer":
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def grid(self, images_B3HW: Tensor) -> tuple[int, int]:
+        """The token grid of a batch. Raises ValueError where the size is no multiple of the patch."""
+        height, width = images_B3HW.shape[-2:]
+        if height % self.patch or width % self.patch or not height or not width:
+            raise ValueError(
+                f"a picture of {width}x{height} does not fit patches of {self.patch} pixels; "
+                f"width and height must be multiples of {self.patch}"
+            )
+        return height // self.patch, width // self.patch
+
+    @torch.no_grad()
+    def features(self, images_B3HW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        """z: the frozen encoder's patch features."""
+        return self.encoder(images_B3HW, interpolate_pos_encoding=True).last_hidden_state
+
+    def quantize(
+        self, z_BND: Float[Tensor, "b n d"], grid: tuple[int, int]
+    ) -> Float[Tensor, "b n bits"]:
+        """z -> signs in {-1, +1}, straight-through."""
+        return self.fsq(self.projector(z_BND, grid))
+
+    @torch.no_grad()
+    def encode(self, images_B3HW: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b gh gw"]:
+        """Pictures -> codes in [0, 2**code_bits), one an encoder patch."""
+        grid = self.grid(images_B3HW)
+        signs = self.quantize(self.features(images_B3HW), grid)
+        return self.fsq.to_codes(signs).unflatten(1, grid)
+
+    def dequantize(self, codes_BHW: Int[Tensor, "b gh gw"]) -> Float[Tensor, "b n d"]:
+        """Codes -> z_q, the features that condition every decoder."""
+        signs = self.fsq.to_signs(codes_BHW.flatten(1))
+        return self.deprojector(signs, (codes_BHW.shape[1], codes_BHW.shape[2]))
+
+    def pool(self, features_BND: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
+        """One vector a picture, by the frozen encoder's own attention pooling."""
+        return self.encoder.head(features_BND)
+
+    def save(self, directory: Path, dtype: torch.dtype | None = None) -> None:
+        """Writes the sizes (tokenizer_config.json) and the trained part; the encoder is not repeated."""
+        write_json(asdict(self.config), directory / "tokenizer_config.json")
+        save_tensors(trained(self), directory / "tokenizer.safetensors", dtype)
+
+    @classmethod
+    def load(cls, directory: Path, encoder: Any) -> "VisualTokenizer":
+        """Reads what `save` wrote. Raises WeightsError for missing, damaged or ill-shaped files."""
+        data = read_json(directory / "tokenizer_config.json")
+        config = TokenizerConfig(**{**data, "pixel": DiTConfig(**data["pixel"])})
+        model = cls(config, encoder)
+        path = directory / "tokenizer.safetensors"
+        load_parameters(model, load_tensors(path), path)
+        return model.eval()

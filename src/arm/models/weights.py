@@ -1,0 +1,84 @@
+"""Weight files: safetensors only, written whole or not at all, read with one clear line on damage."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from arm.errors import WeightsError
+
+
+def trained(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters that training changes, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None
+) -> None:
+    """Writes a safetensors file by way of a temporary name; `dtype` converts floating tensors."""
+
+    def ready(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach().cpu()
+        return (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).contiguous()
+
+    temporary = path.with_name(path.name + ".tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = {name: ready(tensor) for name, tensor in tensors.items()}
+    save_file(data, temporary, {"format": "pt"})  # transformers asks for the format
+    os.replace(temporary, path)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file. Raises WeightsError where it is missing or damaged."""
+    if not path.is_file():
+        raise WeightsError(f"weights are missing: {path} does not exist")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} is not a whole safetensors file ({error}); restore it or train it again"
+        ) from None
+
+
+def load_parameters(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Copies tensors into the trained parameters of the same names and shapes.
+
+    Raises WeightsError that names the first missing, unknown or ill-shaped one.
+    """
+    own = trained(module)
+    for name in sorted(own.keys() - tensors.keys()):
+        raise WeightsError(f"{source} lacks the tensor {name}")
+    for name, tensor in tensors.items():
+        if name not in own:
+            raise WeightsError(f"{source} holds the tensor {name}, which the model does not have")
+        if own[name].shape != tensor.shape:
+            shapes = f"{tuple(tensor.shape)}, the model needs {tuple(own[name].shape)}"
+            raise WeightsError(f"{source}: {name} has shape {shapes}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+
+def write_json(data: Any, path: Path) -> None:
+    """Writes JSON by way of a temporary name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON. Raises WeightsError where the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"weights are missing: {path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path} is not valid JSON ({error})") from None

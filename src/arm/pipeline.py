@@ -1,0 +1,347 @@
+"""`Arm`: the whole model behind six verbs, for people and for benchmarks.
+
+    arm = Arm.from_pretrained("micro")
+    arm.ask(image, "how many stars are there?")
+    image, = arm.create("a red star left of a blue ring")
+    arm.edit(image, "make the star green")
+
+Codes are the common currency: a picture is encoded once, and everything else works on its codes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from PIL import Image as Pillow
+
+from arm.data.pictures import to_bytes, to_float
+from arm.data.transforms import as_rgb, fit_to_grid, open_image
+from arm.errors import InputError, WeightsError, did_you_mean
+from arm.generate import (
+    GREEDY,
+    Guidance,
+    Request,
+    Result,
+    Sampling,
+    answering_request,
+    drawing_request,
+    generate,
+)
+from arm.models.backbone import load_backbone
+from arm.models.detokenizer import Detokenizer, PixelDetokenizer
+from arm.models.latent import LatentDetokenizer
+from arm.models.pretrained import load_siglip, load_text_tokenizer, load_vae
+from arm.models.qwen2 import Qwen2
+from arm.models.text import TextTokenizer
+from arm.models.tokenizer import VisualTokenizer
+from arm.models.weights import read_json
+from arm.sequence import Image, Sample, Text, Turn, assistant, user
+from arm.vocab import Vocab
+
+Codes = Int[np.ndarray, "gh gw"]
+Picture = Pillow.Image | str | Path
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How a model is meant to be used, from its arm.json. Grids are (height, width) in tokens."""
+
+    scale: int
+    grids: tuple[tuple[int, int], ...]
+    sampling: Sampling
+    edit_sampling: Sampling
+    guidance: Guidance
+    edit_guidance: Guidance
+    detokenizer: str
+
+
+def _defaults(data: dict[str, object], source: Path) -> Defaults:
+    try:
+        return Defaults(
+            scale=int(data["scale"]),  # pyright: ignore[reportArgumentType]
+            grids=tuple((int(h), int(w)) for h, w in data["grids"]),  # pyright: ignore
+            sampling=Sampling(**data["sampling"]),  # pyright: ignore
+            edit_sampling=Sampling(**data["edit_sampling"]),  # pyright: ignore
+            guidance=Guidance(**data["guidance"]),  # pyright: ignore
+            edit_guidance=Guidance(**data["edit_guidance"]),  # pyright: ignore
+            detokenizer=str(data["detokenizer"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{source} is not a model's settings: {error!r}") from None
+
+
+def shipped_models() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    root = Path(str(resources.files("arm") / "weights"))
+    return {path.parent.name: path.parent for path in sorted(root.glob("*/arm.json"))}
+
+
+def find_model(source: str | Path) -> Path:
+    """The directory of a shipped model's name or of a path. Raises WeightsError for neither."""
+    shipped = shipped_models()
+    if str(source) in shipped:
+        return shipped[str(source)]
+    path = Path(source)
+    if (path / "arm.json").is_file():
+        return path
+    if path.is_dir():
+        raise WeightsError(f"{path} is no model directory: it has no arm.json")
+    hint = (
+        did_you_mean(str(source), list(shipped))
+        or f" Shipped models: {', '.join(shipped) or 'none'}."
+    )
+    raise WeightsError(f"there is no model '{source}': no shipped name and no directory.{hint}")
+
+
+@dataclass
+class Reply:
+    """One answer of a chat: words, a picture, or both."""
+
+    text: str
+    image: Pillow.Image | None = None
+
+
+@dataclass
+class Chat:
+    """Interleaved turns with one model; `history` is the sample so far."""
+
+    arm: "Arm"
+    seed: int = 0
+    history: list[Turn] = field(default_factory=list)
+
+    def say(self, text: str, image: Picture | None = None) -> Reply:
+        """Adds a user's turn, lets the model answer in words or by a picture, and keeps both.
+
+        Raises InputError for empty text, unknown words, or a picture that cannot be read.
+        """
+        arm = self.arm
+        parts = [Image(arm.encode(image))] if image is not None else []
+        self.history.append(user(*parts, Text(arm.words.ids(text))))
+        generator = torch.Generator().manual_seed(self.seed + len(self.history))
+        request = answering_request(tuple(self.history), arm.vocab, allow_image=True)
+        result = generate(arm.model, arm.vocab, [request], generator=generator)[0][0]
+        answer: list[Text | Image] = [Text(tuple(result.text_ids))] if result.text_ids else []
+        picture = None
+        if result.wants_image is not None:
+            # A chat's earlier pictures and words are all condition; no branch was trained without
+            # them, so pictures in a chat are drawn without guidance.
+            grid = result.wants_image
+            codes = arm.draw(
+                [tuple(self.history)], [grid], guidance=Guidance(1.0, 1.0), seed=self.seed
+            )[0]
+            answer.append(Image(codes))
+            picture = arm.decode(codes, seed=self.seed)
+        self.history.append(assistant(*answer))
+        return Reply(arm.words.text(result.text_ids), picture)
+
+
+class Arm:
+    """A loaded model. Make one with `from_pretrained`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        model: Qwen2,
+        vocab: Vocab,
+        words: TextTokenizer,
+        tokenizer: VisualTokenizer,
+        detokenizer: Detokenizer,
+        defaults: Defaults,
+    ) -> None:
+        self.directory, self.model, self.vocab, self.words = directory, model, vocab, words
+        self.tokenizer, self.detokenizer, self.defaults = tokenizer, detokenizer, defaults
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path = "micro", detokenizer: str | None = None) -> "Arm":
+        """Loads a shipped name or a directory. `detokenizer`: pixel, flux or sana (None: the default).
+
+        Raises WeightsError that names what is missing, damaged or unknown.
+        """
+        directory = find_model(source)
+        defaults = _defaults(read_json(directory / "arm.json"), directory / "arm.json")
+        tokenizer = VisualTokenizer.load(directory, load_siglip(directory / "siglip").vision_model)
+        words = TextTokenizer(load_text_tokenizer(directory / "siglip"))
+        model, vocab = load_backbone(directory / "backbone")
+        painter = load_detokenizer(directory, tokenizer, detokenizer or defaults.detokenizer)
+        return cls(directory, model, vocab, words, tokenizer, painter, defaults)
+
+    # Pictures and codes
+
+    def encode(self, image: Picture) -> Codes:
+        """A picture -> its codes (H, W). Raises InputError for a file that is no picture."""
+        opened = open_image(image) if isinstance(image, str | Path) else as_rgb(image)
+        array = fit_to_grid(opened, self.defaults.grids, self.tokenizer.patch)
+        return self.tokenizer.encode(to_float(array[None]))[0].numpy()
+
+    def decode(
+        self,
+        codes: Codes,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> Pillow.Image:
+        """Codes (H, W) -> a picture. The same codes and seed give the same picture."""
+        codes = np.asarray(codes)
+        if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer) or not codes.size:
+            raise InputError(
+                f"codes must be a grid of integers (H, W), not {codes.dtype} {codes.shape}"
+            )
+        if codes.min() < 0 or codes.max() >= self.vocab.num_codes:
+            raise InputError(f"codes must be in 0..{self.vocab.num_codes - 1}")
+        batch = torch.from_numpy(codes.astype(np.int64))[None]
+        painted = self.detokenizer.decode(
+            batch, seed=seed, num_steps=num_steps, guidance_scale=guidance_scale
+        )
+        return Pillow.fromarray(to_bytes(painted)[0])
+
+    def grid_for(self, width: int, height: int) -> tuple[int, int]:
+        """The (height, width) grid of a picture size in pixels.
+
+        Raises InputError where the patches do not fit or the model has no such shape tokens.
+        """
+        patch, most = self.tokenizer.patch, self.vocab.max_side
+        if (
+            width % patch
+            or height % patch
+            or not 0 < width <= most * patch
+            or not 0 < height <= most * patch
+        ):
+            known = ", ".join(f"{w * patch}x{h * patch}" for h, w in self.defaults.grids)
+            raise InputError(
+                f"a picture of {width}x{height} does not fit: width and height must be multiples of "
+                f"{patch} up to {most * patch}; this model was trained on {known}"
+            )
+        return height // patch, width // patch
+
+    # The three tasks, in batches of codes
+
+    def run(self, requests: Sequence[Request], *, images: Sampling, seed: int) -> list[Result]:
+        """Requests in chunks, one result each; a chunk's randomness depends on seed and its place."""
+        results = []
+        for start in range(0, len(requests), BATCH):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
+            chunk = requests[start : start + BATCH]
+            found = generate(self.model, self.vocab, chunk, images=images, generator=generator)
+            results += [group[0] for group in found]
+        return results
+
+    def draw(
+        self,
+        samples: Sequence[Sample],
+        grids: Sequence[tuple[int, int]],
+        *,
+        sampling: Sampling | None = None,
+        guidance: Guidance | None = None,
+        has_image: bool = False,
+        seed: int = 0,
+    ) -> list[Codes]:
+        """Codes for samples that end in a user's turn, each on its own grid."""
+        if has_image:
+            sampling, guidance = (
+                sampling or self.defaults.edit_sampling,
+                guidance or self.defaults.edit_guidance,
+            )
+        sampling, guidance = sampling or self.defaults.sampling, guidance or self.defaults.guidance
+        requests = [
+            drawing_request(sample, self.vocab, grid, guidance, has_image=has_image)
+            for sample, grid in zip(samples, grids, strict=True)
+        ]
+        return [
+            r.codes for r in self.run(requests, images=sampling, seed=seed) if r.codes is not None
+        ]
+
+    def draw_prompts(
+        self, prompts: Sequence[str], grid: tuple[int, int] | None = None,
+        sampling: Sampling | None = None, guidance: Guidance | None = None, seed: int = 0,
+    ) -> list[Codes]:  # fmt: skip
+        """Codes of one picture a prompt. Raises InputError for empty or unknown words."""
+        samples = [(user(Text(self.words.ids(prompt))),) for prompt in prompts]
+        grids = [grid or self.defaults.grids[0]] * len(prompts)
+        return self.draw(samples, grids, sampling=sampling, guidance=guidance, seed=seed)
+
+    def edit_codes(
+        self, sources: Sequence[Codes], instructions: Sequence[str],
+        sampling: Sampling | None = None, guidance: Guidance | None = None, seed: int = 0,
+    ) -> list[Codes]:  # fmt: skip
+        """Codes of the edited pictures, on their sources' grids."""
+        samples = [
+            (user(Image(codes), Text(self.words.ids(text))),)
+            for codes, text in zip(sources, instructions, strict=True)
+        ]
+        grids = [(codes.shape[0], codes.shape[1]) for codes in sources]
+        return self.draw(
+            samples, grids, sampling=sampling, guidance=guidance, has_image=True, seed=seed
+        )
+
+    def answer_codes(
+        self, pictures: Sequence[Codes], questions: Sequence[str], max_text: int = 64
+    ) -> list[str]:
+        """Greedy answers to one question a picture."""
+        requests = [
+            answering_request(
+                (user(Image(codes), Text(self.words.ids(question))),), self.vocab, max_text
+            )
+            for codes, question in zip(pictures, questions, strict=True)
+        ]
+        return [self.words.text(r.text_ids) for r in self.run(requests, images=GREEDY, seed=0)]
+
+    # For people
+
+    def ask(self, image: Picture, question: str) -> str:
+        """The answer to a question about a picture. No decoder runs."""
+        return self.answer_codes([self.encode(image)], [question])[0]
+
+    def create(
+        self,
+        prompt: str,
+        *,
+        size: tuple[int, int] | None = None,
+        num_images: int = 1,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+        guidance: Guidance | None = None,
+    ) -> list[Pillow.Image]:
+        """Pictures of a prompt. `size` is (width, height) in pixels, None the model's first grid."""
+        if num_images < 1:
+            raise InputError(f"num_images must be at least 1, not {num_images}")
+        grid = self.grid_for(*size) if size else None
+        found = self.draw_prompts([prompt] * num_images, grid, sampling, guidance, seed)
+        return [self.decode(codes, seed=seed) for codes in found]
+
+    def edit(
+        self,
+        image: Picture,
+        instruction: str,
+        *,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+        guidance: Guidance | None = None,
+    ) -> Pillow.Image:
+        """The picture after the instruction, at the size the model sees it."""
+        codes = self.edit_codes([self.encode(image)], [instruction], sampling, guidance, seed)[0]
+        return self.decode(codes, seed=seed)
+
+    def chat(self, seed: int = 0) -> Chat:
+        """A conversation in words and pictures."""
+        return Chat(self, seed)
+
+
+def load_detokenizer(directory: Path, tokenizer: VisualTokenizer, name: str) -> Detokenizer:
+    """The named decoder of a model directory. Raises WeightsError for an unknown or absent one."""
+    latent = sorted(path.parent.name for path in directory.glob("detokenizer_*/config.json"))
+    names = ["pixel", *(found.removeprefix("detokenizer_") for found in latent)]
+    if name == "pixel":
+        return PixelDetokenizer(tokenizer)
+    if name not in names:
+        raise WeightsError(
+            f"{directory} has no decoder '{name}'; it has {', '.join(names)}.{did_you_mean(name, names)}"
+        )
+    return LatentDetokenizer.load(
+        directory / f"detokenizer_{name}", tokenizer, load_vae(directory / "vae")
+    )

@@ -1,0 +1,229 @@
+"""Samples and packed rows (ARM section 3): every task is an order of the same tokens.
+
+    <user> parts <end> <assistant> parts <end> ...
+
+A part is text or an image; an image is  <image> <h=H> <w=W> code*H*W </image>, row-major. The
+tasks differ only in what the parts are:
+
+    understanding   <user> IMAGE question <end> <assistant> answer <end>
+    drawing         <user> prompt <end> <assistant> IMAGE <end>
+    editing         <user> IMAGE instruction <end> <assistant> IMAGE <end>
+
+Loss falls on what the assistant says. `</image>` is never predicted: it follows by counting.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arm.vocab import Vocab
+
+
+@dataclass(frozen=True)
+class Text:
+    """Ids of the text tokenizer."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Codes (H, W), each in [0, num_codes)."""
+
+    codes: NDArray[np.int64]
+
+
+Part = Text | Image
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one side says. `weight` scales the loss of an assistant's turn; a user's has none."""
+
+    parts: tuple[Part, ...]
+    assistant: bool = False
+    weight: float = 1.0
+
+
+Sample = tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Loss weight of a token by its kind."""
+
+    text: float = 1.0
+    code: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """A flat sample of T tokens: `codes`, `rows` and `cols` are -1 where the token is no code;
+    `weights[t]` is the loss weight of predicting token t from those before it.
+    """
+
+    ids: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Rows of whole samples. A negative document id is padding; positions restart in each sample."""
+
+    ids: Int[Tensor, "b t"]
+    codes: Int[Tensor, "b t"]
+    rows: Int[Tensor, "b t"]
+    cols: Int[Tensor, "b t"]
+    weights: Float[Tensor, "b t"]
+    positions: Int[Tensor, "b t"]
+    document_ids: Int[Tensor, "b t"]
+
+
+def user(*parts: Part) -> Turn:
+    return Turn(parts)
+
+
+def assistant(*parts: Part, weight: float = 1.0) -> Turn:
+    return Turn(parts, assistant=True, weight=weight)
+
+
+def drop_condition(sample: Sample, *, text: bool, image: bool) -> Sample:
+    """The sample with its users' text, pictures or both left out: a guidance branch's condition."""
+
+    def kept(turn: Turn) -> Turn:
+        if turn.assistant:
+            return turn
+        gone = (Text,) * text + (Image,) * image
+        return replace(turn, parts=tuple(p for p in turn.parts if not isinstance(p, gone)))
+
+    return tuple(kept(turn) for turn in sample)
+
+
+class _Writer:
+    """Collects tokens; codes come as one block."""
+
+    def __init__(self, vocab: Vocab) -> None:
+        self.vocab = vocab
+        self.columns: list[NDArray[np.float64]] = []
+
+    def plain(self, ids: Iterable[int], weight: float) -> None:
+        ids = list(ids)
+        block = np.full((5, len(ids)), -1.0)
+        block[0], block[4] = ids, weight
+        self.columns.append(block)
+
+    def image(self, codes_HW: NDArray[np.int64], weight: float, code_weight: float) -> None:
+        height, width = codes_HW.shape
+        self.open_image(height, width, weight)
+        rows, cols = np.indices((height, width))
+        codes = codes_HW.ravel()
+        if codes.min() < 0 or codes.max() >= self.vocab.num_codes:
+            raise ValueError(f"codes must be in 0..{self.vocab.num_codes - 1}")
+        ids = codes + self.vocab.first_code
+        self.columns.append(
+            np.stack(
+                [ids, codes, rows.ravel(), cols.ravel(), np.full(codes.size, code_weight)]
+            ).astype(np.float64)
+        )
+        self.plain([self.vocab.image_end], 0.0)
+
+    def open_image(self, height: int, width: int, weight: float) -> None:
+        self.plain([self.vocab.image, self.vocab.height(height), self.vocab.width(width)], weight)
+
+    def tokens(self) -> Tokens:
+        ids, codes, rows, cols, weights = np.concatenate(self.columns, 1)
+        integers = (a.astype(np.int64) for a in (ids, codes, rows, cols))
+        return Tokens(*integers, weights.astype(np.float32))
+
+
+def flatten(
+    sample: Sample,
+    vocab: Vocab,
+    weights: Weights | None = None,
+    *,
+    open_image: tuple[int, int] | None = None,
+    open_answer: bool = False,
+) -> Tokens:
+    """A sample as tokens.
+
+    open_answer: ends with <assistant>, ready for the model to answer; open_image (H, W): ends with
+    <assistant> <image> <h=H> <w=W>, ready for H * W codes. Training and generation share this
+    function, so their prompts cannot differ.
+    """
+    weights = weights or Weights()
+    out = _Writer(vocab)
+    for turn in sample:
+        on = turn.weight if turn.assistant else 0.0
+        out.plain([vocab.assistant if turn.assistant else vocab.user], 0.0)
+        for part in turn.parts:
+            if isinstance(part, Text):
+                out.plain(part.ids, on * weights.text)
+            else:
+                out.image(part.codes, on * weights.text, on * weights.code)
+        out.plain([vocab.end], on * weights.text)
+    if open_answer or open_image:
+        out.plain([vocab.assistant], 0.0)
+    if open_image:
+        out.open_image(*open_image, 0.0)
+    return out.tokens()
+
+
+def pack(samples: Sequence[Tokens], length: int, vocab: Vocab) -> PackedBatch:
+    """First-fit-decreasing packing into rows of `length` tokens.
+
+    The first token of a sample carries no loss, since nothing before it is its own. Raises
+    ValueError for a sample longer than a row.
+    """
+    rows: list[list[Tokens]] = []
+    room: list[int] = []
+    for sample in sorted(samples, key=len, reverse=True):
+        if len(sample) > length:
+            raise ValueError(f"a sample of {len(sample)} tokens does not fit a row of {length}")
+        index = next((i for i, free in enumerate(room) if free >= len(sample)), None)
+        if index is None:
+            rows.append([])
+            room.append(length)
+            index = len(rows) - 1
+        rows[index].append(sample)
+        room[index] -= len(sample)
+
+    shape = (len(rows), length)
+    ids = np.full(shape, vocab.pad, dtype=np.int64)
+    codes, grid_rows, grid_cols, documents = (np.full(shape, -1, dtype=np.int64) for _ in range(4))
+    positions = np.zeros(shape, dtype=np.int64)
+    weights = np.zeros(shape, dtype=np.float32)
+    for r, row in enumerate(rows):
+        start = 0
+        for d, sample in enumerate(row):
+            span = np.s_[r, start : start + len(sample)]
+            ids[span], codes[span] = sample.ids, sample.codes
+            grid_rows[span], grid_cols[span] = sample.rows, sample.cols
+            weights[span], positions[span] = sample.weights, np.arange(len(sample))
+            weights[r, start] = 0.0
+            documents[span] = d
+            start += len(sample)
+    arrays = (ids, codes, grid_rows, grid_cols, weights, positions, documents)
+    return PackedBatch(*(torch.from_numpy(a) for a in arrays))
+
+
+def unpack(batch: PackedBatch) -> list[Tokens]:
+    """The samples of a packed batch, row by row (the inverse of `pack` up to order)."""
+    found = []
+    for r in range(batch.ids.shape[0]):
+        documents = batch.document_ids[r]
+        for d in range(int(documents.max()) + 1):
+            chosen = documents == d
+            fields = (batch.ids, batch.codes, batch.rows, batch.cols, batch.weights)
+            found.append(Tokens(*(field[r][chosen].numpy() for field in fields)))
+    return found

@@ -1,0 +1,1 @@
+"""Training: a loop, checkpoints, and one script a stage."""

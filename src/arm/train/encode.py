@@ -1,0 +1,81 @@
+"""Stage 2: pictures become code shards, once (see `data/shards.py` for the layout)."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from arm.data.pictures import GridWeight, pick_grid, to_float
+from arm.data.shards import Chain, write_shard
+from arm.models.pretrained import load_siglip
+from arm.models.tokenizer import VisualTokenizer
+from arm.world.edits import Edit, sample_edit
+from arm.world.render import render
+from arm.world.sampling import sample_scene
+from arm.world.scene import Scene
+
+
+@dataclass(frozen=True)
+class EncodeRun:
+    """Chains of `edits` + 1 pictures from the training combinations, `chains_per_shard` a shard."""
+
+    out: Path
+    standins: Path
+    tokenizer: Path
+    grids: tuple[GridWeight, ...]
+    scale: int
+    num_shards: int
+    chains_per_shard: int = 960
+    edits: int = 2
+    batch: int = 48
+    max_things: int = 4
+    seed: int = 10
+
+
+def sample_chain(
+    rng: np.random.Generator, height: int, width: int, edits: int, max_things: int
+) -> tuple[list[Scene], list[Edit]]:
+    """A scene and a walk of edits from it, all of training combinations."""
+    while True:
+        scenes = [sample_scene(rng, height, width, max_things=max_things)]
+        steps: list[Edit] = []
+        while len(steps) < edits:
+            edit = sample_edit(rng, scenes[-1])
+            if edit is None:
+                break
+            steps.append(edit)
+            scenes.append(edit.target)
+        if len(steps) == edits:
+            return scenes, steps
+
+
+def main(run: EncodeRun) -> None:
+    """Writes the shards that are not there yet; shard i is a pure function of (seed, i)."""
+    tokenizer = VisualTokenizer.load(
+        run.tokenizer, load_siglip(run.standins / "siglip").vision_model
+    )
+    for index in range(run.num_shards):
+        if (run.out / f"shard_{index:05d}.jsonl").is_file():
+            continue
+        begun = time.monotonic()
+        rng = np.random.default_rng([run.seed, index])
+        chains: list[Chain] = []
+        while len(chains) < run.chains_per_shard:
+            grid = pick_grid(rng, run.grids)
+            size = (
+                grid.height * tokenizer.patch // run.scale,
+                grid.width * tokenizer.patch // run.scale,
+            )
+            wanted = min(run.batch, run.chains_per_shard - len(chains))
+            walks = [sample_chain(rng, *size, run.edits, run.max_things) for _ in range(wanted)]
+            images = np.stack([render(s, run.scale) for scenes, _ in walks for s in scenes])
+            codes = tokenizer.encode(to_float(images)).numpy().astype(np.uint16)
+            codes = codes.reshape(wanted, run.edits + 1, grid.height, grid.width)
+            chains += [
+                Chain(tuple(scenes), tuple(edits), c)
+                for (scenes, edits), c in zip(walks, codes, strict=True)
+            ]
+        write_shard(run.out, index, chains)
+        rate = run.chains_per_shard * (run.edits + 1) / (time.monotonic() - begun)
+        print(f"encode {index + 1}/{run.num_shards} {rate:.0f} pictures/s", flush=True)

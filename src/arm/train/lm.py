@@ -1,0 +1,131 @@
+"""Stage 3: the autoregressive model (ARM section 3), in the stages PT, CT and SFT.
+
+Plain cross-entropy on the next token; the visual head scores positions that predict a code, the
+text head all others, so no logits are made that no loss reads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from arm.data.mixture import Dropout, Ratios, packed_batch
+from arm.data.shards import Chain, read_shards
+from arm.losses import token_cross_entropy
+from arm.models.backbone import load_backbone, save_backbone
+from arm.models.pretrained import load_text_tokenizer
+from arm.models.qwen2 import Qwen2, Qwen2Config, document_mask
+from arm.models.text import TextTokenizer
+from arm.sequence import PackedBatch, Weights
+from arm.train.runtime import Loop, Optim, fit
+from arm.vocab import Vocab
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Sizes of a backbone made from nothing."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    rope_theta: float = 10_000.0
+    tie_embeddings: bool = True
+
+
+@dataclass(frozen=True)
+class LMRun:
+    """One stage. `init_from` is the directory of the stage before; None starts from nothing."""
+
+    out: Path
+    text_tokenizer: Path
+    shards: tuple[Path, ...]
+    init_from: Path | None
+    backbone: Backbone
+    code_bits: int
+    max_side: int
+    grid_positions: bool
+    samples: int
+    row_length: int
+    weights: Weights
+    ratios: Ratios
+    dropout: Dropout
+    loop: Loop
+    optim: Optim
+
+
+def next_token_losses(model: Qwen2, batch: PackedBatch) -> Mapping[str, Tensor]:
+    """The weighted mean loss of a packed batch and its two parts, in nats a token."""
+    hidden = model(
+        model.embed(batch.ids, batch.codes, batch.rows, batch.cols),
+        batch.positions,
+        document_mask(batch.document_ids),
+    )[:, :-1]
+    weights, codes, ids = batch.weights[:, 1:], batch.codes[:, 1:], batch.ids[:, 1:]
+    is_code = (codes >= 0) & (weights > 0)
+    is_text = (codes < 0) & (weights > 0)
+    code = token_cross_entropy(
+        model.visual_logits(hidden[is_code]), codes[is_code], weights[is_code]
+    )
+    text = token_cross_entropy(model.text_logits(hidden[is_text]), ids[is_text], weights[is_text])
+    total = (code + text) / weights.sum().clamp(min=1e-6)
+    return {
+        "loss": total,
+        "code": code / weights[is_code].sum().clamp(min=1e-6),
+        "text": text / weights[is_text].sum().clamp(min=1e-6),
+    }
+
+
+def build(run: LMRun, text_size: int) -> tuple[Qwen2, Vocab]:
+    if run.init_from is not None:
+        return load_backbone(run.init_from)
+    vocab = Vocab(text_size, 2**run.code_bits, run.max_side)
+    size = run.backbone
+    config = Qwen2Config(
+        vocab_size=vocab.first_code,
+        num_codes=vocab.num_codes,
+        code_bits=run.code_bits,
+        hidden_size=size.hidden_size,
+        intermediate_size=size.intermediate_size,
+        num_layers=size.num_layers,
+        num_heads=size.num_heads,
+        num_kv_heads=size.num_kv_heads,
+        rope_theta=size.rope_theta,
+        tie_embeddings=size.tie_embeddings,
+        max_side=run.max_side if run.grid_positions else 0,
+    )
+    model = Qwen2(config)
+    model.init_weights(torch.Generator().manual_seed(run.loop.seed))
+    return model, vocab
+
+
+def main(run: LMRun) -> None:
+    """Trains one stage and writes the model to `out`/model."""
+    words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
+    model, vocab = build(run, words.size)
+    chains: list[Chain] = [chain for directory in run.shards for chain in read_shards(directory)]
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(chains):,} chains",
+        flush=True,
+    )
+
+    def step_fn(step: int) -> Mapping[str, Tensor]:
+        batch = packed_batch(
+            run.loop.seed, step, run.samples, run.row_length, chains, run.ratios,
+            run.dropout, run.weights, words.ids, vocab,
+        )  # fmt: skip
+        return next_token_losses(model, batch)
+
+    fit(
+        model,
+        step_fn,
+        run_dir=run.out,
+        name=run.out.name,
+        config=run,
+        loop=run.loop,
+        optim=run.optim,
+    )
+    save_backbone(model.eval(), vocab, run.out / "model")

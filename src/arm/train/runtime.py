@@ -1,0 +1,207 @@
+"""The training loop as functions: schedule, optimiser, steps, logging, resume.
+
+A step is a pure function of (seed, step): the loop seeds torch before each one and the data are
+indexed by step, so a run killed anywhere and resumed ends in the same bits (on one CPU process).
+"""
+
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from arm.config import dump
+from arm.models.weights import trained
+from arm.train import checkpoint
+from arm.train.muon import Muon
+
+StepFn = Callable[[int], Mapping[str, Tensor]]
+"""step -> named losses; 'loss' is the one that is differentiated."""
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW (or Muon, see `train/muon.py`), linear warm-up, cosine decay to `floor` times the peak."""
+
+    lr: float
+    warmup: int = 100
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    floor: float = 0.02
+    muon: bool = False
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How long to train, and how often to log and to save."""
+
+    steps: int
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 200
+
+
+def learning_rate(optim: Optim, step: int, steps: int) -> float:
+    """Warm-up over `warmup` steps, then cosine from the peak to `floor` * peak at `steps`."""
+    if step < optim.warmup:
+        return optim.lr * (step + 1) / optim.warmup
+    progress = (step - optim.warmup) / max(1, steps - optim.warmup)
+    return optim.lr * (
+        optim.floor + (1 - optim.floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    )
+
+
+def optimizer_for(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:
+    """AdamW over the trained parameters, or Muon for the matrices inside blocks and AdamW for the rest.
+
+    Only matrices decay. Embeddings, heads and maps in and out of a network stay with AdamW.
+    """
+    named = trained(module)
+    inside = {
+        name
+        for name, p in named.items()
+        if p.dim() == 2 and re.search(r"(^|\.)(blocks|layers)\.", name)
+    }
+    matrices = [p for name, p in named.items() if p.dim() >= 2 and name not in inside]
+    vectors = [p for p in named.values() if p.dim() < 2]
+    blocks = [named[name] for name in named if name in inside]
+    groups: list[dict[str, Any]] = [
+        {"params": blocks, "weight_decay": optim.weight_decay},
+        {"params": matrices, "weight_decay": optim.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    if optim.muon:
+        groups[0]["muon"] = True
+        return Muon([g for g in groups if g["params"]], lr=optim.lr, betas=optim.betas)
+    return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
+
+
+def seed_step(seed: int, step: int) -> None:
+    torch.manual_seed(seed * 1_000_003 + step)
+
+
+class Log:
+    """Scalars to a JSON-lines file, to TensorBoard and W&B where installed and asked for, and to the terminal."""
+
+    def __init__(self, run_dir: Path, name: str, steps: int, start: int) -> None:
+        self.file = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
+        self.name, self.steps = name, steps
+        self.writer: Any = None
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError:
+            pass
+        else:
+            self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start)
+        self.bar = None
+        if sys.stderr.isatty():
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[scalars]}"),
+            )
+            self.task = self.bar.add_task(name, total=steps, completed=start, scalars="")
+            self.bar.start()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        self.file.flush()
+        if self.writer is not None:
+            for key, value in values.items():
+                self.writer.add_scalar(key, value, step)
+        shown = " ".join(f"{k} {v:.4g}" for k, v in values.items())
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, scalars=shown)
+        else:
+            print(f"{self.name} {step}/{self.steps} {shown}", flush=True)
+
+    def close(self) -> None:
+        self.file.close()
+        if self.writer is not None:
+            self.writer.close()
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def fit(
+    module: nn.Module,
+    step_fn: StepFn,
+    *,
+    run_dir: Path,
+    name: str,
+    config: Any,
+    loop: Loop,
+    optim: Optim,
+    evaluate: Callable[[], Mapping[str, float]] | None = None,
+    eval_every: int = 0,
+) -> None:
+    """Trains the parameters of `module` that require gradients, from the newest checkpoint on.
+
+    Writes config.json, metrics.jsonl and checkpoints under `run_dir`. Raises FloatingPointError
+    at a loss that is not finite, before the step is taken.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    dump(config, run_dir / "config.json")
+    optimizer = optimizer_for(module, optim)
+    start = checkpoint.resume(run_dir, module, optimizer)
+    log = Log(run_dir, name, loop.steps, start)
+    module.train()
+    clock, counted = time.monotonic(), start
+    try:
+        for step in range(start, loop.steps):
+            seed_step(loop.seed, step)
+            rate = learning_rate(optim, step, loop.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            losses = step_fn(step)
+            loss = losses["loss"]
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"{name}: the loss is {loss.item()} at step {step}")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(trained(module).values(), optim.clip)
+            optimizer.step()
+            done = step + 1
+            if done % loop.log_every == 0 or done == loop.steps:
+                seconds = (time.monotonic() - clock) / (done - counted)
+                values = {k: float(v.detach()) for k, v in losses.items()}
+                left = seconds * (loop.steps - done) / 60
+                extra = {
+                    "lr": rate,
+                    "grad_norm": float(norm),
+                    "s_per_step": seconds,
+                    "minutes_left": left,
+                }
+                log.scalars(done, {**values, **extra})
+                clock, counted = time.monotonic(), done
+            if done % loop.save_every == 0 or done == loop.steps:
+                checkpoint.save(run_dir, done, module, optimizer)
+            if (
+                evaluate is not None
+                and eval_every
+                and (done % eval_every == 0 or done == loop.steps)
+            ):
+                module.eval()
+                log.scalars(done, evaluate())
+                module.train()
+                clock, counted = time.monotonic(), done
+    finally:
+        log.close()

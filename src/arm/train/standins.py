@@ -1,0 +1,225 @@
+"""Stage 0: stand-ins for the pretrained parts, trained on the world.
+
+The paper starts from SigLIP2, Qwen2.5-0.5B and the FLUX VAE. Where those do not fit, these small
+models of the very same classes take their places, saved in the Hugging Face layout, so that one
+loader serves both. The vision tower learns a dense objective (regress its own patch) beside the
+contrastive one, as SigLIP2 did, or position and edges would be lost.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipConfig, SiglipModel
+
+from arm.data.pictures import GridWeight, PictureBatch, world_batch
+from arm.evals.reconstruction import held_out_batches, zero_shot
+from arm.losses import caption_cross_entropy, sigmoid_contrastive
+from arm.models.dit import patchify
+from arm.models.text import caption_logits, encode_captions, same_captions
+from arm.train.runtime import Loop, Optim, fit
+from arm.world.words import build_tokenizer
+
+
+@dataclass(frozen=True)
+class Towers:
+    """Sizes of the SigLIP-type pair; `image_size` is the grid that the position table is made for."""
+
+    width: int
+    num_layers: int
+    num_heads: int
+    mlp: int
+    patch: int
+    image_size: int
+    text_layers: int
+    text_length: int = 32
+
+
+@dataclass(frozen=True)
+class CaptionLM:
+    width: int
+    num_layers: int
+    num_heads: int
+    mlp: int
+
+
+@dataclass(frozen=True)
+class VAE:
+    channels: tuple[int, ...]
+    latent_channels: int
+    layers: int = 1
+    kl_weight: float = 1e-5
+
+
+@dataclass(frozen=True)
+class StandinsRun:
+    """The stand-ins, trained into `out`/siglip, `out`/caption_lm and `out`/vae."""
+
+    out: Path
+    towers: Towers
+    caption_lm: CaptionLM
+    vae: VAE
+    grids: tuple[GridWeight, ...]
+    scale: int
+    batch: int
+    towers_loop: Loop
+    vae_loop: Loop
+    optim: Optim
+    vae_optim: Optim
+    eval_every: int
+    caption_weight: float = 2.0
+    dense_weight: float = 10.0
+    singles: float = 0.5
+
+
+class TowerTrainer(nn.Module):
+    """The towers and the captioning LM, with the two maps that only this training needs."""
+
+    def __init__(self, siglip: Any, lm: Any, patch: int) -> None:
+        super().__init__()
+        width = siglip.config.vision_config.hidden_size
+        self.siglip, self.lm = siglip, lm
+        self.dense = nn.Linear(width, 3 * patch * patch)
+        self.adapter = nn.Linear(width, lm.config.hidden_size)
+
+
+def new_siglip(towers: Towers, vocab_size: int) -> SiglipModel:
+    shared: dict[str, Any] = {
+        "hidden_size": towers.width,
+        "num_attention_heads": towers.num_heads,
+        "intermediate_size": towers.mlp,
+    }
+    vision = {**shared, "num_hidden_layers": towers.num_layers, "patch_size": towers.patch}
+    text = {**shared, "num_hidden_layers": towers.text_layers, "vocab_size": vocab_size}
+    text |= {"max_position_embeddings": towers.text_length, "projection_size": towers.width}
+    text |= {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    config = SiglipConfig(
+        vision_config={**vision, "image_size": towers.image_size}, text_config=text
+    )
+    return SiglipModel(config)
+
+
+def new_caption_lm(size: CaptionLM, tokenizer: Any) -> Qwen2ForCausalLM:
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=size.width,
+        num_hidden_layers=size.num_layers,
+        num_attention_heads=size.num_heads,
+        num_key_value_heads=size.num_heads,
+        intermediate_size=size.mlp,
+        tie_word_embeddings=True,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def _batch(run: StandinsRun, loop: Loop, step: int) -> PictureBatch:
+    return world_batch(
+        loop.seed,
+        step,
+        run.batch,
+        run.grids,
+        run.towers.patch,
+        scale=run.scale,
+        singles=run.singles,
+    )
+
+
+def train_towers(run: StandinsRun) -> None:
+    """Towers and captioning LM together, by SigLIP2's three kinds of objective: sigmoid, captioning, dense."""
+    tokenizer = build_tokenizer()
+    torch.manual_seed(run.towers_loop.seed)
+    siglip, lm = new_siglip(run.towers, len(tokenizer)), new_caption_lm(run.caption_lm, tokenizer)
+    trainer = TowerTrainer(siglip, lm, run.towers.patch)
+    nn.init.constant_(siglip.logit_scale, 2.3)
+    nn.init.constant_(siglip.logit_bias, -10.0)
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        batch = _batch(run, run.towers_loop, step)
+        short_BT, _ = encode_captions(tokenizer, batch.captions, run.towers.text_length)
+        vision = siglip.vision_model(batch.images, interpolate_pos_encoding=True)
+        z_BND = vision.last_hidden_state
+        sig = sigmoid_contrastive(
+            vision.pooler_output,
+            siglip.text_model(short_BT).pooler_output,
+            same_captions(batch.captions),
+            siglip.logit_scale.squeeze(),
+            siglip.logit_bias.squeeze(),
+        )
+        dense = F.mse_loss(trainer.dense(z_BND), patchify(batch.images, run.towers.patch))
+        ids_BT, mask_BT = encode_captions(tokenizer, batch.details)
+        cap = caption_cross_entropy(
+            caption_logits(lm, trainer.adapter(z_BND), ids_BT), ids_BT, mask_BT
+        )
+        loss = sig + run.caption_weight * cap + run.dense_weight * dense
+        return {"loss": loss, "sig": sig, "cap": cap, "dense": dense}
+
+    def evaluate() -> dict[str, float]:
+        batches = held_out_batches(256, run.grids[:1], run.towers.patch, run.scale, 9, singles=1.0)
+
+        def pooled(images: Tensor) -> Tensor:
+            return siglip.vision_model(images, interpolate_pos_encoding=True).pooler_output
+
+        return {"zero_shot": float(zero_shot(pooled, siglip, tokenizer, batches).mean())}
+
+    fit(
+        trainer, step_fn, run_dir=run.out / "towers_run", name="towers", config=run,
+        loop=run.towers_loop, optim=run.optim, evaluate=evaluate, eval_every=run.eval_every,
+    )  # fmt: skip
+    lm.save_pretrained(run.out / "caption_lm")
+    siglip.save_pretrained(run.out / "siglip")
+    tokenizer.save_pretrained(run.out / "siglip")
+
+
+def train_vae(run: StandinsRun) -> None:
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(run.vae_loop.seed)
+    size = run.vae
+    levels = len(size.channels)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=size.channels,
+        layers_per_block=size.layers,
+        latent_channels=size.latent_channels,
+        norm_num_groups=8,
+        sample_size=run.towers.image_size,
+        mid_block_add_attention=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        images = _batch(run, run.vae_loop, step).images
+        posterior = vae.encode(images).latent_dist
+        reconstructed = vae.decode(posterior.sample()).sample
+        mse = F.mse_loss(reconstructed, images)
+        l1 = F.l1_loss(reconstructed, images)
+        kl = posterior.kl().mean() / images[0].numel()
+        return {"loss": mse + 0.2 * l1 + size.kl_weight * kl, "mse": mse, "kl": kl}
+
+    fit(
+        vae, step_fn, run_dir=run.out / "vae_run", name="vae", config=run,
+        loop=run.vae_loop, optim=run.vae_optim,
+    )  # fmt: skip
+    # The latent DiT wants latents of unit scale; diffusers keep the factor in the config.
+    with torch.no_grad():
+        latents = vae.encode(_batch(run, run.vae_loop, 0).images).latent_dist.mean
+    vae.register_to_config(
+        scaling_factor=float(1 / latents.std()), shift_factor=float(latents.mean())
+    )
+    vae.save_pretrained(run.out / "vae")
+
+
+def main(run: StandinsRun) -> None:
+    """Trains what is not there yet: the towers with the captioning LM, then the VAE."""
+    for name, stage in (("siglip", train_towers), ("vae", train_vae)):
+        if not (run.out / name / "config.json").is_file():
+            stage(run)

@@ -1,0 +1,141 @@
+"""Stage 1: the visual tokenizer with its four losses (ARM section 1).
+
+loss = cap * L_cap + pix * L_pix + sig * L_sig + feat * L_feat; a weight of 0 switches a loss off,
+and what only that loss needs is then not computed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from arm.data.pictures import GridWeight, PictureBatch, world_batch
+from arm.evals.reconstruction import quick_scores
+from arm.losses import caption_cross_entropy, cosine_distance, sigmoid_contrastive, x1_flow
+from arm.models import flow
+from arm.models.pretrained import load_caption_lm, load_siglip, load_text_tokenizer
+from arm.models.text import caption_logits, encode_captions, same_captions
+from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
+from arm.train.runtime import Loop, Optim, fit
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The paper's weights."""
+
+    cap: float = 1.0
+    pix: float = 5.0
+    sig: float = 5.0
+    feat: float = 1.0
+
+
+@dataclass(frozen=True)
+class Timesteps:
+    """How L_pix draws t and weighs its error; (1, 1, True) is the paper's plain velocity loss."""
+
+    power: float = 1.0
+    highest: float = 1.0
+    velocity_weighting: bool = True
+
+
+@dataclass(frozen=True)
+class TokenizerRun:
+    out: Path
+    standins: Path
+    model: TokenizerConfig
+    weights: LossWeights
+    timesteps: Timesteps
+    grids: tuple[GridWeight, ...]
+    scale: int
+    batch: int
+    loop: Loop
+    optim: Optim
+    eval_every: int
+    eval_pictures: int = 128
+    singles: float = 0.25
+
+
+class TokenizerTrainer(nn.Module):
+    """The tokenizer and the parts that only its losses need."""
+
+    def __init__(self, tokenizer: VisualTokenizer, siglip: Any, caption_lm: Any) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.text_tower = siglip.text_model
+        self.text_length: int = siglip.config.text_config.max_position_embeddings
+        self.caption_lm = caption_lm
+        self.caption_adapter = nn.Linear(
+            siglip.config.vision_config.hidden_size, caption_lm.config.hidden_size
+        )
+        self.log_scale = nn.Parameter(siglip.logit_scale.detach().squeeze().clone())
+        self.bias = nn.Parameter(siglip.logit_bias.detach().squeeze().clone())
+
+    def losses(
+        self, batch: PictureBatch, words: Any, weights: LossWeights, times: Timesteps
+    ) -> Mapping[str, Tensor]:
+        """Every loss that has a weight, and their weighted sum under 'loss'."""
+        tok = self.tokenizer
+        grid = tok.grid(batch.images)
+        z = tok.features(batch.images)
+        z_q = tok.deprojector(tok.quantize(z, grid), grid)
+        found: dict[str, Tensor] = {}
+        if weights.pix:
+            t_B = flow.sample_timesteps(len(batch.captions), times.power, times.highest)
+            x_t = flow.interpolate(torch.randn_like(batch.images), batch.images, t_B)
+            found["pix"] = x1_flow(
+                tok.pixel(x_t, t_B, z_q), batch.images, t_B, times.velocity_weighting
+            )
+        if weights.feat:
+            found["feat"] = cosine_distance(z_q, z)
+        if weights.cap:
+            ids_BT, mask_BT = encode_captions(words, batch.details)
+            logits = caption_logits(self.caption_lm, self.caption_adapter(z_q), ids_BT)
+            found["cap"] = caption_cross_entropy(logits, ids_BT, mask_BT)
+        if weights.sig:
+            ids_BT, _ = encode_captions(words, batch.captions, self.text_length)
+            text = self.text_tower(ids_BT).pooler_output
+            same = same_captions(batch.captions)
+            found["sig"] = sigmoid_contrastive(tok.pool(z_q), text, same, self.log_scale, self.bias)
+        total = sum(
+            (getattr(weights, name) * value for name, value in found.items()), torch.zeros(())
+        )
+        return {"loss": total, **found}
+
+
+def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Any]:
+    """The trainer, the SigLIP pair and the text tokenizer."""
+    siglip = load_siglip(run.standins / "siglip")
+    words = load_text_tokenizer(run.standins / "siglip")
+    torch.manual_seed(run.loop.seed)
+    tokenizer = VisualTokenizer(run.model, siglip.vision_model)
+    return (
+        TokenizerTrainer(tokenizer, siglip, load_caption_lm(run.standins / "caption_lm")),
+        siglip,
+        words,
+    )
+
+
+def main(run: TokenizerRun) -> None:
+    """Trains the tokenizer and writes it to `out`."""
+    trainer, siglip, words = build(run)
+
+    def step_fn(step: int) -> Mapping[str, Tensor]:
+        batch = world_batch(
+            run.loop.seed, step, run.batch, run.grids, trainer.tokenizer.patch,
+            scale=run.scale, singles=run.singles,
+        )  # fmt: skip
+        return trainer.losses(batch, words, run.weights, run.timesteps)
+
+    def evaluate() -> Mapping[str, float]:
+        return quick_scores(
+            trainer.tokenizer, siglip, words, run.grids, run.scale, run.eval_pictures
+        )
+
+    fit(
+        trainer, step_fn, run_dir=run.out, name="tokenizer", config=run, loop=run.loop,
+        optim=run.optim, evaluate=evaluate, eval_every=run.eval_every,
+    )  # fmt: skip
+    trainer.tokenizer.save(run.out)

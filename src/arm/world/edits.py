@@ -1,0 +1,180 @@
+"""Edits: a source scene, an instruction, and the one scene that it asks for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from arm.world.combinations import held_out_scene
+from arm.world.language import at_region, noun_phrase, references, with_article
+from arm.world.sampling import ANY, fill, pick, place
+from arm.world.scene import (
+    BACKGROUNDS,
+    COLORS,
+    MAX_THINGS,
+    REGIONS,
+    SHAPES,
+    SIZES,
+    Scene,
+    fits,
+    region,
+)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit. `changed` are the target's indices of things that the edit makes or alters.
+
+    `place` names the ninth in which an added or moved thing may lie anywhere; otherwise the
+    target's positions are meant exactly.
+    """
+
+    kind: str
+    instruction: str
+    source: Scene
+    target: Scene
+    changed: tuple[int, ...]
+    place: str | None = None
+
+
+Editor = Callable[[np.random.Generator, Scene], Edit | None]
+
+
+def _choose(rng: np.random.Generator, scene: Scene) -> tuple[int, str] | None:
+    index = int(rng.integers(len(scene.things)))
+    found = references(scene, index)
+    return (index, pick(rng, found[:2])) if found else None
+
+
+def add(rng: np.random.Generator, scene: Scene) -> Edit | None:
+    if len(scene.things) >= MAX_THINGS:
+        return None
+    where = pick(rng, REGIONS)
+    thing = place(rng, fill(rng, ANY), scene.things, scene.height, scene.width, where)
+    if thing is None:
+        return None
+    said = ("size", "pattern", "color") if thing.pattern == "striped" else ("size", "color")
+    verb = pick(rng, ("add", "put", "draw"))
+    text = f"{verb} {with_article(noun_phrase(thing, said))} {at_region(where)}"
+    target = replace(scene, things=(*scene.things, thing))
+    return Edit("add", text, scene, target, (len(scene.things),), where)
+
+
+def remove(rng: np.random.Generator, scene: Scene) -> Edit | None:
+    chosen = _choose(rng, scene)
+    if chosen is None or len(scene.things) < 2:
+        return None
+    index, name = chosen
+    text = pick(rng, ("remove the {}", "delete the {}", "take away the {}")).format(name)
+    return Edit("remove", text, scene, scene.without(index), ())
+
+
+def replace_thing(rng: np.random.Generator, scene: Scene) -> Edit | None:
+    chosen = _choose(rng, scene)
+    if chosen is None:
+        return None
+    index, name = chosen
+    shape, color = pick(rng, SHAPES), pick(rng, COLORS)
+    if shape == scene.things[index].shape:
+        return None
+    target = scene.with_thing(index, shape=shape, color=color)
+    form = pick(rng, ("replace the {} with {}", "turn the {} into {}"))
+    text = form.format(name, with_article(f"{color} {shape}"))
+    return Edit("replace", text, scene, target, (index,))
+
+
+def recolor(rng: np.random.Generator, scene: Scene) -> Edit | None:
+    chosen = _choose(rng, scene)
+    if chosen is None:
+        return None
+    index, name = chosen
+    color = pick(rng, COLORS)
+    if color == scene.things[index].color:
+        return None
+    form = pick(rng, ("make the {} {}", "change the color of the {} to {}", "paint the {} {}"))
+    target = scene.with_thing(index, color=color)
+    return Edit("recolor", form.format(name, color), scene, target, (index,))
+
+
+def resize(rng: np.random.Generator, scene: Scene) -> Edit | None:
+    chosen = _choose(rng, scene)
+    if chosen is None:
+        return None
+    index, name = chosen
+    size = SIZES[1 - SIZES.index(scene.things[index].size)]
+    target = scene.with_thing(index, size=size)
+    if not fits(target.things[index], scene.without(index).things, scene.height, scene.width):
+        return None
+    word = pick(rng, (size, {"small": "smaller", "large": "larger"}[size]))
+    return Edit("resize", f"make the {name} {word}", scene, target, (index,))
+
+
+def move(rng: np.random.Generator, scene: Scene) -> Edit | None:
+    chosen = _choose(rng, scene)
+    if chosen is None:
+        return None
+    index, name = chosen
+    thing, others = scene.things[index], scene.without(index).things
+    where = pick(rng, REGIONS)
+    if where == region(thing.x, thing.y, scene.height, scene.width):
+        return None
+    moved = place(rng, thing.kind, others, scene.height, scene.width, where)
+    if moved is None:
+        return None
+    text = f"move the {name} to the {where}"
+    return Edit("move", text, scene, scene.with_thing(index, x=moved.x, y=moved.y), (index,), where)
+
+
+def swap(rng: np.random.Generator, scene: Scene) -> Edit | None:
+    if len(scene.things) < 2:
+        return None
+    i, j = (int(k) for k in rng.permutation(len(scene.things))[:2])
+    names = references(scene, i)[:2], references(scene, j)[:2]
+    if not names[0] or not names[1]:
+        return None
+    a, b = scene.things[i], scene.things[j]
+    target = scene.with_thing(i, x=b.x, y=b.y).with_thing(j, x=a.x, y=a.y)
+    for k in (i, j):
+        if not fits(target.things[k], target.without(k).things, scene.height, scene.width):
+            return None
+    form = pick(rng, ("swap the {} and the {}", "exchange the {} and the {}"))
+    text = form.format(pick(rng, names[0]), pick(rng, names[1]))
+    return Edit("swap", text, scene, target, (i, j))
+
+
+def background(rng: np.random.Generator, scene: Scene) -> Edit | None:
+    color = pick(rng, BACKGROUNDS)
+    if color == scene.background:
+        return None
+    form = pick(rng, ("make the background {}", "change the background to {}"))
+    return Edit("background", form.format(color), scene, replace(scene, background=color), ())
+
+
+EDITORS: dict[str, Editor] = {
+    "add": add,
+    "remove": remove,
+    "replace": replace_thing,
+    "recolor": recolor,
+    "resize": resize,
+    "move": move,
+    "swap": swap,
+    "background": background,
+}
+
+
+def sample_edit(
+    rng: np.random.Generator, scene: Scene, kind: str | None = None, *, held_out: bool = False
+) -> Edit | None:
+    """An edit of the scene (None: any kind) whose target is in the same split as asked.
+
+    held_out False: the target holds training combinations only. held_out True: the source or the
+    target holds a held-out one. None where 30 tries find no such edit.
+    """
+    for _ in range(30):
+        edit = EDITORS[kind or pick(rng, tuple(EDITORS))](rng, scene)
+        if edit is None:
+            continue
+        new = held_out_scene(edit.target) or held_out_scene(edit.source)
+        if new == held_out:
+            return edit
+    return None

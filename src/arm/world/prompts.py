@@ -1,0 +1,164 @@
+"""Drawing prompts with a check of the picture: the world's GenEval and its world-wise.
+
+The six tags and their rules are GenEval's: named objects must be there, a counted object exactly
+so often, colours and relations must hold for them. Held-out prompts name combinations that training
+never shows; `single_object` has nothing to hold out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from arm.world.combinations import (
+    HELD_OUT_COLORED,
+    HELD_OUT_COUNTS,
+    HELD_OUT_RELATIONS,
+    HELD_OUT_TOGETHER,
+)
+from arm.world.facts import FACTS, Fact
+from arm.world.language import NUMBERS, plural, with_article
+from arm.world.reader import Reading, ReadThing
+from arm.world.sampling import pick
+from arm.world.scene import COLORS, RELATIONS, SHAPES, holds
+
+TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+PREFIXES = ("", "a picture of ", "an image of ", "draw ", "show ")
+MIN_CONFIDENCE = 0.5
+CHECK_MARGIN = 4.0
+"""A relation in a picture counts from this many units on, half of what captions ask."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An object that must be seen; `count` is exact where the prompt counts."""
+
+    shape: str
+    color: str | None = None
+    count: int | None = None
+
+    def matches(self, thing: ReadThing) -> bool:
+        return thing.shape == self.shape and self.color in (None, thing.color)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt and what a picture must show. `relation` is of the first wanted to the second."""
+
+    tag: str
+    text: str
+    wanted: tuple[Wanted, ...]
+    relation: str | None = None
+
+
+def satisfies(prompt: Prompt, reading: Reading) -> bool:
+    """Whether the picture shows what was asked. Things read with low confidence do not count."""
+    clear = [thing for thing in reading.things if thing.confidence >= MIN_CONFIDENCE]
+    found: list[list[ReadThing]] = []
+    for wanted in prompt.wanted:
+        matching = [thing for thing in clear if wanted.matches(thing)]
+        if not matching:
+            return False
+        if wanted.count is not None and (
+            len(matching) != wanted.count or len(reading.things) != wanted.count
+        ):
+            return False
+        found.append(matching)
+    if prompt.relation is None:
+        return True
+    return any(holds(a, prompt.relation, b, CHECK_MARGIN) for a in found[0] for b in found[1])
+
+
+def _other(rng: np.random.Generator, options: Sequence[str], not_this: str) -> str:
+    return pick(rng, [option for option in options if option != not_this])
+
+
+def _choose(rng: np.random.Generator, options: Sequence[tuple]) -> tuple:
+    return options[int(rng.integers(len(options)))]
+
+
+def _colored(rng: np.random.Generator, held_out: bool) -> tuple[str, str]:
+    pairs = [(c, s) for c in COLORS for s in SHAPES if ((c, s) in HELD_OUT_COLORED) == held_out]
+    return _choose(rng, pairs)
+
+
+def _pair(rng: np.random.Generator, held_out: bool) -> tuple[str, str]:
+    pairs = [
+        (a, b)
+        for a in SHAPES
+        for b in SHAPES
+        if a != b and (frozenset((a, b)) in HELD_OUT_TOGETHER) == held_out
+    ]
+    return _choose(rng, pairs)
+
+
+def sample_prompt(rng: np.random.Generator, tag: str, *, held_out: bool) -> Prompt:
+    """A prompt of one tag from the training or the held-out combinations."""
+    start = pick(rng, PREFIXES)
+    if tag == "single_object":
+        shape = pick(rng, SHAPES)
+        return Prompt(tag, start + with_article(shape), (Wanted(shape),))
+    if tag == "two_object":
+        a, b = _pair(rng, held_out)
+        return Prompt(
+            tag, f"{start}{with_article(a)} and {with_article(b)}", (Wanted(a), Wanted(b))
+        )
+    if tag == "counting":
+        options = [
+            (n, s) for n in (2, 3, 4) for s in SHAPES if ((n, s) in HELD_OUT_COUNTS) == held_out
+        ]
+        n, shape = _choose(rng, options)
+        return Prompt(tag, f"{start}{NUMBERS[n]} {plural(shape)}", (Wanted(shape, count=n),))
+    if tag == "colors":
+        color, shape = _colored(rng, held_out)
+        return Prompt(tag, start + with_article(f"{color} {shape}"), (Wanted(shape, color),))
+    if tag == "position":
+        options = [
+            (a, r, b)
+            for a in SHAPES
+            for r in RELATIONS
+            for b in SHAPES
+            if a != b
+            and frozenset((a, b)) not in HELD_OUT_TOGETHER
+            and ((a, r, b) in HELD_OUT_RELATIONS) == held_out
+        ]
+        a, relation, b = _choose(rng, options)
+        text = f"{start}{with_article(a)} {relation} {with_article(b)}"
+        return Prompt(tag, text, (Wanted(a), Wanted(b)), relation)
+    if tag == "color_attr":
+        color, shape = _colored(rng, held_out)
+        other_shape = pick(
+            rng,
+            [s for s in SHAPES if s != shape and frozenset((s, shape)) not in HELD_OUT_TOGETHER],
+        )
+        other_color = pick(
+            rng, [c for c in COLORS if c != color and (c, other_shape) not in HELD_OUT_COLORED]
+        )
+        wanted = [Wanted(shape, color), Wanted(other_shape, other_color)]
+        if rng.random() < 0.5:
+            wanted.reverse()
+        said = [with_article(f"{w.color} {w.shape}") for w in wanted]
+        return Prompt(tag, f"{start}{said[0]} and {said[1]}", tuple(wanted))
+    raise ValueError(f"'{tag}' is none of {', '.join(TAGS)}")
+
+
+def knowledge_prompt(rng: np.random.Generator, fact: Fact) -> Prompt:
+    """A prompt that names a colour, a shape or a number only by the fact (the world's WISE)."""
+    if fact.kind == "color":
+        shapes = [s for s in SHAPES if (fact.value, s) not in HELD_OUT_COLORED]
+        shape = pick(rng, shapes)
+        text = f"{with_article(shape)} in the color of {fact.subject}"
+        return Prompt("color", text, (Wanted(shape, fact.value),))
+    if fact.kind == "shape":
+        color = pick(rng, [c for c in COLORS if (c, fact.value) not in HELD_OUT_COLORED])
+        text = f"{with_article(color)} thing in the shape of {fact.subject}"
+        return Prompt("shape", text, (Wanted(fact.value, color),))
+    n = NUMBERS.index(fact.value)
+    shape = pick(rng, [s for s in SHAPES if (n, s) not in HELD_OUT_COUNTS])
+    text = f"as many {plural(shape)} as {fact.subject} has {fact.part}"
+    return Prompt("number", text, (Wanted(shape, count=n),))
+
+
+def knowledge_facts(in_pictures: bool) -> tuple[Fact, ...]:
+    """The facts that training prompts use (True), or those that only texts teach (False)."""
+    return tuple(fact for fact in FACTS if fact.in_pictures == in_pictures)

@@ -1,0 +1,109 @@
+"""Random scenes, from the training combinations or from the held-out ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from arm.world.combinations import HELD_OUT_COLORED, held_out_scene
+from arm.world.scene import (
+    BACKGROUNDS,
+    COLORS,
+    MAX_THINGS,
+    PATTERNS,
+    RADIUS,
+    REGIONS,
+    SHAPES,
+    SIZES,
+    Scene,
+    Thing,
+    fits,
+)
+
+Kind = tuple[str | None, str | None, str | None, str | None]
+"""Shape, colour, size, pattern; None is drawn at random."""
+
+ANY: Kind = (None, None, None, None)
+
+
+def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def half_raster(value: float) -> float:
+    return round(2 * value) / 2
+
+
+def place(
+    rng: np.random.Generator,
+    kind: tuple[str, str, str, str],
+    others: Sequence[Thing],
+    height: int,
+    width: int,
+    region: str | None = None,
+    attempts: int = 30,
+) -> Thing | None:
+    """A thing of this kind at a free position (in the named ninth), or None when none is found."""
+    edge = RADIUS[kind[2]] + 1
+    low_x, high_x, low_y, high_y = edge, width - edge, edge, height - edge
+    if region is not None:
+        row, column = divmod(REGIONS.index(region), 3)
+        low_x, high_x = max(low_x, column * width / 3), min(high_x, (column + 1) * width / 3)
+        low_y, high_y = max(low_y, row * height / 3), min(high_y, (row + 1) * height / 3)
+    if low_x > high_x or low_y > high_y:
+        return None
+    for u, v in rng.random((attempts, 2)):
+        x, y = half_raster(low_x + u * (high_x - low_x)), half_raster(low_y + v * (high_y - low_y))
+        thing = Thing(*kind, x=x, y=y)
+        if fits(thing, others, height, width):
+            return thing
+    return None
+
+
+def fill(rng: np.random.Generator, kind: Kind) -> tuple[str, str, str, str]:
+    shape, color, size, pattern = kind
+    return (
+        shape or pick(rng, SHAPES),
+        color or pick(rng, COLORS),
+        size or pick(rng, SIZES),
+        pattern or (PATTERNS[0] if rng.random() < 0.65 else PATTERNS[1]),
+    )
+
+
+def sample_scene(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    *,
+    kinds: Sequence[Kind] | None = None,
+    max_things: int = MAX_THINGS,
+    background: str | None = None,
+    held_out: bool = False,
+) -> Scene:
+    """A scene of `height` x `width` units.
+
+    kinds: what it must hold (None: 1 to `max_things` things of any kind). held_out False gives a
+    scene of training combinations only, True one with at least one held-out combination.
+    Raises ValueError when the kinds cannot be placed or never land in the split asked for.
+    """
+    for _ in range(400):
+        wanted = kinds
+        if wanted is None:
+            wanted = [ANY] * int(rng.integers(1, max_things + 1))
+            if held_out and rng.random() < 0.8:
+                color, shape = sorted(HELD_OUT_COLORED)[int(rng.integers(len(HELD_OUT_COLORED)))]
+                wanted[0] = (shape, color, None, None)
+        things: list[Thing] = []
+        for kind in wanted:
+            thing = place(rng, fill(rng, kind), things, height, width)
+            if thing is None:
+                break
+            things.append(thing)
+        if len(things) < len(wanted):
+            continue
+        order = rng.permutation(len(things))
+        scene = Scene(
+            tuple(things[i] for i in order), background or pick(rng, BACKGROUNDS), height, width
+        )
+        if held_out_scene(scene) == held_out:
+            return scene
+    raise ValueError(f"no scene of {height}x{width} units holds {kinds} with held_out={held_out}")
