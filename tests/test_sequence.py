@@ -1,6 +1,7 @@
 """The order of tokens of each task, their loss weights, and packing."""
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,7 +177,8 @@ def test_packing_by_hand():
 
 def test_the_first_token_of_a_sample_has_no_loss():
     # Sliced samples begin anywhere, so the first token can have a weight of its own.
-    tokens = Tokens(*(np.array([value] * 3) for value in (1, -1, -1, -1)), np.ones(3, np.float32))
+    ones = np.ones(3, np.int64)
+    tokens = Tokens(ones, -ones, -ones, -ones, np.ones(3, np.float32))
     batch = pack([tokens, tokens], 6, VOCAB)
     assert batch.weights.tolist() == [[0, 1, 1, 0, 1, 1]]
     assert tokens.weights.tolist() == [1, 1, 1]
@@ -203,11 +205,18 @@ def grids() -> st.SearchStrategy[NDArray[np.int64]]:
     return st.tuples(st.integers(1, 3), st.integers(1, 3)).flatmap(grid)
 
 
-def samples() -> st.SearchStrategy[Sample]:
-    texts = st.lists(st.integers(0, 9), max_size=4).map(lambda ids: Text(tuple(ids)))
-    parts = st.lists(texts | grids().map(Image), max_size=2)
-    turns = parts.map(lambda p: user(*p)) | parts.map(lambda p: assistant(*p))
-    return st.lists(turns, min_size=1, max_size=2).map(tuple)
+TEXTS = st.lists(st.integers(0, 9), max_size=4).map(tuple)
+TURNS = st.tuples(st.booleans(), st.lists(TEXTS | grids(), max_size=2))
+"""Whether the assistant speaks, and ids or codes."""
+
+
+def sample_of(turns: list[Any]) -> Sample:
+    return tuple(
+        (assistant if speaks else user)(
+            *(Text(part) if isinstance(part, tuple) else Image(part) for part in parts)
+        )
+        for speaks, parts in turns
+    )
 
 
 def key(tokens: Tokens) -> tuple[tuple[float, ...], ...]:
@@ -217,9 +226,11 @@ def key(tokens: Tokens) -> tuple[tuple[float, ...], ...]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(samples(), min_size=1, max_size=8), st.integers(0, 40))
-def test_packing_loses_nothing_and_splits_nothing(drawn: list[Sample], room: int):
-    flat = [flatten(sample, VOCAB) for sample in drawn]
+@given(
+    st.lists(st.lists(TURNS, min_size=1, max_size=2), min_size=1, max_size=8), st.integers(0, 40)
+)
+def test_packing_loses_nothing_and_splits_nothing(drawn: list[Any], room: int):
+    flat = [flatten(sample_of(turns), VOCAB) for turns in drawn]
     batch = pack(flat, max(map(len, flat)) + room, VOCAB)
     back = unpack(batch)
     assert sorted(map(key, back)) == sorted(map(key, flat))

@@ -276,11 +276,10 @@ def train(
             typer.echo(f"{name:24} {line}")
         return
     with quiet():
-        import importlib
-
         config = load_run(run, overrides or [])
-        # A run's configuration lives beside the `main` that takes it.
-        importlib.import_module(type(config).__module__).main(config)
+        from arm.train.chain import start
+
+        start(config)
 
 
 @app.command("eval")

@@ -65,7 +65,7 @@ def _answers(
 ) -> list[tuple[Image.Image, str, bool]]:
     scenes, questions = [], []
     for kind in QUESTION_KINDS:
-        question = None
+        scene, question = sample_scene(rng, *size, held_out=True), None
         while question is None:
             scene = sample_scene(rng, *size, held_out=True)
             question = ask(rng, scene, kind)

@@ -14,8 +14,8 @@ def token_cross_entropy(
 
 
 def x1_flow(
-    x1_hat: Float[Tensor, "b *s"],
-    x1: Float[Tensor, "b *s"],
+    x1_hat: Float[Tensor, "b ..."],
+    x1: Float[Tensor, "b ..."],
     t_B: Float[Tensor, " b"],
     velocity_weighting: bool,
 ) -> Float[Tensor, ""]:

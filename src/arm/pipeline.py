@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Int
 from PIL import Image as Pillow
 
+from arm.config import from_json
 from arm.data.pictures import to_bytes, to_float
 from arm.data.transforms import as_rgb, fit_to_grid, open_image
-from arm.errors import InputError, WeightsError, did_you_mean
+from arm.errors import ConfigError, InputError, WeightsError, did_you_mean
 from arm.generate import (
     GREEDY,
     Guidance,
@@ -58,21 +59,6 @@ class Defaults:
     guidance: Guidance
     edit_guidance: Guidance
     detokenizer: str
-
-
-def _defaults(data: dict[str, object], source: Path) -> Defaults:
-    try:
-        return Defaults(
-            scale=int(data["scale"]),  # pyright: ignore[reportArgumentType]
-            grids=tuple((int(h), int(w)) for h, w in data["grids"]),  # pyright: ignore
-            sampling=Sampling(**data["sampling"]),  # pyright: ignore
-            edit_sampling=Sampling(**data["edit_sampling"]),  # pyright: ignore
-            guidance=Guidance(**data["guidance"]),  # pyright: ignore
-            edit_guidance=Guidance(**data["edit_guidance"]),  # pyright: ignore
-            detokenizer=str(data["detokenizer"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{source} is not a model's settings: {error!r}") from None
 
 
 def shipped_models() -> dict[str, Path]:
@@ -163,7 +149,10 @@ class Arm:
         Raises WeightsError that names what is missing, damaged or unknown.
         """
         directory = find_model(source)
-        defaults = _defaults(read_json(directory / "arm.json"), directory / "arm.json")
+        try:
+            defaults = from_json(Defaults, read_json(directory / "arm.json"))
+        except ConfigError as error:
+            raise WeightsError(f"{directory / 'arm.json'}: {error}") from None
         tokenizer = VisualTokenizer.load(directory, load_siglip(directory / "siglip").vision_model)
         words = TextTokenizer(load_text_tokenizer(directory / "siglip"))
         model, vocab = load_backbone(directory / "backbone")

@@ -143,8 +143,8 @@ class _Writer:
 
     def tokens(self) -> Tokens:
         ids, codes, rows, cols, weights = np.concatenate(self.columns, 1)
-        integers = (a.astype(np.int64) for a in (ids, codes, rows, cols))
-        return Tokens(*integers, weights.astype(np.float32))
+        whole = [column.astype(np.int64) for column in (ids, codes, rows, cols)]
+        return Tokens(whole[0], whole[1], whole[2], whole[3], weights.astype(np.float32))
 
 
 def flatten(

@@ -27,7 +27,7 @@ def micro() -> TokenizerRun:
         grids=MICRO_GRIDS,
         scale=1,
         batch=32,
-        loop=Loop(steps=3000, log_every=50, save_every=250),
+        loop=Loop(steps=2200, log_every=50, save_every=250),
         optim=Optim(lr=2e-3, muon=True),
         eval_every=500,
     )

@@ -73,8 +73,8 @@ def _chain(line: dict[str, Any], flat: NDArray[np.uint16]) -> Chain:
     )
     height, width = line["grid"]
     end = line["offset"] + len(scenes) * height * width
-    if end > flat.size:
-        raise DataError("its codes end early")
+    if line["offset"] < 0 or end > flat.size:
+        raise DataError("its codes are not all in the file")
     codes = flat[line["offset"] : end].reshape(len(scenes), height, width)
     return Chain(scenes, edits, codes)
 
@@ -92,9 +92,11 @@ def read_shards(directory: Path) -> Iterator[Chain]:
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
                 try:
                     yield _chain(json.loads(line), flat)
-                except (ValueError, KeyError, TypeError, DataError) as error:
+                except (ValueError, LookupError, TypeError, DataError) as error:
                     raise DataError(f"{path}:{number}: not a chain ({error})") from None
-        except (FileNotFoundError, SafetensorError) as error:
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: damaged ({error})") from None
+        except (FileNotFoundError, SafetensorError, KeyError) as error:
             raise DataError(
                 f"{path.with_suffix('.safetensors')}: damaged or missing ({error})"
             ) from None

@@ -7,7 +7,7 @@ from arm.data.tasks import Tokenize, text
 from arm.sequence import Sample, Turn, assistant, user
 from arm.world.facts import FACTS, fact_turn
 
-FACTS_PER_SAMPLE = 6
+FACTS_PER_SAMPLE = 2
 
 
 def facts(rng: np.random.Generator, chain: Chain, tokenize: Tokenize) -> Sample:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from arm.errors import InputError
 
@@ -26,7 +26,7 @@ def open_image(path: str | Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path)
-        return as_rgb(image)
+        return as_rgb(ImageOps.exif_transpose(image))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Image.DecompressionBombError:
@@ -68,11 +68,11 @@ def fit_to_grid(
     if (image.height // patch, image.width // patch) in grids and not (
         image.height % patch or image.width % patch
     ):
-        return np.asarray(image)
+        return np.array(image)
     grid_height, grid_width = best_grid(image.width, image.height, grids)
     scale = min(image.width / grid_width, image.height / grid_height)
     width, height = grid_width * scale, grid_height * scale
     left, top = (image.width - width) / 2, (image.height - height) / 2
     size = (grid_width * patch, grid_height * patch)
     box = (left, top, left + width, top + height)
-    return np.asarray(image.resize(size, Image.Resampling.LANCZOS, box=box))
+    return np.array(image.resize(size, Image.Resampling.LANCZOS, box=box))

@@ -5,6 +5,7 @@ A network may predict the velocity or x1; the two are one map apart (`velocity_f
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -16,8 +17,8 @@ def _over(t_B: Tensor, x: Tensor) -> Tensor:
 
 
 def interpolate(
-    x0: Float[Tensor, "b *s"], x1: Float[Tensor, "b *s"], t_B: Float[Tensor, " b"]
-) -> Float[Tensor, "b *s"]:
+    x0: Float[Tensor, "b ..."], x1: Float[Tensor, "b ..."], t_B: Float[Tensor, " b"]
+) -> Float[Tensor, "b ..."]:
     """The point x_t of the straight path, t in [0, 1] for each sample."""
     t = _over(t_B, x1)
     return t * x1 + (1 - t) * x0
@@ -41,10 +42,10 @@ def sample_timesteps(
 
 def euler(
     velocity: Callable[[Tensor, Tensor], Tensor],
-    noise: Float[Tensor, "b *s"],
+    noise: Float[Tensor, "b ..."],
     num_steps: int,
     shift: float = 1.0,
-) -> Float[Tensor, "b *s"]:
+) -> Float[Tensor, "b ..."]:
     """Integrates dx/dt = velocity(x, t_B) from noise (t = 0) to data (t = 1).
 
     shift > 1 spends more of the steps near the noise. Raises ValueError for fewer than 1 step.
@@ -54,7 +55,7 @@ def euler(
     u = torch.linspace(0, 1, num_steps + 1)
     times = (u / (u + shift * (1 - u))).tolist()
     x = noise
-    for now, after in zip(times[:-1], times[1:], strict=True):
+    for now, after in pairwise(times):
         t_B = torch.full((x.shape[0],), now, dtype=x.dtype, device=x.device)
         x = x + (after - now) * velocity(x, t_B)
     return x

@@ -109,7 +109,8 @@ class SanaPainter(nn.Module):
 
 def painters() -> dict[str, tuple[type[nn.Module], Any]]:
     """diffusers' class name -> (our painter, their class)."""
-    from diffusers import FluxTransformer2DModel, SanaTransformer2DModel
+    from diffusers.models.transformers.sana_transformer import SanaTransformer2DModel
+    from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
     return {
         "FluxTransformer2DModel": (FluxPainter, FluxTransformer2DModel),

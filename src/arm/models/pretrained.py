@@ -43,7 +43,7 @@ def load_caption_lm(source: str | Path) -> Any:
 
 def load_vae(source: str | Path) -> Any:
     """The image VAE (AutoencoderKL), frozen, fp32. Raises WeightsError."""
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     return frozen(_load(AutoencoderKL, source, torch_dtype=torch.float32, use_safetensors=True))
 

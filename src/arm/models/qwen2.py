@@ -332,7 +332,8 @@ class Qwen2(nn.Module):
         Projections into the residual stream are scaled by 1 / sqrt(2 L), and the map of a code's
         bits by 1 / sqrt(bits), which gives the embedding of a code the std of a table's row.
         """
-        scales = dict.fromkeys(("o_proj.weight", "down_proj.weight"), 2 * self.config.num_layers)
+        residual = ("o_proj.weight", "down_proj.weight")
+        scales: dict[str, int] = {name: 2 * self.config.num_layers for name in residual}
         if self.config.embed_bits:
             scales["code_embedding.weight"] = self.config.code_bits
         chosen = {name: p for name, p in self.named_parameters() if name.startswith(prefix)}

@@ -30,7 +30,7 @@ class Flux:
     condition_dim: int
 
     def build(self, dim: int, latent_channels: int) -> nn.Module:
-        from diffusers import FluxTransformer2DModel
+        from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
         transformer = FluxTransformer2DModel(
             patch_size=1,
@@ -57,7 +57,7 @@ class Sana:
     sample_size: int
 
     def build(self, dim: int, latent_channels: int) -> nn.Module:
-        from diffusers import SanaTransformer2DModel
+        from diffusers.models.transformers.sana_transformer import SanaTransformer2DModel
 
         transformer = SanaTransformer2DModel(
             in_channels=latent_channels,
@@ -71,7 +71,7 @@ class Sana:
             caption_channels=self.condition_dim,
             sample_size=self.sample_size,
             patch_size=2,
-            interpolation_scale=1.0,
+            interpolation_scale=1,
         )
         return SanaPainter(transformer, dim)
 

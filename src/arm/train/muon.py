@@ -72,10 +72,10 @@ class Muon(torch.optim.Optimizer):
             state["exp_avg_sq"] = torch.zeros_like(parameter)
             state["step"] = torch.zeros(())
         first, second = group["betas"]
+        gradient = parameter.grad
+        assert gradient is not None
         state["step"] += 1
         steps = float(state["step"])
-        average = state["exp_avg"].lerp_(parameter.grad, 1 - first) / (1 - first**steps)
-        square = state["exp_avg_sq"].lerp_(parameter.grad.square(), 1 - second) / (
-            1 - second**steps
-        )
+        average = state["exp_avg"].lerp_(gradient, 1 - first) / (1 - first**steps)
+        square = state["exp_avg_sq"].lerp_(gradient.square(), 1 - second) / (1 - second**steps)
         return average / (square.sqrt() + 1e-8)

@@ -19,6 +19,7 @@ from arm.data.pictures import GridWeight, PictureBatch, world_batch
 from arm.evals.reconstruction import held_out_batches, zero_shot
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.dit import patchify
+from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.models.text import caption_logits, encode_captions, same_captions
 from arm.train.runtime import Loop, Optim, fit
 from arm.world.words import build_tokenizer
@@ -65,7 +66,9 @@ class StandinsRun:
     grids: tuple[GridWeight, ...]
     scale: int
     batch: int
+    vae_batch: int
     towers_loop: Loop
+    heads_loop: Loop
     vae_loop: Loop
     optim: Optim
     vae_optim: Optim
@@ -102,6 +105,17 @@ def new_siglip(towers: Towers, vocab_size: int) -> SiglipModel:
     return SiglipModel(config)
 
 
+def grid_positions(side: int, width: int) -> Tensor:
+    """Sines and cosines of row and column, (side * side, width): a start for the position table.
+
+    From random positions a small tower first has to find out which patches are neighbours.
+    """
+    frequencies = 30.0 ** -(torch.arange(width // 4) / (width // 4))
+    rows, cols = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    angles = torch.stack([rows, cols], -1).reshape(-1, 2, 1) * frequencies
+    return 0.5 * torch.cat([angles.sin(), angles.cos()], -1).flatten(1)
+
+
 def new_caption_lm(size: CaptionLM, tokenizer: Any) -> Qwen2ForCausalLM:
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -119,16 +133,20 @@ def new_caption_lm(size: CaptionLM, tokenizer: Any) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config)
 
 
-def _batch(run: StandinsRun, loop: Loop, step: int) -> PictureBatch:
+def _batch(run: StandinsRun, loop: Loop, step: int, batch: int) -> PictureBatch:
     return world_batch(
-        loop.seed,
-        step,
-        run.batch,
-        run.grids,
-        run.towers.patch,
-        scale=run.scale,
-        singles=run.singles,
+        loop.seed, step, batch, run.grids, run.towers.patch, scale=run.scale, singles=run.singles
     )
+
+
+def tower_scores(siglip: Any, tokenizer: Any, run: StandinsRun) -> dict[str, float]:
+    """Zero-shot accuracy of the towers themselves on held-out pictures of one thing."""
+    batches = held_out_batches(256, run.grids[:1], run.towers.patch, run.scale, 9, singles=1.0)
+
+    def pooled(images: Tensor) -> Tensor:
+        return siglip.vision_model(images, interpolate_pos_encoding=True).pooler_output
+
+    return {"zero_shot": float(zero_shot(pooled, siglip, tokenizer, batches).mean())}
 
 
 def train_towers(run: StandinsRun) -> None:
@@ -137,11 +155,13 @@ def train_towers(run: StandinsRun) -> None:
     torch.manual_seed(run.towers_loop.seed)
     siglip, lm = new_siglip(run.towers, len(tokenizer)), new_caption_lm(run.caption_lm, tokenizer)
     trainer = TowerTrainer(siglip, lm, run.towers.patch)
+    table = siglip.vision_model.embeddings.position_embedding.weight
+    table.data.copy_(grid_positions(run.towers.image_size // run.towers.patch, run.towers.width))
     nn.init.constant_(siglip.logit_scale, 2.3)
     nn.init.constant_(siglip.logit_bias, -10.0)
 
     def step_fn(step: int) -> dict[str, Tensor]:
-        batch = _batch(run, run.towers_loop, step)
+        batch = _batch(run, run.towers_loop, step, run.batch)
         short_BT, _ = encode_captions(tokenizer, batch.captions, run.towers.text_length)
         vision = siglip.vision_model(batch.images, interpolate_pos_encoding=True)
         z_BND = vision.last_hidden_state
@@ -160,30 +180,64 @@ def train_towers(run: StandinsRun) -> None:
         loss = sig + run.caption_weight * cap + run.dense_weight * dense
         return {"loss": loss, "sig": sig, "cap": cap, "dense": dense}
 
-    def evaluate() -> dict[str, float]:
-        batches = held_out_batches(256, run.grids[:1], run.towers.patch, run.scale, 9, singles=1.0)
-
-        def pooled(images: Tensor) -> Tensor:
-            return siglip.vision_model(images, interpolate_pos_encoding=True).pooler_output
-
-        return {"zero_shot": float(zero_shot(pooled, siglip, tokenizer, batches).mean())}
-
     fit(
         trainer, step_fn, run_dir=run.out / "towers_run", name="towers", config=run,
-        loop=run.towers_loop, optim=run.optim, evaluate=evaluate, eval_every=run.eval_every,
+        loop=run.towers_loop, optim=run.optim, eval_every=run.eval_every,
+        evaluate=lambda: tower_scores(siglip, tokenizer, run),
     )  # fmt: skip
     lm.save_pretrained(run.out / "caption_lm")
+    siglip.save_pretrained(run.out / "towers")
+    tokenizer.save_pretrained(run.out / "towers")
+
+
+def tune_heads(run: StandinsRun) -> None:
+    """Contrastive training goes on with the vision trunk locked (LiT, 2111.07991).
+
+    Only the pooling head and the text tower move, so the patch features stay as they are; without
+    a backward pass through the trunk larger batches of look-alikes are cheap.
+    """
+    siglip = load_siglip(run.out / "towers")
+    tokenizer = load_text_tokenizer(run.out / "towers")
+    vision = siglip.vision_model
+    for part in (vision.head, siglip.text_model):
+        part.requires_grad_(True)
+    siglip.logit_scale.requires_grad_(True)
+    siglip.logit_bias.requires_grad_(True)
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        batch = world_batch(
+            run.heads_loop.seed, step, 3 * run.batch, run.grids, run.towers.patch,
+            scale=run.scale, singles=0.8,
+        )  # fmt: skip
+        short_BT, _ = encode_captions(tokenizer, batch.captions, run.towers.text_length)
+        with torch.no_grad():
+            z_BND = vision(batch.images, interpolate_pos_encoding=True).last_hidden_state
+        loss = sigmoid_contrastive(
+            vision.head(z_BND),
+            siglip.text_model(short_BT).pooler_output,
+            same_captions(batch.captions),
+            siglip.logit_scale.squeeze(),
+            siglip.logit_bias.squeeze(),
+        )
+        return {"loss": loss}
+
+    fit(
+        siglip, step_fn, run_dir=run.out / "heads_run", name="heads", config=run,
+        loop=run.heads_loop, optim=run.optim, eval_every=run.eval_every,
+        evaluate=lambda: tower_scores(siglip, tokenizer, run),
+    )  # fmt: skip
     siglip.save_pretrained(run.out / "siglip")
     tokenizer.save_pretrained(run.out / "siglip")
 
 
 def train_vae(run: StandinsRun) -> None:
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     torch.manual_seed(run.vae_loop.seed)
     size = run.vae
     levels = len(size.channels)
-    vae = AutoencoderKL(
+    kind: Any = AutoencoderKL  # its own annotations say tuples of one
+    vae = kind(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         block_out_channels=size.channels,
@@ -197,7 +251,7 @@ def train_vae(run: StandinsRun) -> None:
     )
 
     def step_fn(step: int) -> dict[str, Tensor]:
-        images = _batch(run, run.vae_loop, step).images
+        images = _batch(run, run.vae_loop, step, run.vae_batch).images
         posterior = vae.encode(images).latent_dist
         reconstructed = vae.decode(posterior.sample()).sample
         mse = F.mse_loss(reconstructed, images)
@@ -211,7 +265,7 @@ def train_vae(run: StandinsRun) -> None:
     )  # fmt: skip
     # The latent DiT wants latents of unit scale; diffusers keep the factor in the config.
     with torch.no_grad():
-        latents = vae.encode(_batch(run, run.vae_loop, 0).images).latent_dist.mean
+        latents = vae.encode(_batch(run, run.vae_loop, 0, 64).images).latent_dist.mean
     vae.register_to_config(
         scaling_factor=float(1 / latents.std()), shift_factor=float(latents.mean())
     )
@@ -219,7 +273,7 @@ def train_vae(run: StandinsRun) -> None:
 
 
 def main(run: StandinsRun) -> None:
-    """Trains what is not there yet: the towers with the captioning LM, then the VAE."""
-    for name, stage in (("siglip", train_towers), ("vae", train_vae)):
+    """Trains what is not there yet: the towers with the captioning LM, their heads, the VAE."""
+    for name, stage in (("towers", train_towers), ("siglip", tune_heads), ("vae", train_vae)):
         if not (run.out / name / "config.json").is_file():
             stage(run)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from arm.world.combinations import HELD_OUT_RELATIONS
 from arm.world.language import NUMBERS, noun_phrase, plural, references, with_article
 from arm.world.sampling import pick
 from arm.world.scene import COLORS, SHAPES, Scene, holds, region, relation_of
@@ -98,7 +99,7 @@ def position(rng: np.random.Generator, scene: Scene) -> Question | None:
 
 
 def comparison(rng: np.random.Generator, scene: Scene) -> Question | None:
-    """Places or sizes of two things."""
+    """Places or sizes of two things; a held-out relation is not asked about either."""
     if len(scene.things) < 2:
         return None
     i, j = (int(k) for k in rng.permutation(len(scene.things))[:2])
@@ -113,6 +114,8 @@ def comparison(rng: np.random.Generator, scene: Scene) -> Question | None:
     if relation is None:
         return None
     asked = relation if rng.random() < 0.5 else OPPOSITE[relation]
+    if (a.shape, asked, b.shape) in HELD_OUT_RELATIONS:
+        return None
     answer = "yes" if holds(a, asked, b) else "no"
     return Question("comparison", f"is the {first} {asked} the {second} ?", answer)
 

@@ -286,12 +286,12 @@ def _confidence(fit: _Fit, found: Sequence[Thing]) -> float:
 
 
 def _cleanliness(image_HW3: Floats, scene: Scene, scale: int) -> float:
-    """exp(-22 q) in [0, 1]: q is the squared residual against the re-rendered reading (what of it
+    """exp(-25 q) in [0, 1]: q is the squared residual against the re-rendered reading (what of it
     exceeds 6 grey levels) over the re-rendering's squared contrast to its background plus 1e6."""
     ideal_HW3 = render_float(scene, scale)
     contrast = ((ideal_HW3 - np.array(BACKGROUND_PALETTE[scene.background])) ** 2).sum()
     excess_HW3 = np.maximum(np.abs(image_HW3 - ideal_HW3) - 6, 0)
-    return float(np.exp(-22 * (excess_HW3**2).sum() / (contrast + 1e6 * scale**2)))
+    return float(np.exp(-25 * (excess_HW3**2).sum() / (contrast + 1e6 * scale**2)))
 
 
 def read(image_HW3: NDArray[np.uint8], scale: int = 1) -> Reading:

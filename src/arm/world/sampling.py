@@ -18,6 +18,7 @@ from arm.world.scene import (
     Thing,
     fits,
 )
+from arm.world.scene import region as region_at
 
 Kind = tuple[str | None, str | None, str | None, str | None]
 """Shape, colour, size, pattern; None is drawn at random."""
@@ -54,7 +55,9 @@ def place(
     for u, v in rng.random((attempts, 2)):
         x, y = half_raster(low_x + u * (high_x - low_x)), half_raster(low_y + v * (high_y - low_y))
         thing = Thing(*kind, x=x, y=y)
-        if fits(thing, others, height, width):
+        # The raster may round a position out of the ninth that it was drawn in.
+        misplaced = region is not None and region != region_at(x, y, height, width)
+        if not misplaced and fits(thing, others, height, width):
             return thing
     return None
 

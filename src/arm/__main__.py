@@ -1,0 +1,5 @@
+"""`python -m arm` is `arm`."""
+
+from arm.cli import main
+
+main()

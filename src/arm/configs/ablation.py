@@ -1,0 +1,25 @@
+"""Runs that compare variants of one part."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from arm.configs.tokenizer import micro as micro_tokenizer
+from arm.train.ablation import AblationRun, Row
+
+
+def micro_losses() -> AblationRun:
+    """The losses of the tokenizer (the paper's Table 7). Two CPU cores, about 20 minutes."""
+    base = micro_tokenizer()
+    w = base.weights
+    return AblationRun(
+        out=Path("runs/micro/losses"),
+        base=base,
+        rows=(
+            Row("cap+pix", replace(w, sig=0.0, feat=0.0)),
+            Row("cap+pix+sig", replace(w, feat=0.0)),
+            Row("cap+pix+feat", replace(w, sig=0.0)),
+            Row("all", w),
+        ),
+        steps=400,
+        pictures=256,
+    )

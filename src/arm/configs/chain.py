@@ -1,0 +1,24 @@
+"""Whole models by one command."""
+
+from pathlib import Path
+
+from arm.train.chain import Chain
+
+
+def micro() -> Chain:
+    """Everything that ships as `micro`, from nothing. Two CPU cores, about 3 hours; resumable."""
+    return Chain(
+        out=Path("runs/micro/chain"),
+        runs=(
+            "standins:micro",
+            "tokenizer:micro",
+            "detokenizer:micro_flux",
+            "detokenizer:micro_sana",
+            "encode:micro_small",
+            "encode:micro",
+            "lm:micro_pt",
+            "lm:micro_ct",
+            "lm:micro_sft",
+            "export:micro",
+        ),
+    )

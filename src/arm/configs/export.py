@@ -1,0 +1,28 @@
+"""Runs that gather a trained model into one directory."""
+
+from pathlib import Path
+
+from arm.generate import Guidance, Sampling
+from arm.pipeline import Defaults
+from arm.train.export import ExportRun
+
+
+def micro() -> ExportRun:
+    """The shipped `micro`, from runs/micro. Seconds."""
+    root = Path("runs/micro")
+    return ExportRun(
+        out=Path("src/arm/weights/micro"),
+        standins=root / "standins",
+        tokenizer=root / "tokenizer",
+        backbone=root / "lm_sft/model",
+        detokenizers=(root / "flux/model", root / "sana/model"),
+        defaults=Defaults(
+            scale=1,
+            grids=((7, 7), (6, 8), (8, 6)),
+            sampling=Sampling(temperature=0.7, top_k=0),
+            edit_sampling=Sampling(temperature=0.3),
+            guidance=Guidance(text=1.5, image=1.0),
+            edit_guidance=Guidance(text=1.5, image=1.25),
+            detokenizer="pixel",
+        ),
+    )

@@ -1,0 +1,101 @@
+"""The paper's Table 7 in small: the tokenizer's losses, one combination a row, at equal compute.
+
+Compute is counted, not timed: FLOPs of one training step of each combination, and as many steps as
+the common budget allows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch.utils.flop_counter import FlopCounterMode
+
+from arm.data.pictures import world_batch
+from arm.evals.intervals import mean_score
+from arm.evals.reconstruction import (
+    held_out_batches,
+    pooled_codes,
+    reconstruct,
+    usage,
+    zero_shot,
+)
+from arm.evals.report import print_scores
+from arm.models.detokenizer import PixelDetokenizer
+from arm.models.weights import read_json, write_json
+from arm.train.tokenizer import LossWeights, TokenizerRun, build
+from arm.train.tokenizer import main as train_tokenizer
+
+
+@dataclass(frozen=True)
+class Row:
+    """One combination; a loss with weight 0 is off."""
+
+    name: str
+    weights: LossWeights
+
+
+@dataclass(frozen=True)
+class AblationRun:
+    """`base` gives everything but the weights and the steps; `steps` are those of the last row."""
+
+    out: Path
+    base: TokenizerRun
+    rows: tuple[Row, ...]
+    steps: int
+    pictures: int
+    seed: int = 2026
+
+
+def step_flops(run: TokenizerRun) -> int:
+    """FLOPs of one forward and backward pass of a training step."""
+    trainer, _, words = build(run)
+    batch = world_batch(0, 0, run.batch, run.grids[:1], trainer.tokenizer.patch, scale=run.scale)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        trainer.losses(batch, words, run.weights, run.timesteps)["loss"].backward()
+    return counter.get_total_flops()
+
+
+def score(run: TokenizerRun, pictures: int, seed: int) -> Mapping[str, Any]:
+    """Zero-shot, PSNR, usage and exact reconstructions of a trained tokenizer."""
+    from arm.models.tokenizer import VisualTokenizer
+
+    _, siglip, words = build(run)
+    tokenizer = VisualTokenizer.load(run.out, siglip.vision_model)
+    batches = held_out_batches(pictures, run.grids, tokenizer.patch, run.scale, seed)
+    result = reconstruct(tokenizer, PixelDetokenizer(tokenizer), batches, run.scale)
+    singles = held_out_batches(
+        pictures, run.grids, tokenizer.patch, run.scale, seed + 1, singles=1.0
+    )
+    right = zero_shot(pooled_codes(tokenizer), siglip, words, singles)
+    used, perplexity = usage(result.codes, tokenizer.fsq.num_codes)
+    return {
+        "zero_shot": mean_score(right.astype(float).tolist()).to_dict(),
+        "psnr": mean_score(result.psnr.tolist()).to_dict(),
+        "usage": used,
+        "perplexity": perplexity,
+        "exact": mean_score(result.exact.astype(float).tolist()).to_dict(),
+        "steps": run.loop.steps,
+    }
+
+
+def main(run: AblationRun) -> None:
+    """Trains and scores each row (finished rows are read back), prints the table, writes JSON."""
+    flops = {row.name: step_flops(replace(run.base, weights=row.weights)) for row in run.rows}
+    budget = flops[run.rows[-1].name] * run.steps
+    table: dict[str, Mapping[str, Any]] = {}
+    for row in run.rows:
+        out = run.out / row.name.replace("+", "_")
+        steps = round(budget / flops[row.name])
+        base = replace(run.base, out=out, weights=row.weights, eval_every=0)
+        done = out / "scores.json"
+        if done.is_file():
+            table[row.name] = read_json(done)
+            continue
+        full = replace(base, loop=replace(base.loop, steps=steps))
+        train_tokenizer(full)
+        table[row.name] = score(full, run.pictures, run.seed)
+        write_json(table[row.name], done)
+    write_json(table, run.out / "table.json")
+    print_scores(table)

@@ -1,0 +1,88 @@
+"""Bytes and floats, and batches of the world as pure functions of their arguments."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from arm.data.pictures import GridWeight, pick_grid, to_bytes, to_float, world_batch
+from arm.world.combinations import held_out_scene
+from arm.world.render import render
+
+GRIDS = (GridWeight(3, 3), GridWeight(3, 4, 0.5))
+
+
+def test_every_byte_comes_back():
+    values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
+    floats = to_float(values)
+    assert floats.shape == (1, 3, 16, 16) and floats.dtype == torch.float32
+    assert floats.min() == -1 and floats.max() == 1
+    assert np.array_equal(to_bytes(floats), values)
+
+
+def test_channels_by_hand():
+    pixels = np.array([[[[0, 51, 255], [255, 255, 0]]]], dtype=np.uint8)  # 1 x 2 pixels
+    floats = to_float(pixels)
+    torch.testing.assert_close(
+        floats[0, :, 0], torch.tensor([[-1.0, 1.0], [-0.6, 1.0], [1.0, -1.0]])
+    )
+    assert np.array_equal(to_bytes(floats), pixels)
+
+
+def test_floats_are_clipped_and_rounded():
+    floats = (
+        torch.tensor([-7.0, -1.001, 1.001, 9.0, 0.0, 0.004]).view(1, 1, 1, 6).expand(1, 3, 1, 6)
+    )
+    # 0 is 127.5, rounded to even; 0.004 is 128.01
+    assert to_bytes(floats)[0, 0, :, 0].tolist() == [0, 0, 255, 255, 128, 128]
+
+
+def batch(**changes: Any) -> Any:
+    return world_batch(**{"seed": 3, "step": 5, "batch": 4, "grids": GRIDS, "patch": 16} | changes)
+
+
+def test_a_batch_is_a_pure_function_of_its_arguments():
+    one, two = batch(), batch()
+    assert torch.equal(one.images, two.images)
+    assert (one.captions, one.details, one.scenes) == (two.captions, two.details, two.scenes)
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"step": 6}, {"held_out": True}])
+def test_other_arguments_give_another_batch(change: dict[str, Any]):
+    assert batch(**change).scenes != batch().scenes
+
+
+def test_what_a_batch_holds():
+    found = batch(grids=(GridWeight(3, 4),))
+    assert found.images.shape == (4, 3, 48, 64)
+    assert len(found.captions) == len(found.details) == len(found.scenes) == 4
+    for image, scene in zip(to_bytes(found.images), found.scenes, strict=True):
+        assert (scene.height, scene.width) == (48, 64)
+        assert np.array_equal(image, render(scene))
+        assert not held_out_scene(scene)
+
+
+def test_scale_draws_the_same_units_larger():
+    found = batch(grids=(GridWeight(3, 3),), patch=32, scale=2)
+    assert found.images.shape == (4, 3, 96, 96)
+    assert all((scene.height, scene.width) == (48, 48) for scene in found.scenes)
+
+
+def test_held_out_scenes():
+    assert all(held_out_scene(scene) for scene in batch(held_out=True, batch=12).scenes)
+
+
+def test_singles_and_the_most_things():
+    found = batch(singles=0.5, batch=40, max_things=3)
+    counts = [len(scene.things) for scene in found.scenes]
+    assert set(counts[:20]) == {1} and set(counts[20:]) == {1, 2, 3}
+
+
+def test_grids_are_drawn_by_weight():
+    rng = np.random.default_rng(0)
+    grids = (GridWeight(3, 3, 3.0), GridWeight(3, 4, 1.0), GridWeight(4, 3, 0.0))
+    drawn = [pick_grid(rng, grids) for _ in range(2000)]
+    share = sum(grid is grids[0] for grid in drawn) / 2000
+    assert abs(share - 0.75) < 0.05  # five standard deviations
+    assert grids[2] not in drawn

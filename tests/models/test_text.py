@@ -1,0 +1,104 @@
+"""Users' words: known whatever their case and spacing, and a clear line where they are not."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from arm.errors import InputError
+from arm.models.text import TextTokenizer, caption_logits, encode_captions, same_captions
+from arm.world.words import build_tokenizer, spaced, world_words
+from tiny import seeded
+
+
+@pytest.fixture(scope="module")
+def words() -> TextTokenizer:
+    return TextTokenizer(build_tokenizer())
+
+
+def test_every_word_has_one_id(words: TextTokenizer):
+    known = world_words()
+    assert words.size == len(known) == len(set(known))
+    assert [words.ids(word) for word in known[3:]] == [(i,) for i in range(3, words.size)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["A red star?", "a red star ?", "  A  RED\n star ?", "a\tRed Star?"],
+)
+def test_case_and_punctuation(words: TextTokenizer, text: str):
+    ids = words.ids(text)
+    assert ids == tuple(world_words().index(word) for word in ("a", "red", "star", "?"))
+    assert words.text(ids) == spaced(text) == "a red star ?"
+
+
+def test_punctuation_between_words(words: TextTokenizer):
+    assert words.ids("a star,a ring.") == words.ids("a star , a ring .")
+
+
+def test_text_is_the_inverse(words: TextTokenizer):
+    sentence = "is the small striped hourglass left of the large arch ?"
+    assert words.text(words.ids(sentence)) == sentence
+    assert words.text(()) == ""
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+def test_empty_text(words: TextTokenizer, text: str):
+    with pytest.raises(InputError, match="the text is empty"):
+        words.ids(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a rde star", r"the word 'rde'\. Did you mean 'red'\?"),
+        ("two Hourglases", r"the word 'hourglases'\. Did you mean 'hourglass(es)?'\?"),
+        ("a blue elefant", r"the word 'elefant'"),
+        ("a xyzzyq", r"the word 'xyzzyq'\.$"),  # nothing is near
+        ("a red star!!", r"the word '!!'\.$"),
+        ("un étoile", r"the word 'un'"),
+    ],
+)
+def test_unknown_words_are_named_with_the_nearest(words: TextTokenizer, text: str, message: str):
+    with pytest.raises(InputError, match=f"^the model does not know {message}") as error:
+        words.ids(text)
+    assert "\n" not in str(error.value)
+
+
+def test_encode_captions_by_hand(words: TextTokenizer):
+    ids, mask = encode_captions(words.tokenizer, ["a red star", "", "a ring"])
+    a, red, star, ring = (world_words().index(word) for word in ("a", "red", "star", "ring"))
+    pad, eos = 0, 2
+    assert ids.tolist() == [[a, red, star, eos], [eos, pad, pad, pad], [a, ring, eos, pad]]
+    assert mask.int().tolist() == [[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]]
+
+
+def test_encode_captions_to_a_length(words: TextTokenizer):
+    (a, red), star = words.ids("a red"), words.ids("star")[0]
+    ids, mask = encode_captions(words.tokenizer, ["a red star", "star"], 3)
+    assert ids.tolist() == [[a, red, 2], [star, 2, 0]]  # the longer one is cut and still ended
+    assert mask.int().tolist() == [[1, 1, 1], [1, 1, 0]]
+
+
+def test_same_captions():
+    table = same_captions(("a star", "a ring", "a star"))
+    assert table.int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+
+
+def test_caption_logits_stand_at_the_word_they_predict():
+    """A language model whose hidden state is its input shows which position predicts which id."""
+    table, head = nn.Embedding(5, 5), nn.Identity()
+    with torch.no_grad():
+        table.weight.copy_(torch.eye(5))
+    lm = SimpleNamespace(
+        get_input_embeddings=lambda: table,
+        model=lambda inputs_embeds, use_cache: SimpleNamespace(last_hidden_state=inputs_embeds),
+        lm_head=head,
+    )
+    prefix = torch.randn(1, 3, 5, generator=seeded())
+    logits = caption_logits(lm, prefix, torch.tensor([[4, 1, 2, 0]]))
+    # the first id is predicted from the last of the picture, each other from the id before it
+    assert torch.equal(logits[0, 0], prefix[0, -1])
+    assert logits[0, 1:].argmax(-1).tolist() == [4, 1, 2]
+    assert logits.shape == (1, 4, 5)

@@ -1,0 +1,228 @@
+"""The command line: every verb runs, and bad input is one line on stderr with exit code 2."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from arm import cli
+from arm.world.render import render
+from arm.world.sampling import sample_scene
+from conftest import TinyChain
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["arm", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.fromarray(render(sample_scene(np.random.default_rng(0), 56, 56))).save(path)
+    return path
+
+
+def test_every_verb(chain: TinyChain, call: Call, picture: Path, tmp_path: Path):
+    model = ("--model", chain.model)
+    assert call("ask", picture, "what color is the background?", *model)[0] == 0
+    drawn = tmp_path / "drawn.png"
+    assert (
+        call("create", "a red star", "--out", drawn, "--size", "64x48", "--seed", 3, *model)[0] == 0
+    )
+    assert Image.open(drawn).size == (64, 48)
+    assert call("create", "a red star", "--out", drawn, "-n", 2, *model)[0] == 0
+    assert (tmp_path / "drawn-2.png").is_file()
+    edited = tmp_path / "edited.png"
+    assert call("edit", picture, "make the background white", "--out", edited, *model)[0] == 0
+    assert Image.open(edited).size == (56, 56)
+    codes = tmp_path / "codes.json"
+    assert call("encode", picture, "--out", codes, *model)[0] == 0
+    assert np.array(json.loads(codes.read_text())["codes"]).shape == (7, 7)
+    for decoder in ("pixel", "flux", "sana"):
+        out = tmp_path / f"{decoder}.png"
+        assert (
+            call("decode", codes, "--out", out, "--decoder", decoder, "--steps", 1, *model)[0] == 0
+        )
+        assert Image.open(out).size == (56, 56)
+
+
+def test_chat(
+    chain: TinyChain, call: Call, picture: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    import io
+
+    lines = f"image {picture}: what do you see?\nwhat is a zebra?\n\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    code, _, err = call("chat", "--model", chain.model, "--out", tmp_path / "chat")
+    assert code == 0 and "does not know the word 'zebra'" in err
+
+
+def test_demo_and_eval(
+    chain: TinyChain, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from arm.evals import world
+
+    tiny = world.Size(4, 1, 1, 1, 1, 3)
+    monkeypatch.setattr(world, "quick", lambda seed=2026: tiny)
+    code, out, _ = call("demo", "--model", chain.model, "--out", tmp_path / "demo")
+    assert code == 0 and "world-geneval" in out
+    assert Image.open(tmp_path / "demo/sheet.png").width > 900
+    assert len(list((tmp_path / "demo").glob("edit-*.png"))) == 6
+    result = tmp_path / "out.json"
+    assert call("eval", "world", "--quick", "--model", chain.model, "--json", result)[0] == 0
+    data = json.loads(result.read_text())
+    for path in (
+        "recon.exact", "recon.psnr", "recon.zero_shot", "geneval.overall", "geneval.greedy.overall",
+        "geneval.cfg1.overall", "gedit.sc", "gedit.pq", "gedit.o", "gedit.greedy.o", "gedit.cfg1.o",
+        "vqa.accuracy", "vqa.yesno_f1", "wise.overall", "wise.greedy.overall", "wise.cfg1.overall",
+    ):  # fmt: skip
+        score = data
+        for key in path.split("."):
+            score = score[key]
+        assert score.keys() == {"value", "low", "high", "n"}, path
+        assert score["low"] - 1e-9 <= score["value"] <= score["high"] + 1e-9, path
+    assert set(data["gedit"]["kinds"]) == {
+        "add", "remove", "replace", "recolor", "resize", "move", "swap", "background",
+    }  # fmt: skip
+    assert len(data["geneval"]["tags"]) == 6 and 0 < data["recon"]["usage"] <= 1
+
+
+def test_decoders_side_by_side(
+    chain: TinyChain, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from arm.evals import decoders
+
+    original = decoders.compare
+    monkeypatch.setattr(
+        decoders, "compare", lambda arm, out, count, seed: original(arm, out, 8, seed)
+    )
+    code, out, _ = call("eval", "decoders", "--model", chain.model, "--out", tmp_path)
+    assert code == 0 and "agreement.pixel_flux" in out
+    assert Image.open(tmp_path / "decoders.png").height > 4 * 56
+
+
+def _bomb(path: Path) -> Path:
+    Image.new("1", (9000, 9000)).save(path)
+    return path
+
+
+def _cut(path: Path) -> Path:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ask", "{tmp}/none.png", "where?"), "does not exist"),
+        (("ask", "{tmp}", "where?"), "is no file"),
+        (("ask", "{tmp}/text.png", "where?"), "no readable picture"),
+        (("ask", "{tmp}/cut.png", "where?"), "no readable picture"),
+        (("ask", "{tmp}/bomb.png", "where?"), "64"),
+        (("ask", "{tmp}/picture.png", ""), "the text is empty"),
+        (("create", ""), "the text is empty"),
+        (("create", "a red sqare"), "does not know the word 'sqare'. Did you mean 'square'?"),
+        (("create", "a star", "--size", "60x56"), "multiples of 8"),
+        (("create", "a star", "--size", "big"), "no size"),
+        (("create", "a star", "--temperature", "-1"), "must not be negative"),
+        (("create", "a star", "-n", "0"), "num_images"),
+        (("create", "a star", "--decoder", "fluks"), "Did you mean 'flux'?"),
+        (("create", "a star", "--out", "{tmp}/picture.png/x.png"), "cannot be written"),
+        (("decode", "{tmp}/text.png"), "no file of codes"),
+        (("eval", "worlds"), "Did you mean 'world'?"),
+    ],
+)
+def test_bad_input_is_one_line(
+    chain: TinyChain,
+    call: Call,
+    picture: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    message: str,
+):
+    (tmp_path / "text.png").write_text("not a picture")
+    _cut(tmp_path / "cut.png")
+    _bomb(tmp_path / "bomb.png")
+    filled = [a.replace("{tmp}", str(tmp_path)) for a in arguments]
+    code, _, err = call(*filled, "--model", chain.model)
+    assert code == 2
+    assert message in err and "Traceback" not in err
+    assert err.startswith("arm: ") and err.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "lm:micro_p"), "micro_pt"),
+        (("train", "lmm:micro_pt"), "lm"),
+        (("train", "lm:micro_pt", "loop.step=3"), "loop.steps"),
+        (("train", "lm:micro_pt", "loop.steps=many"), "loop.steps"),
+        (("ask", "x.png", "where?", "--model", "nano"), "no model 'nano'"),
+    ],
+)
+def test_bad_names_are_one_line(call: Call, arguments: tuple[str, ...], message: str):
+    code, _, err = call(*arguments)
+    assert code == 2 and message in err and err.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "file", ["tokenizer.safetensors", "backbone/model.safetensors", "backbone/visual.safetensors", "siglip/model.safetensors", "detokenizer_flux/painter.safetensors", "vae/diffusion_pytorch_model.safetensors"]
+)  # fmt: skip
+def test_a_weight_file_cut_in_half(
+    chain: TinyChain, call: Call, picture: Path, tmp_path: Path, file: str
+):
+    import shutil
+
+    model = tmp_path / "model"
+    shutil.copytree(chain.model, model)
+    path = model / file
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, _, err = call("create", "a star", "--model", model, "--decoder", "flux")
+    assert code == 2 and err.startswith("arm: ") and err.strip().count("\n") == 0
+    assert file.split("/")[0] in err
+    path.unlink()
+    code, _, err = call("create", "a star", "--model", model, "--decoder", "flux")
+    assert code == 2 and err.startswith("arm: ") and err.strip().count("\n") == 0
+
+
+def test_settings_of_another_kind(chain: TinyChain, call: Call, tmp_path: Path):
+    import shutil
+
+    model = tmp_path / "model"
+    shutil.copytree(chain.model, model)
+    data = json.loads((model / "arm.json").read_text())
+    data["guidence"] = data.pop("guidance")
+    (model / "arm.json").write_text(json.dumps(data))
+    code, _, err = call("create", "a star", "--model", model)
+    assert code == 2 and "arm.json" in err and "guidance" in err
+
+
+def test_as_a_process():
+    """The real program: exit code 2, one line, no traceback; help in little time without torch."""
+    result = subprocess.run(
+        [sys.executable, "-m", "arm", "create", "a star", "--model", "nano"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1 and "no model 'nano'" in result.stderr

@@ -1,0 +1,124 @@
+"""`Arm` on the tiny chain: shapes, determinism, errors. What it draws means nothing here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from arm.errors import InputError, WeightsError
+from arm.generate import Guidance, Sampling
+from arm.pipeline import Arm
+from arm.world.render import render
+from arm.world.sampling import sample_scene
+from conftest import TinyChain
+
+
+@pytest.fixture(scope="module")
+def arm(chain: TinyChain) -> Arm:
+    return Arm.from_pretrained(chain.model)
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    return Image.fromarray(render(sample_scene(np.random.default_rng(0), 56, 56)))
+
+
+def test_encode_gives_one_code_a_patch(arm: Arm, picture: Image.Image):
+    codes = arm.encode(picture)
+    assert codes.shape == (7, 7) and codes.min() >= 0 and codes.max() < 4096
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"), [((64, 48), (6, 8)), ((48, 64), (8, 6)), ((300, 310), (7, 7))]
+)
+def test_any_picture_goes_to_the_nearest_grid(
+    arm: Arm, size: tuple[int, int], grid: tuple[int, int]
+):
+    assert arm.encode(Image.new("RGB", size, "white")).shape == grid
+
+
+@pytest.mark.parametrize("name", ["pixel", "flux", "sana"])
+def test_same_codes_and_seed_give_the_same_picture(chain: TinyChain, name: str):
+    arm = Arm.from_pretrained(chain.model, name)
+    assert arm.detokenizer.name == name
+    codes = np.arange(42).reshape(6, 7)
+    first, again = np.asarray(arm.decode(codes, seed=3)), np.asarray(arm.decode(codes, seed=3))
+    assert first.shape == (48, 56, 3) and (first == again).all()
+    assert (first != np.asarray(arm.decode(codes, seed=4))).any()
+
+
+@pytest.mark.parametrize("name", ["pixel", "flux", "sana"])
+def test_a_picture_does_not_depend_on_its_batch(chain: TinyChain, name: str):
+    import torch
+
+    arm = Arm.from_pretrained(chain.model, name)
+    codes = torch.arange(98).reshape(2, 7, 7)
+    both = arm.detokenizer.decode(codes, seed=1)
+    alone = arm.detokenizer.decode(codes[1:], seed=1)
+    assert torch.allclose(both[1:], alone, atol=1e-4)
+
+
+def test_guidance_changes_a_latent_decoder_and_is_refused_by_the_pixel_decoder(chain: TinyChain):
+    arm = Arm.from_pretrained(chain.model, "flux")
+    codes = np.zeros((7, 7), dtype=np.int64)
+    plain = np.asarray(arm.decode(codes, guidance_scale=1.0))
+    assert (plain != np.asarray(arm.decode(codes, guidance_scale=8.0))).any()
+    with pytest.raises(ValueError, match="no guidance"):
+        Arm.from_pretrained(chain.model, "pixel").decode(codes, guidance_scale=2.0)
+
+
+def test_create_edit_and_ask(arm: Arm, picture: Image.Image):
+    images = arm.create("a red star", num_images=2, seed=1)
+    assert [image.size for image in images] == [(56, 56)] * 2
+    again = arm.create("a red star", num_images=2, seed=1)
+    assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(images, again, strict=True))
+    assert arm.create("a red star", size=(64, 48))[0].size == (64, 48)
+    assert arm.edit(picture, "make the star green").size == (56, 56)
+    assert isinstance(arm.ask(picture, "how many stars are there?"), str)
+
+
+def test_guidance_and_sampling_matter(arm: Arm):
+    plain = arm.draw_prompts(["a red star"], sampling=Sampling(0.0), guidance=Guidance(1, 1))[0]
+    guided = arm.draw_prompts(["a red star"], sampling=Sampling(0.0), guidance=Guidance(40, 1))[0]
+    assert (plain != guided).any()
+
+
+def test_chat_keeps_its_history(arm: Arm, picture: Image.Image):
+    chat = arm.chat()
+    reply = chat.say("what color is the background?", picture)
+    assert reply.text or reply.image is not None
+    chat.say("how many things are there?")
+    assert [turn.assistant for turn in chat.history] == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [((60, 56), "multiples of 8"), ((0, 56), "multiples of 8"), ((800, 56), "up to 96")],
+)
+def test_a_size_that_does_not_fit(arm: Arm, size: tuple[int, int], message: str):
+    with pytest.raises(InputError, match=message):
+        arm.create("a red star", size=size)
+
+
+def test_words(arm: Arm, picture: Image.Image):
+    with pytest.raises(InputError, match="empty"):
+        arm.create("  ")
+    with pytest.raises(InputError, match=r"'sqare'.*'square'"):
+        arm.ask(picture, "is there a sqare?")
+
+
+def test_codes_out_of_range(arm: Arm):
+    with pytest.raises(InputError, match=r"0\.\.4095"):
+        arm.decode(np.full((7, 7), 4096))
+    with pytest.raises(InputError, match="grid of integers"):
+        arm.decode(np.zeros((7, 7)))
+
+
+def test_unknown_model_and_decoder(chain: TinyChain, tmp_path: Path):
+    with pytest.raises(WeightsError, match="no model 'nano'"):
+        Arm.from_pretrained("nano")
+    with pytest.raises(WeightsError, match=r"no arm\.json"):
+        Arm.from_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match="Did you mean 'flux'"):
+        Arm.from_pretrained(chain.model, "flx")

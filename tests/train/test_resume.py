@@ -1,0 +1,130 @@
+"""A run that is stopped and called again ends in the same bits as one that never stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from arm.errors import WeightsError
+from arm.models.weights import load_tensors
+from arm.train import checkpoint, lm, tokenizer
+from arm.train.runtime import Loop, Optim, learning_rate
+from conftest import TinyChain
+
+
+class Stopped(Exception):
+    pass
+
+
+def _weights(directory: Path) -> dict[str, torch.Tensor]:
+    found = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        found |= {f"{path.name}/{k}": v for k, v in load_tensors(path).items()}
+    return found
+
+
+def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 4])
+def test_lm_resumes_bit_equal(
+    chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+):
+    run = replace(chain.lm_run, loop=Loop(steps=5, log_every=1, save_every=2))  # pyright: ignore[reportArgumentType]
+    lm.main(replace(run, out=tmp_path / "whole"))
+
+    original, calls = lm.next_token_losses, 0
+
+    def stops(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls > stop_at:
+            raise Stopped
+        return original(*arguments)
+
+    monkeypatch.setattr(lm, "next_token_losses", stops)
+    with pytest.raises(Stopped):
+        lm.main(replace(run, out=tmp_path / "stopped"))
+    monkeypatch.setattr(lm, "next_token_losses", original)
+    lm.main(replace(run, out=tmp_path / "stopped"))
+    assert _same(_weights(tmp_path / "whole/model"), _weights(tmp_path / "stopped/model"))
+
+
+def test_tokenizer_resumes_bit_equal(chain: TinyChain, tmp_path: Path):
+    run = replace(chain.tokenizer_run, loop=Loop(steps=4, log_every=1, save_every=2), eval_every=0)  # pyright: ignore[reportArgumentType]
+    tokenizer.main(replace(run, out=tmp_path / "whole"))
+    trainer, *_ = tokenizer.build(run)
+    # A run of which only the checkpoint of step 2 is left.
+    (tmp_path / "half").mkdir()
+    os.rename(tmp_path / "whole/step_00000002", tmp_path / "half/step_00000002")
+    tokenizer.main(replace(run, out=tmp_path / "half"))
+    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "half"))
+    assert trainer.tokenizer.patch == 8
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_moment(chain: TinyChain, tmp_path: Path):
+    """`arm train` killed with SIGKILL after its second checkpoint, then called again."""
+    command = [
+        sys.executable,
+        "-m",
+        "arm",
+        "train",
+        "lm:micro_pt",
+        "loop.steps=12",
+        "loop.save_every=1",
+    ]
+    sizes = "hidden_size=32 intermediate_size=32 num_layers=1 num_heads=2 num_kv_heads=1"
+    command += [f"backbone.{size}" for size in sizes.split()] + [
+        "samples=4",
+        f'shards=["{chain.root}/codes"]',
+    ]
+    command += [f"text_tokenizer={chain.root}/standins/siglip", "loop.log_every=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*command, f"out={out}"], env=environment, stdout=subprocess.DEVNULL
+        )
+
+    assert start(tmp_path / "whole").wait() == 0
+    killed = start(tmp_path / "killed")
+    while not list((tmp_path / "killed").glob("step_0000000[2-9]")):
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed/model").exists()
+    assert start(tmp_path / "killed").wait() == 0
+    assert _same(_weights(tmp_path / "whole/model"), _weights(tmp_path / "killed/model"))
+
+
+def test_a_damaged_checkpoint_is_named(chain: TinyChain, tmp_path: Path):
+    run = replace(chain.lm_run, out=tmp_path, loop=Loop(steps=2, log_every=1, save_every=1))  # pyright: ignore[reportArgumentType]
+    lm.main(run)
+    path = tmp_path / "step_00000002/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=r"step_00000002/model\.safetensors is not a whole"):
+        lm.main(run)
+    assert (tmp_path / "step_00000001/model.safetensors").is_file()
+
+
+def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path):
+    (tmp_path / ".writing_00000009").mkdir()
+    assert checkpoint.newest(tmp_path) is None
+
+
+def test_learning_rate_by_hand():
+    optim = Optim(lr=1.0, warmup=10, floor=0.1)
+    assert learning_rate(optim, 0, 110) == pytest.approx(0.1)
+    assert learning_rate(optim, 9, 110) == pytest.approx(1.0)
+    assert learning_rate(optim, 10, 110) == pytest.approx(1.0)
+    assert learning_rate(optim, 60, 110) == pytest.approx(0.55)
+    assert learning_rate(optim, 110, 110) == pytest.approx(0.1)
