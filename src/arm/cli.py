@@ -289,6 +289,10 @@ def evaluate(
     decoder: Decoder = None,
     json_file: JsonFile = None,
     out: Annotated[Path, typer.Option(help="Folder for pictures.")] = Path("eval"),
+    into: Annotated[
+        list[Path] | None,
+        typer.Option(help="Fill the block <!-- scores --> of this Markdown file."),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small sample, with wide intervals.")
     ] = False,
@@ -315,10 +319,13 @@ def evaluate(
             from arm.evals.decoders import compare
 
             result = compare(arm, out, count=48 if quick else 256, seed=seed)
-        from arm.evals.report import print_scores
+        from arm.evals.report import fill_block, markdown, print_scores
 
         print_scores(result)
     write_json_file(result, json_file)
+    if benchmark == "world":
+        for path in into or []:
+            fill_block(path, "scores", markdown(result))
 
 
 def main() -> None:

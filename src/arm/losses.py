@@ -36,12 +36,18 @@ def sigmoid_contrastive(
     same_BB: Bool[Tensor, "b b"],
     log_scale: Float[Tensor, ""],
     bias: Float[Tensor, ""],
+    counted_BB: Bool[Tensor, "b b"] | None = None,
 ) -> Float[Tensor, ""]:
-    """SigLIP's pairwise loss (L_sig). Embeddings are normalised here; `same` marks true pairs."""
+    """SigLIP's pairwise loss (L_sig). Embeddings are normalised here; `same` marks true pairs,
+    `counted` the pairs that have a say (None: all).
+    """
     image_BD, text_BD = F.normalize(image_BD, dim=-1), F.normalize(text_BD, dim=-1)
     logits = image_BD @ text_BD.T * log_scale.exp() + bias
     signs = same_BB.to(logits.dtype) * 2 - 1
-    return -F.logsigmoid(signs * logits).sum() / image_BD.shape[0]
+    losses = -F.logsigmoid(signs * logits)
+    if counted_BB is not None:
+        losses = losses * counted_BB
+    return losses.sum() / image_BD.shape[0]
 
 
 def cosine_distance(a: Float[Tensor, "*n d"], b: Float[Tensor, "*n d"]) -> Float[Tensor, ""]:

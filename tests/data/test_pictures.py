@@ -86,3 +86,19 @@ def test_grids_are_drawn_by_weight():
     share = sum(grid is grids[0] for grid in drawn) / 2000
     assert abs(share - 0.75) < 0.05  # five standard deviations
     assert grids[2] not in drawn
+
+
+def test_pairs_of_a_contrastive_batch():
+    """Equal captions belong together; a pair that would tell on a held-out combination is left out."""
+    from arm.data.pictures import PictureBatch, counted_pairs, same_captions
+    from arm.world.scene import Scene, Thing
+
+    def alone(color: str, shape: str) -> Scene:
+        return Scene((Thing(shape, color, "small", "plain", 20, 20),), "white", 56, 56)
+
+    scenes = (alone("blue", "star"), alone("red", "heart"), alone("blue", "ring"))
+    names = ("a star", "a heart", "a star")
+    batch = PictureBatch(torch.zeros(3, 3, 56, 56), names, names, scenes)
+    assert same_captions(batch).int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    # ("blue", "heart") and ("red", "ring") are held out.
+    assert counted_pairs(batch).int().tolist() == [[1, 0, 1], [1, 1, 0], [1, 0, 1]]

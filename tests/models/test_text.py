@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from arm.errors import InputError
-from arm.models.text import TextTokenizer, caption_logits, encode_captions, same_captions
+from arm.models.text import TextTokenizer, caption_logits, encode_captions
 from arm.world.words import build_tokenizer, spaced, world_words
 from tiny import seeded
 
@@ -79,11 +79,6 @@ def test_encode_captions_to_a_length(words: TextTokenizer):
     ids, mask = encode_captions(words.tokenizer, ["a red star", "star"], 3)
     assert ids.tolist() == [[a, red, 2], [star, 2, 0]]  # the longer one is cut and still ended
     assert mask.int().tolist() == [[1, 1, 1], [1, 1, 0]]
-
-
-def test_same_captions():
-    table = same_captions(("a star", "a ring", "a star"))
-    assert table.int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
 
 
 def test_caption_logits_stand_at_the_word_they_predict():

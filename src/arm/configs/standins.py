@@ -28,7 +28,7 @@ def micro() -> StandinsRun:
         batch=32,
         vae_batch=16,
         towers_loop=Loop(steps=1200, log_every=50),
-        heads_loop=Loop(steps=350, seed=1, log_every=50),
+        heads_loop=Loop(steps=900, seed=1, log_every=50),
         vae_loop=Loop(steps=800, seed=2, log_every=50),
         optim=Optim(lr=2e-3, muon=True),
         vae_optim=Optim(lr=2e-3),

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from arm.world.captions import long_caption, short_caption
+from arm.world.combinations import tells_on_held_out
 from arm.world.render import render
 from arm.world.sampling import Kind, sample_scene
 from arm.world.scene import COLORS, MAX_THINGS, Scene
@@ -43,6 +44,17 @@ class PictureBatch:
     captions: tuple[str, ...]
     details: tuple[str, ...]
     scenes: tuple[Scene, ...]
+
+
+def same_captions(batch: PictureBatch) -> Bool[Tensor, "b b"]:
+    """Pairs (picture, caption) that belong together: equal captions are no negatives."""
+    return torch.tensor([[a == b for b in batch.captions] for a in batch.captions])
+
+
+def counted_pairs(batch: PictureBatch) -> Bool[Tensor, "b b"]:
+    """Pairs (picture, caption) that a contrastive loss may use (`tells_on_held_out`)."""
+    scenes = batch.scenes
+    return torch.tensor([[not tells_on_held_out(a, b) for b in scenes] for a in scenes])
 
 
 def pick_grid(rng: np.random.Generator, grids: tuple[GridWeight, ...]) -> GridWeight:

@@ -26,6 +26,7 @@ def open_image(path: str | Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path)
+        check_size(image)  # before any pixel is decoded
         return as_rgb(ImageOps.exif_transpose(image))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -39,13 +40,18 @@ def open_image(path: str | Path) -> Image.Image:
         ) from None
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """RGB with transparency laid over white. Raises InputError above 64 megapixels."""
+def check_size(image: Image.Image) -> None:
+    """Raises InputError above 64 megapixels."""
     if image.width * image.height > MAX_PIXELS:
         raise InputError(
             f"the picture has {image.width}x{image.height} = {image.width * image.height / 1e6:.0f} "
             "megapixels, 64 is the limit; make it smaller"
         )
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """RGB with transparency laid over white. Raises InputError above 64 megapixels."""
+    check_size(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -1,10 +1,14 @@
 """Scores as a table in the terminal."""
 
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from arm.errors import InputError
 
 
 def rows(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -30,3 +34,48 @@ def print_scores(result: Mapping[str, Any]) -> None:
     for name, value in rows(result):
         table.add_row(name, *shown(value))
     Console().print(table)
+
+
+HEADLINES = {
+    "recon.exact": "exact reconstructions (share)",
+    "recon.psnr": "PSNR of reconstructions (dB)",
+    "recon.zero_shot": "zero-shot shape of 12, through the tokens",
+    "recon.usage": "codes used at least once (share of 4,096)",
+    "vqa.accuracy": "world-vqa accuracy",
+    "vqa.yesno_f1": "world-vqa yes/no F1",
+    "geneval.overall": "world-geneval, default sampling",
+    "geneval.greedy.overall": "world-geneval, greedy",
+    "geneval.cfg1.overall": "world-geneval, without guidance",
+    "gedit.o": "world-gedit O (0-10), default sampling",
+    "gedit.sc": "world-gedit SC (0-10)",
+    "gedit.pq": "world-gedit PQ (0-10)",
+    "gedit.greedy.o": "world-gedit O, greedy",
+    "gedit.cfg1.o": "world-gedit O, without guidance",
+    "wise.overall": "world-wise, default sampling",
+}
+
+
+def markdown(result: Mapping[str, Any], names: Mapping[str, str] = HEADLINES) -> str:
+    """A Markdown table of the named scores, as the README and the model card show it."""
+    found = dict(rows(result))
+    lines = ["| score | value | 95 % interval | n |", "|---|---|---|---|"]
+    for name, title in names.items():
+        value, interval, count = shown(found[name])
+        lines.append(f"| {title} | {value} | {interval} | {count} |")
+    return "\n".join(lines)
+
+
+def fill_block(path: Path, name: str, text: str) -> None:
+    """Replaces what stands between <!-- name --> and <!-- /name --> in a Markdown file.
+
+    Raises InputError where the file or the block is missing.
+    """
+    try:
+        old = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error})") from None
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    if not re.search(pattern, old, re.DOTALL):
+        raise InputError(f"{path} has no block <!-- {name} --> ... <!-- /{name} -->")
+    new = re.sub(pattern, lambda m: f"{m[1]}{text}\n{m[2]}", old, flags=re.DOTALL)
+    path.write_text(new, encoding="utf-8")

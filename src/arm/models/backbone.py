@@ -30,6 +30,9 @@ def load_backbone(directory: Path) -> tuple[Qwen2, Vocab]:
         code_bits, placed = data["code_bits"], data["grid_positions"]
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{path} is not a model's id space: {error!r}") from None
+    visual = directory / "visual.safetensors"
+    if not visual.is_file():
+        raise WeightsError(f"weights are missing: {visual} does not exist")
     max_side = vocab.max_side if placed else 0
     model = from_hf(directory, vocab.num_codes, code_bits, max_side=max_side)
     return model.float().eval(), vocab

@@ -189,7 +189,7 @@ class LatentDetokenizer:
         transformer = transformer_class.from_config(data)
         painter = painter_class(transformer, tokenizer.encoder.config.hidden_size)
         path = directory / "painter.safetensors"
-        load_parameters(painter, load_tensors(path), path)
+        load_parameters(trained(painter), load_tensors(path), path)
         sampler = read_json(directory / "sampler.json")
         painter.requires_grad_(False).eval()
         return cls(tokenizer, painter, vae, **sampler)  # pyright: ignore[reportArgumentType]

@@ -38,11 +38,6 @@ def caption_logits(lm: Any, prefix_BND: Tensor, ids_BT: Tensor) -> Tensor:
     return lm.lm_head(hidden.last_hidden_state[:, prefix_BND.shape[1] - 1 :])
 
 
-def same_captions(captions: tuple[str, ...]) -> Tensor:
-    """(B, B) truth table of pairs that share a caption, which are no negatives."""
-    return torch.tensor([[a == b for b in captions] for a in captions])
-
-
 class TextTokenizer:
     """A Hugging Face tokenizer as the model sees it: plain text to ids and back, nothing added."""
 

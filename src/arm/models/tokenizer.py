@@ -20,7 +20,6 @@ from arm.models.weights import (
     load_tensors,
     read_json,
     save_tensors,
-    trained,
     write_json,
 )
 
@@ -60,6 +59,10 @@ class VisualTokenizer(nn.Module):
         super().train(mode)
         self.encoder.eval()
         return self
+
+    def own(self) -> dict[str, nn.Parameter]:
+        """Everything but the encoder, by name: what a file of this tokenizer holds."""
+        return {n: p for n, p in self.named_parameters() if not n.startswith("encoder.")}
 
     def grid(self, images_B3HW: Tensor) -> tuple[int, int]:
         """The token grid of a batch. Raises ValueError where the size is no multiple of the patch."""
@@ -101,7 +104,7 @@ class VisualTokenizer(nn.Module):
     def save(self, directory: Path, dtype: torch.dtype | None = None) -> None:
         """Writes the sizes (tokenizer_config.json) and the trained part; the encoder is not repeated."""
         write_json(asdict(self.config), directory / "tokenizer_config.json")
-        save_tensors(trained(self), directory / "tokenizer.safetensors", dtype)
+        save_tensors(self.own(), directory / "tokenizer.safetensors", dtype)
 
     @classmethod
     def load(cls, directory: Path, encoder: Any) -> "VisualTokenizer":
@@ -110,5 +113,5 @@ class VisualTokenizer(nn.Module):
         config = TokenizerConfig(**{**data, "pixel": DiTConfig(**data["pixel"])})
         model = cls(config, encoder)
         path = directory / "tokenizer.safetensors"
-        load_parameters(model, load_tensors(path), path)
+        load_parameters(model.own(), load_tensors(path), path)
         return model.eval()

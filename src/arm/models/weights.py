@@ -47,12 +47,11 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def load_parameters(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Copies tensors into the trained parameters of the same names and shapes.
+def load_parameters(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Copies tensors into the parameters `own` of the same names and shapes.
 
     Raises WeightsError that names the first missing, unknown or ill-shaped one.
     """
-    own = trained(module)
     for name in sorted(own.keys() - tensors.keys()):
         raise WeightsError(f"{source} lacks the tensor {name}")
     for name, tensor in tensors.items():

@@ -55,7 +55,9 @@ def resume(run_dir: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -
     path = newest(run_dir)
     if path is None:
         return 0
-    load_parameters(module, load_tensors(path / "model.safetensors"), path / "model.safetensors")
+    load_parameters(
+        trained(module), load_tensors(path / "model.safetensors"), path / "model.safetensors"
+    )
     tensors = load_tensors(path / "optimizer.safetensors")
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

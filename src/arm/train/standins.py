@@ -15,12 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipConfig, SiglipModel
 
-from arm.data.pictures import GridWeight, PictureBatch, world_batch
+from arm.data.pictures import (
+    GridWeight,
+    PictureBatch,
+    counted_pairs,
+    same_captions,
+    world_batch,
+)
 from arm.evals.reconstruction import held_out_batches, zero_shot
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.dit import patchify
 from arm.models.pretrained import load_siglip, load_text_tokenizer
-from arm.models.text import caption_logits, encode_captions, same_captions
+from arm.models.text import caption_logits, encode_captions
 from arm.train.runtime import Loop, Optim, fit
 from arm.world.words import build_tokenizer
 
@@ -168,9 +174,10 @@ def train_towers(run: StandinsRun) -> None:
         sig = sigmoid_contrastive(
             vision.pooler_output,
             siglip.text_model(short_BT).pooler_output,
-            same_captions(batch.captions),
+            same_captions(batch),
             siglip.logit_scale.squeeze(),
             siglip.logit_bias.squeeze(),
+            counted_pairs(batch),
         )
         dense = F.mse_loss(trainer.dense(z_BND), patchify(batch.images, run.towers.patch))
         ids_BT, mask_BT = encode_captions(tokenizer, batch.details)
@@ -207,7 +214,7 @@ def tune_heads(run: StandinsRun) -> None:
     def step_fn(step: int) -> dict[str, Tensor]:
         batch = world_batch(
             run.heads_loop.seed, step, 3 * run.batch, run.grids, run.towers.patch,
-            scale=run.scale, singles=0.8,
+            scale=run.scale, singles=0.9,
         )  # fmt: skip
         short_BT, _ = encode_captions(tokenizer, batch.captions, run.towers.text_length)
         with torch.no_grad():
@@ -215,9 +222,10 @@ def tune_heads(run: StandinsRun) -> None:
         loss = sigmoid_contrastive(
             vision.head(z_BND),
             siglip.text_model(short_BT).pooler_output,
-            same_captions(batch.captions),
+            same_captions(batch),
             siglip.logit_scale.squeeze(),
             siglip.logit_bias.squeeze(),
+            counted_pairs(batch),
         )
         return {"loss": loss}
 

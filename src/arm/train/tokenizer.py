@@ -12,12 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from arm.data.pictures import GridWeight, PictureBatch, world_batch
+from arm.data.pictures import (
+    GridWeight,
+    PictureBatch,
+    counted_pairs,
+    same_captions,
+    world_batch,
+)
 from arm.evals.reconstruction import quick_scores
 from arm.losses import caption_cross_entropy, cosine_distance, sigmoid_contrastive, x1_flow
 from arm.models import flow
 from arm.models.pretrained import load_caption_lm, load_siglip, load_text_tokenizer
-from arm.models.text import caption_logits, encode_captions, same_captions
+from arm.models.text import caption_logits, encode_captions
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train.runtime import Loop, Optim, fit
 
@@ -43,6 +49,10 @@ class Timesteps:
 
 @dataclass(frozen=True)
 class TokenizerRun:
+    """One training of the tokenizer. With `keep_codes` the projector is frozen too, so that every
+    picture keeps its codes and only what is painted from them gets better.
+    """
+
     out: Path
     standins: Path
     model: TokenizerConfig
@@ -56,6 +66,8 @@ class TokenizerRun:
     eval_every: int
     eval_pictures: int = 128
     singles: float = 0.25
+    init_from: Path | None = None
+    keep_codes: bool = False
 
 
 class TokenizerTrainer(nn.Module):
@@ -97,8 +109,8 @@ class TokenizerTrainer(nn.Module):
         if weights.sig:
             ids_BT, _ = encode_captions(words, batch.captions, self.text_length)
             text = self.text_tower(ids_BT).pooler_output
-            same = same_captions(batch.captions)
-            found["sig"] = sigmoid_contrastive(tok.pool(z_q), text, same, self.log_scale, self.bias)
+            pairs = same_captions(batch), self.log_scale, self.bias, counted_pairs(batch)
+            found["sig"] = sigmoid_contrastive(tok.pool(z_q), text, *pairs)
         total = sum(
             (getattr(weights, name) * value for name, value in found.items()), torch.zeros(())
         )
@@ -110,7 +122,11 @@ def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Any]:
     siglip = load_siglip(run.standins / "siglip")
     words = load_text_tokenizer(run.standins / "siglip")
     torch.manual_seed(run.loop.seed)
-    tokenizer = VisualTokenizer(run.model, siglip.vision_model)
+    if run.init_from is None:
+        tokenizer = VisualTokenizer(run.model, siglip.vision_model)
+    else:
+        tokenizer = VisualTokenizer.load(run.init_from, siglip.vision_model)
+    tokenizer.projector.requires_grad_(not run.keep_codes)
     return (
         TokenizerTrainer(tokenizer, siglip, load_caption_lm(run.standins / "caption_lm")),
         siglip,

@@ -35,6 +35,17 @@ def held_out_thing(thing: Thing) -> bool:
     return (thing.color, thing.shape) in HELD_OUT_COLORED
 
 
+def tells_on_held_out(pictured: Scene, described: Scene) -> bool:
+    """Whether "this picture does not show that" would tell on a held-out pair.
+
+    A training picture of one blue thing never shows a heart; counted as a counter-example to the
+    words "a heart" it teaches that hearts are not blue, so contrastive losses leave such pairs out.
+    """
+    if len(pictured.things) != 1 or len(described.things) != 1:
+        return False
+    return (pictured.things[0].color, described.things[0].shape) in HELD_OUT_COLORED
+
+
 def held_out_shapes(shapes: Iterable[str]) -> bool:
     """Whether the shapes of one picture hold a held-out count or a held-out pair."""
     counts = Counter(shapes)

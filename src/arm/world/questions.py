@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arm.world.combinations import HELD_OUT_RELATIONS
+from arm.world.combinations import HELD_OUT_COLORED, HELD_OUT_RELATIONS
 from arm.world.language import NUMBERS, noun_phrase, plural, references, with_article
 from arm.world.sampling import pick
 from arm.world.scene import COLORS, SHAPES, Scene, holds, region, relation_of
@@ -45,7 +45,9 @@ def existence(rng: np.random.Generator, scene: Scene) -> Question | None:
         else:
             shape = pick(rng, SHAPES)
     there = any(t.shape == shape and (t.color == color or not colored) for t in scene.things)
-    if there != present:
+    # A held-out pair is asked about only where it is to be seen: a training that kept answering
+    # "no" to it would have taught that there is no such thing.
+    if there != present or (colored and not present and (color, shape) in HELD_OUT_COLORED):
         return None
     phrase = with_article(f"{color} {shape}" if colored else shape)
     form = pick(rng, ("is there {} ?", "is there {} in the picture ?", "do you see {} ?"))
