@@ -19,13 +19,14 @@ from arm.generate import (
     answering_request,
     drawing_request,
     generate,
-    pick,
+    row_generator,
+    sample_rows,
     truncate,
 )
 from arm.models.qwen2 import Qwen2, Qwen2Config
 from arm.sequence import Image, Sample, Text, Tokens, assistant, flatten, user
 from arm.vocab import Vocab
-from tiny import build, seeded
+from tiny import build
 
 VOCAB = Vocab(text_size=12, num_codes=64, max_side=8)
 CONFIG = Qwen2Config(
@@ -153,7 +154,7 @@ def test_no_requests(model: Qwen2):
 
 def test_a_mixed_batch_draws_whole_grids_and_answers_in_text(model: Qwen2):
     requests = mixed_requests(Guidance(1.5, 1.25))
-    results = generate(model, VOCAB, requests, texts=PLAIN, generator=seeded())
+    results = generate(model, VOCAB, requests, texts=PLAIN, seed=7)
     assert [len(group) for group in results] == [1] * 6
     for request, (result,) in zip(requests, results, strict=True):
         assert len(result.ids) == len(result.logprobs) > 0
@@ -181,15 +182,15 @@ def test_a_stream_of_weight_zero_changes_nothing(model: Qwen2):
     full, empty = (flatten(s, VOCAB, open_image=(3, 2)) for s in (LONG, (user(),)))
     bare = Request((full,), (1.0,), (3, 2))
     padded = Request((full, empty), (1.0, 0.0), (3, 2))
-    ((one,),) = generate(model, VOCAB, [bare], generator=seeded())
-    ((two,),) = generate(model, VOCAB, [padded], generator=seeded())
+    ((one,),) = generate(model, VOCAB, [bare], seed=7)
+    ((two,),) = generate(model, VOCAB, [padded], seed=7)
     assert one.ids == two.ids
     assert one.logprobs == pytest.approx(two.logprobs, abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_result(model: Qwen2):
     def ids(seed: int) -> list[list[int]]:
-        found = generate(model, VOCAB, mixed_requests(), texts=PLAIN, generator=seeded(seed))
+        found = generate(model, VOCAB, mixed_requests(), texts=PLAIN, seed=seed)
         return [result.ids for (result,) in found]
 
     assert ids(1) == ids(1)
@@ -202,7 +203,7 @@ def test_samples_share_the_prefill(model: Qwen2):
     batches: list[tuple[int, ...]] = []
     hook = model.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].shape[:2]))
     try:
-        results = generate(model, VOCAB, requests, num_samples=4, generator=seeded())
+        results = generate(model, VOCAB, requests, num_samples=4, seed=7)
     finally:
         hook.remove()
     longest = max(len(stream) for request in requests for stream in request.streams)
@@ -220,7 +221,7 @@ def test_drawing_guidance_by_formula(model: Qwen2):
     emptied = (user(), assistant(Text((8,))), user())  # of a chat, all the users' words are dropped
     full, empty = (flatten(s, VOCAB, open_image=(2, 3)) for s in (LONG, emptied))
     group = generate(
-        model, VOCAB, [draws(LONG, (2, 3), Guidance(text=1.7))], num_samples=3, generator=seeded()
+        model, VOCAB, [draws(LONG, (2, 3), Guidance(text=1.7))], num_samples=3, seed=7
     )[0]
     for result in group:
         logits_full, logits_empty = (forced(model, s, result, (2, 3)) for s in (full, empty))
@@ -236,9 +237,7 @@ def test_editing_guidance_by_formula(model: Qwen2):
     streams = [flatten(s, VOCAB, open_image=(2, 3)) for s in branches]
     guidance, text, image = Guidance(text=1.5, image=1.25), 1.5, 1.25
     request = drawing_request(SEEN, VOCAB, (2, 3), guidance, has_image=True)
-    found = generate(
-        model, VOCAB, [draws(SHORT, (8, 2)), request], num_samples=3, generator=seeded()
-    )
+    found = generate(model, VOCAB, [draws(SHORT, (8, 2)), request], num_samples=3, seed=7)
     for result in found[1]:
         full, no_text, empty = (forced(model, s, result, (2, 3)) for s in streams)
         logits = text * full + (image - text) * no_text + (1 - image) * empty
@@ -282,9 +281,7 @@ def test_logprobs_are_those_of_the_sampled_distribution(model: Qwen2, sampling: 
         answering_request(SEEN, VOCAB, 8),
         answering_request(SHORT, VOCAB, 8, allow_image=True),
     ]
-    found = generate(
-        model, VOCAB, requests, images=sampling, texts=sampling, num_samples=6, generator=seeded()
-    )
+    found = generate(model, VOCAB, requests, images=sampling, texts=sampling, num_samples=6, seed=7)
     for request, group in zip(requests, found, strict=True):
         for result in group:
             logits = forced(model, request.streams[0], result, request.grid)
@@ -309,9 +306,7 @@ def test_greedy_takes_the_largest_logit(model: Qwen2):
 @pytest.mark.parametrize("max_text", [1, 6])
 def test_text_speaks_only_text(model: Qwen2, allow_image: bool, max_text: int):
     request = answering_request(SEEN, VOCAB, max_text, allow_image)
-    (group,) = generate(
-        model, VOCAB, [request], texts=Sampling(2.0), num_samples=200, generator=seeded()
-    )
+    (group,) = generate(model, VOCAB, [request], texts=Sampling(2.0), num_samples=200, seed=7)
     for result in group:
         *begun, last = result.ids
         assert result.codes is None
@@ -391,7 +386,9 @@ def test_truncate_equals_the_sorted_list(
 
 def test_pick_returns_what_it_drew():
     rows = FOUR.expand(4000, 4)
-    index, logprob = pick(rows, Sampling(top_k=2), seeded())
+    index, logprob = sample_rows(
+        rows, Sampling(top_k=2), [row_generator(0, i, 0) for i in range(len(rows))]
+    )
     assert set(index.tolist()) == {1, 3}
     share = (index == 1).float().mean().item()
     assert abs(share - 0.625) < 0.03  # four standard deviations

@@ -23,11 +23,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Model = Annotated[str, typer.Option("--model", help="A shipped name, a directory, or a hub id.")]
+Model = Annotated[str, typer.Option("--model", help="A shipped name or a directory.")]
 Decoder = Annotated[
     str | None, typer.Option("--decoder", help="pixel, flux or sana; the model's own by default.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same picture.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same seed gives the same picture.")
+]
 Temperature = Annotated[float | None, typer.Option(help="0 is greedy; the model's own by default.")]
 TopK = Annotated[int | None, typer.Option(help="Sample from the k likeliest codes; 0 from all.")]
 TopP = Annotated[float | None, typer.Option(help="Sample from the likeliest codes of this mass.")]
@@ -76,9 +78,12 @@ def sampling(
 def guidance(default: "Guidance", text: float | None, image: float | None = None) -> "Guidance":
     from arm.generate import Guidance
 
-    return Guidance(
-        default.text if text is None else text, default.image if image is None else image
-    )
+    try:
+        return Guidance(
+            default.text if text is None else text, default.image if image is None else image
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def parse_size(size: str | None) -> tuple[int, int] | None:
@@ -86,7 +91,7 @@ def parse_size(size: str | None) -> tuple[int, int] | None:
     if size is None:
         return None
     parts = size.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
         raise InputError(f"'{size}' is no size; give WIDTHxHEIGHT in pixels, as 56x56")
     return int(parts[0]), int(parts[1])
 
@@ -149,6 +154,8 @@ def create(
 ) -> None:
     """Draw a picture of a prompt."""
     wanted = parse_size(size)
+    if not out.suffix:
+        raise InputError(f"{out} names no picture file; give one like picture.png")
     arm = load(model, decoder)
     pictures = arm.create(
         prompt,
@@ -247,9 +254,8 @@ def decode(
     import numpy as np
 
     try:
-        data = json.loads(codes.read_text(encoding="utf-8"))
-        grid = np.array(data["codes"], dtype=np.int64)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        grid = np.array(json.loads(codes.read_text(encoding="utf-8"))["codes"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(
             f"{codes} is no file of codes as `arm encode` writes it ({error!r})"
         ) from None
@@ -331,10 +337,12 @@ def evaluate(
 def main() -> None:
     """Runs a command; a user's error is one line on stderr and exit code 2."""
     try:
-        app(standalone_mode=True)
+        app()
     except ArmError as error:
         typer.echo(f"arm: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except SystemExit as stop:
+        if stop.code != 130:
+            raise
         typer.echo("arm: stopped; a training run resumes from its newest checkpoint", err=True)
         sys.exit(130)

@@ -20,6 +20,10 @@ class WeightsError(ArmError):
     """Weights that are missing, damaged, or made for another model."""
 
 
+class TrainingError(ArmError):
+    """A training run cannot go on."""
+
+
 class InputError(ArmError):
     """A picture, a text or an option that the model cannot take."""
 

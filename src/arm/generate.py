@@ -12,6 +12,7 @@ All streams of all requests form one batch, left-padded. Requests may differ in 
 R requests, B = streams of all requests, V text vocabulary, C codes, D width.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -35,7 +36,7 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+        if not 0 <= self.temperature < math.inf or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise ValueError(f"temperature and top_k must not be negative, top_p in (0, 1]: {self}")
 
 
@@ -48,6 +49,10 @@ class Guidance:
 
     text: float = 1.5
     image: float = 1.25
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.text) or not math.isfinite(self.image):
+            raise ValueError(f"guidance scales must be finite numbers: {self}")
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,8 @@ def answering_request(
 def truncate(logits_RC: Float[Tensor, "r c"], sampling: Sampling) -> Float[Tensor, "r c"]:
     """Log-probabilities after temperature, top-k and top-p; -inf where a token is cut.
 
-    Greedy keeps the largest logit alone, with probability 1.
+    Greedy keeps the largest logit alone, with probability 1. Tokens that tie with the last of the
+    top k stay too.
     """
     if sampling.temperature == 0:
         best = logits_RC.argmax(-1, keepdim=True)
@@ -132,20 +138,35 @@ def truncate(logits_RC: Float[Tensor, "r c"], sampling: Sampling) -> Float[Tenso
     return logits_RC.log_softmax(-1)
 
 
-def pick(
-    logits_RC: Float[Tensor, "r c"], sampling: Sampling, generator: torch.Generator | None
+def row_generator(seed: int, request: int, sample: int) -> torch.Generator:
+    """The randomness of one sample of one request, whatever else is in its batch."""
+    state = np.random.SeedSequence([seed, request, sample]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+def sample_rows(
+    logits_RC: Float[Tensor, "r c"], sampling: Sampling, generators: Sequence[torch.Generator]
 ) -> tuple[Tensor, Tensor]:
-    """Sampled indices (R,) and their log-probabilities (R,)."""
+    """Sampled indices (R,) and their log-probabilities (R,), each row by its own generator.
+
+    A race of exponential clocks: the smallest noise / probability wins with that probability.
+    """
     logprobs = truncate(logits_RC, sampling)
-    index = torch.multinomial(logprobs.exp(), 1, generator=generator)
+    if sampling.temperature == 0:
+        index = logprobs.argmax(-1, keepdim=True)
+    else:
+        # Drawn on the CPU, so that a seed means the same on every device.
+        width = logprobs.shape[-1]
+        noise = torch.stack([torch.empty(width).exponential_(generator=g) for g in generators])
+        index = (logprobs - noise.log().to(logprobs)).argmax(-1, keepdim=True)
     return index[:, 0], logprobs.gather(-1, index)[:, 0]
 
 
 class _Row:
     """The state of one request: what it may sample next, and what it has sampled."""
 
-    def __init__(self, request: Request, vocab: Vocab) -> None:
-        self.request, self.vocab = request, vocab
+    def __init__(self, request: Request, vocab: Vocab, generator: torch.Generator) -> None:
+        self.request, self.vocab, self.generator = request, vocab, generator
         self.result = Result()
         self.codes: list[int] = []
         self.done = False
@@ -205,16 +226,20 @@ def _prefill(
     lengths = torch.tensor([len(s) for s in streams])
     longest = int(lengths.max())
 
+    weight = model.embed_tokens.weight
+    lengths = lengths.to(weight.device)
+
     def padded(name: str, fill: int) -> Tensor:
         rows = [
             np.concatenate([np.full(longest - len(s), fill), getattr(s, name)]) for s in streams
         ]
-        return torch.from_numpy(np.stack(rows)).long()
+        return torch.from_numpy(np.stack(rows)).long().to(weight.device)
 
-    cache = KVCache.empty(model.config, len(streams), longest + room)
+    cache = KVCache.empty(model.config, len(streams), longest + room, weight.dtype, weight.device)
     if int(lengths.min()) < longest:
         cache.hide_left(longest - lengths)
-    positions = (torch.arange(longest)[None] - (longest - lengths)[:, None]).clamp(min=0)
+    places = torch.arange(longest, device=weight.device)
+    positions = (places[None] - (longest - lengths)[:, None]).clamp(min=0)
     fields = (padded("ids", vocab.pad), padded("codes", -1), padded("rows", -1), padded("cols", -1))
     hidden = model(model.embed(*fields), positions, kv_cache=cache)
     return hidden[:, -1], cache, lengths
@@ -228,25 +253,25 @@ def _sample_step(
     weight_B: Tensor,
     images: Sampling,
     texts: Sampling,
-    generator: torch.Generator | None,
 ) -> None:
     """Samples one token for every row that is not done; draws use the visual head alone."""
     for drawing in (True, False):
         chosen = [r for r, row in enumerate(rows) if not row.done and row.draws == drawing]
         if not chosen:
             continue
-        slot = torch.full((len(rows),), -1)
-        slot[chosen] = torch.arange(len(chosen))
+        device = hidden_BD.device
+        slot = torch.full((len(rows),), -1, device=device)
+        slot[chosen] = torch.arange(len(chosen), device=device)
         mine = slot[owner_B] >= 0
         head = model.visual_logits if drawing else model.text_logits
-        logits = head(hidden_BD[mine]) * weight_B[mine, None]
-        mixed = torch.zeros(len(chosen), logits.shape[-1]).index_add_(
-            0, slot[owner_B[mine]], logits
-        )
+        logits = head(hidden_BD[mine]).float() * weight_B[mine, None]
+        mixed = torch.zeros(len(chosen), logits.shape[-1], device=device)
+        mixed.index_add_(0, slot[owner_B[mine]], logits)
         if not drawing:
-            allowed = torch.stack([rows[r].allowed() for r in chosen])
+            allowed = torch.stack([rows[r].allowed() for r in chosen]).to(device)
             mixed = mixed.masked_fill(~allowed, -torch.inf)
-        index, logprob = pick(mixed, images if drawing else texts, generator)
+        generators = [rows[r].generator for r in chosen]
+        index, logprob = sample_rows(mixed, images if drawing else texts, generators)
         for r, i, p in zip(chosen, index.tolist(), logprob.tolist(), strict=True):
             rows[r].take(rows[r].vocab.code(i) if drawing else i, p)
 
@@ -259,12 +284,14 @@ def generate(
     *,
     images: Sampling | None = None,
     texts: Sampling = GREEDY,
-    generator: torch.Generator | None = None,
+    seed: int = 0,
+    first: int = 0,
     num_samples: int = 1,
 ) -> list[list[Result]]:
     """Runs all requests as one batch; `num_samples` results for each, from one shared prefill.
 
-    images, texts: how codes and words are sampled. Raises ValueError for no request.
+    images, texts: how codes and words are sampled. Sample k of request q depends on the seed, on
+    first + q and on k, not on its batch. Raises ValueError for no request.
     """
     if not requests:
         raise ValueError("there is nothing to generate: no requests")
@@ -275,7 +302,11 @@ def generate(
     if num_samples > 1:
         cache = cache.repeat(num_samples)
         hidden, position = (x.repeat_interleave(num_samples, 0) for x in (hidden, position))
-    rows = [_Row(request, vocab) for request in requests for _ in range(num_samples)]
+    rows = [
+        _Row(request, vocab, row_generator(seed, first + q, k))
+        for q, request in enumerate(requests)
+        for k in range(num_samples)
+    ]
     # Stream b of request q, sample k belongs to row q * num_samples + k.
     owners = [
         q * num_samples + k
@@ -284,10 +315,11 @@ def generate(
         for k in range(num_samples)
     ]
     weights = [w for r in requests for w in r.coefficients for _ in range(num_samples)]
-    owner, weight = torch.tensor(owners), torch.tensor(weights)
+    owner = torch.tensor(owners, device=hidden.device)
+    weight = torch.tensor(weights, device=hidden.device)
     while True:
-        _sample_step(model, rows, hidden, owner, weight, images, texts, generator)
-        active = torch.tensor([not row.done for row in rows])[owner]
+        _sample_step(model, rows, hidden, owner, weight, images, texts)
+        active = torch.tensor([not row.done for row in rows], device=owner.device)[owner]
         if not bool(active.any()):
             break
         if int(active.sum()) <= len(active) // 2:
@@ -298,7 +330,8 @@ def generate(
                 weight[keep],
                 position[keep],
             )
-        last = torch.tensor([(row.result.ids[-1], *row.place()) for row in rows])[owner]
+        newest = [(row.result.ids[-1], *row.place()) for row in rows]
+        last = torch.tensor(newest, device=owner.device)[owner]
         ids, codes, grid_rows, grid_cols = last.T[..., None]
         ids = torch.where(codes >= 0, vocab.pad, ids)
         embedded = model.embed(ids, codes, grid_rows, grid_cols)

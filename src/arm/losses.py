@@ -22,11 +22,11 @@ def x1_flow(
     """Rectified-flow loss of a network that predicts x1.
 
     With `velocity_weighting` it is exactly the squared error of the velocity (L_pix): the x1 error
-    times 1 / (1 - t)^2. Without, the plain x1 error, which does not shrink the share of the noise.
+    times 1 / (1 - t)^2, with 1 - t kept from 0.05 on so that no weight exceeds 400. Without, the plain x1 error, which does not shrink the share of the noise.
     """
     error = (x1_hat - x1).square().flatten(1).mean(1)
     if velocity_weighting:
-        error = error / (1 - t_B).square()
+        error = error / (1 - t_B).clamp(min=0.05).square()
     return error.mean()
 
 

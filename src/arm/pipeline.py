@@ -107,23 +107,25 @@ class Chat:
         """
         arm = self.arm
         parts = [Image(arm.encode(image))] if image is not None else []
-        self.history.append(user(*parts, Text(arm.words.ids(text))))
-        generator = torch.Generator().manual_seed(self.seed + len(self.history))
-        request = answering_request(tuple(self.history), arm.vocab, allow_image=True)
-        result = generate(arm.model, arm.vocab, [request], generator=generator)[0][0]
-        answer: list[Text | Image] = [Text(tuple(result.text_ids))] if result.text_ids else []
-        picture = None
-        if result.wants_image is not None:
-            # A chat's earlier pictures and words are all condition; no branch was trained without
-            # them, so pictures in a chat are drawn without guidance.
-            grid = result.wants_image
-            codes = arm.draw(
-                [tuple(self.history)], [grid], guidance=Guidance(1.0, 1.0), seed=self.seed
-            )[0]
-            answer.append(Image(codes))
-            picture = arm.decode(codes, seed=self.seed)
-        self.history.append(assistant(*answer))
-        return Reply(arm.words.text(result.text_ids), picture)
+        turns = (*self.history, user(*parts, Text(arm.words.ids(text))))
+        request = answering_request(turns, arm.vocab, allow_image=True)
+        result = generate(arm.model, arm.vocab, [request])[0][0]
+        if result.wants_image is None:
+            self.history = [*turns, assistant(Text(tuple(result.text_ids)))]
+            return Reply(arm.words.text(result.text_ids))
+        # A chat's earlier pictures and words are all condition; no branch was trained without
+        # them, so pictures in a chat are drawn without guidance.
+        seen = any(isinstance(part, Image) for turn in turns for part in turn.parts)
+        defaults = arm.defaults
+        codes = arm.draw(
+            [turns],
+            [result.wants_image],
+            sampling=defaults.edit_sampling if seen else defaults.sampling,
+            guidance=Guidance(1.0, 1.0),
+            seed=self.seed + len(turns),
+        )[0]
+        self.history = [*turns, assistant(Image(codes))]
+        return Reply("", arm.decode(codes, seed=self.seed))
 
 
 class Arm:
@@ -156,6 +158,11 @@ class Arm:
         tokenizer = VisualTokenizer.load(directory, load_siglip(directory / "siglip").vision_model)
         words = TextTokenizer(load_text_tokenizer(directory / "siglip"))
         model, vocab = load_backbone(directory / "backbone")
+        if (words.size, tokenizer.fsq.num_codes) != (vocab.text_size, vocab.num_codes):
+            raise WeightsError(
+                f"{directory}: its parts do not belong together: {words.size} words and "
+                f"{tokenizer.fsq.num_codes} codes beside a backbone of {vocab}"
+            )
         painter = load_detokenizer(directory, tokenizer, detokenizer or defaults.detokenizer)
         return cls(directory, model, vocab, words, tokenizer, painter, defaults)
 
@@ -165,7 +172,7 @@ class Arm:
         """A picture -> its codes (H, W). Raises InputError for a file that is no picture."""
         opened = open_image(image) if isinstance(image, str | Path) else as_rgb(image)
         array = fit_to_grid(opened, self.defaults.grids, self.tokenizer.patch)
-        return self.tokenizer.encode(to_float(array[None]))[0].numpy()
+        return self.tokenizer.encode(to_float(array[None]))[0].cpu().numpy()
 
     def decode(
         self,
@@ -194,7 +201,8 @@ class Arm:
 
         Raises InputError where the patches do not fit or the model has no such shape tokens.
         """
-        patch, most = self.tokenizer.patch, self.vocab.max_side
+        patch = self.tokenizer.patch
+        most = max(side for grid in self.defaults.grids for side in grid)
         if (
             width % patch
             or height % patch
@@ -211,12 +219,11 @@ class Arm:
     # The three tasks, in batches of codes
 
     def run(self, requests: Sequence[Request], *, images: Sampling, seed: int) -> list[Result]:
-        """Requests in chunks, one result each; a chunk's randomness depends on seed and its place."""
+        """Requests in chunks, one result each, which depends on the seed and the request's place."""
         results = []
         for start in range(0, len(requests), BATCH):
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
             chunk = requests[start : start + BATCH]
-            found = generate(self.model, self.vocab, chunk, images=images, generator=generator)
+            found = generate(self.model, self.vocab, chunk, images=images, seed=seed, first=start)
             results += [group[0] for group in found]
         return results
 

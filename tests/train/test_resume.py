@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from arm.errors import WeightsError
+from arm.errors import ConfigError, TrainingError, WeightsError
 from arm.models.weights import load_tensors
 from arm.train import checkpoint, lm, tokenizer
 from arm.train.runtime import Loop, Optim, learning_rate
@@ -128,3 +128,24 @@ def test_learning_rate_by_hand():
     assert learning_rate(optim, 10, 110) == pytest.approx(1.0)
     assert learning_rate(optim, 60, 110) == pytest.approx(0.55)
     assert learning_rate(optim, 110, 110) == pytest.approx(0.1)
+
+
+def test_a_run_directory_belongs_to_one_run(chain: TinyChain, tmp_path: Path):
+    run = replace(chain.lm_run, out=tmp_path, loop=Loop(steps=1, log_every=1, save_every=1))  # pyright: ignore[reportArgumentType]
+    lm.main(run)
+    with pytest.raises(ConfigError, match=r"trained with samples=4, now it is 5"):
+        lm.main(replace(run, samples=5))
+    lm.main(replace(run, loop=Loop(steps=2, log_every=1, save_every=1)))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    with pytest.raises(WeightsError, match="was trained with Vocab"):
+        lm.main(replace(run, out=tmp_path / "b", init_from=tmp_path / "model", code_bits=14))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = replace(chain.lm_run, out=tmp_path, loop=Loop(steps=2, log_every=1, save_every=1))  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(lm, "next_token_losses", lambda *a: {"loss": torch.tensor(float("nan"))})
+    with pytest.raises(TrainingError, match="the loss is nan at step 0"):
+        lm.main(run)

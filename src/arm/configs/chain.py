@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from arm.train.chain import Chain
+from arm.train.chain import Stages
 
 
-def micro() -> Chain:
+def micro() -> Stages:
     """Everything that ships as `micro`, from nothing. Two CPU cores, about 3 hours; resumable."""
-    return Chain(
+    return Stages(
         out=Path("runs/micro/chain"),
         runs=(
             "standins:micro",
             "tokenizer:micro",
+            "tokenizer:micro_decoder",
             "detokenizer:micro_flux",
             "detokenizer:micro_sana",
             "encode:micro_small",

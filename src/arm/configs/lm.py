@@ -27,13 +27,13 @@ def micro_pt() -> LMRun:
         max_side=12,
         grid_positions=True,
         samples=32,
-        row_length=192,
+        row_length=208,
         weights=Weights(text=4.0, code=1.0),
         ratios=Ratios(
             text=0.06, image_to_text=0.28, text_to_image=0.34, editing=0.27, interleaved=0.05
         ),
         dropout=Dropout(text=0.05, image=0.0, both=0.05),
-        loop=Loop(steps=600, seed=20, log_every=50),
+        loop=Loop(steps=500, seed=20, log_every=50),
         optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.8, muon=True),
     )
 
@@ -45,7 +45,7 @@ def micro_ct() -> LMRun:
         out=Path("runs/micro/lm_ct"),
         shards=(Path("runs/micro/codes"),),
         init_from=Path("runs/micro/lm_pt/model"),
-        loop=Loop(steps=2200, seed=21, log_every=50),
+        loop=Loop(steps=2000, seed=21, log_every=50),
         optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.5, muon=True),
     )
 
@@ -59,6 +59,6 @@ def micro_sft() -> LMRun:
         ratios=Ratios(
             text=0.05, image_to_text=0.27, text_to_image=0.30, editing=0.30, interleaved=0.08
         ),
-        loop=Loop(steps=1000, seed=22, log_every=50),
+        loop=Loop(steps=900, seed=22, log_every=50),
         optim=Optim(lr=1e-3, warmup=0, weight_decay=0.01, floor=0.01, muon=True),
     )

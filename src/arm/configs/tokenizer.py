@@ -11,13 +11,14 @@ from arm.train.tokenizer import LossWeights, Timesteps, TokenizerRun
 
 
 def micro_decoder() -> TokenizerRun:
-    """The codes stay, de-projector and pixel DiT train on. One core, about 10 minutes."""
+    """The codes stay, de-projector and pixel DiT train on. One core, about 20 minutes."""
     return replace(
         micro(),
         out=Path("runs/micro/tokenizer_decoder"),
         init_from=Path("runs/micro/tokenizer"),
         keep_codes=True,
-        loop=Loop(steps=1000, seed=5, log_every=50, save_every=250),
+        weights=LossWeights(cap=0.0, pix=40.0, sig=2.0, feat=1.0),
+        loop=Loop(steps=2400, seed=5, log_every=50, save_every=250),
         optim=Optim(lr=1.5e-3, muon=True),
     )
 

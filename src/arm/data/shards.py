@@ -49,6 +49,8 @@ def write_shard(directory: Path, index: int, chains: Sequence[Chain]) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     stem = directory / f"shard_{index:05d}"
     offsets = np.cumsum([0, *(chain.codes.size for chain in chains)])
+    if max(int(chain.codes.max()) for chain in chains) > np.iinfo(np.uint16).max:
+        raise DataError("code shards hold 16-bit codes; this tokenizer has more than 65,536")
     flat = np.concatenate([chain.codes.ravel() for chain in chains]).astype(np.uint16)
     save_file({"codes": flat}, stem.with_suffix(".safetensors"))
     lines = [_line(c, int(o)) for c, o in zip(chains, offsets[:-1], strict=True)]

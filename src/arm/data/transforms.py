@@ -52,6 +52,8 @@ def check_size(image: Image.Image) -> None:
 def as_rgb(image: Image.Image) -> Image.Image:
     """RGB with transparency laid over white. Raises InputError above 64 megapixels."""
     check_size(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -17,8 +17,8 @@ from arm.models.detokenizer import Detokenizer, PixelDetokenizer
 from arm.models.text import encode_captions
 from arm.models.tokenizer import VisualTokenizer
 from arm.world.language import with_article
-from arm.world.reader import read
-from arm.world.scene import SHAPES, same_scene
+from arm.world.reader import agrees, read
+from arm.world.scene import SHAPES
 
 ZERO_SHOT_TEMPLATES = ("{}", "a picture of {}", "an image of {}", "show {}", "draw {}")
 BATCH = 32
@@ -62,7 +62,7 @@ def held_out_batches(
 def reconstruct(
     tokenizer: VisualTokenizer, decoder: Detokenizer, batches: Sequence[PictureBatch], scale: int
 ) -> Reconstruction:
-    """Encodes and decodes; exact is the reader finding the very scene in the reconstruction."""
+    """Encodes and decodes; exact is the reader finding the very scene, and clearly."""
     exact, ratios, codes, images, painted = [], [], [], [], []
     for batch in batches:
         codes_BHW = tokenizer.encode(batch.images)
@@ -70,11 +70,11 @@ def reconstruct(
         for scene, source, output in zip(
             batch.scenes, to_bytes(batch.images), outputs, strict=True
         ):
-            exact.append(same_scene(scene, read(output, scale)))
+            exact.append(agrees(scene, read(output, scale)))
             ratios.append(psnr(source, output))
             images.append(source)
             painted.append(output)
-        codes.extend(codes_BHW.numpy())
+        codes.extend(codes_BHW.cpu().numpy())
     return Reconstruction(
         np.array(exact), np.array(ratios), tuple(codes), tuple(images), tuple(painted)
     )

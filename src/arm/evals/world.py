@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
-from arm.data.pictures import GridWeight, to_bytes
+from arm.data.pictures import GridWeight, to_bytes, to_float
 from arm.evals.intervals import Score, mean_of_groups, mean_score
 from arm.evals.reconstruction import (
     held_out_batches,
@@ -79,8 +80,6 @@ def quick(seed: int = 2026) -> Size:
 
 def read_codes(arm: Arm, codes: Sequence[Codes]) -> list[Reading]:
     """Paints and reads codes, batched by grid."""
-    import torch
-
     readings: list[Reading | None] = [None] * len(codes)
     by_grid: dict[tuple[int, ...], list[int]] = {}
     for i, grid_codes in enumerate(codes):
@@ -96,8 +95,6 @@ def read_codes(arm: Arm, codes: Sequence[Codes]) -> list[Reading]:
 
 def encode_scenes(arm: Arm, scenes: Sequence[Scene]) -> list[Codes]:
     """Codes of rendered scenes, batched by size."""
-    from arm.data.pictures import to_float
-
     found: list[Codes | None] = [None] * len(scenes)
     by_size: dict[tuple[int, int], list[int]] = {}
     for i, scene in enumerate(scenes):
@@ -141,15 +138,17 @@ def wise_prompts(size: Size, *, in_pictures: bool = False) -> list[Prompt]:
 def draw_and_check(
     arm: Arm, prompts: Sequence[Prompt], images: int, setting: Setting, seed: int
 ) -> dict[str, list[float]]:
-    """Whether each picture of each prompt is right, by tag."""
+    """The share of right pictures of each prompt, by tag; prompts are the independent samples."""
     repeats = 1 if setting.sampling == GREEDY else images
     wanted = [prompt for prompt in prompts for _ in range(repeats)]
     codes = arm.draw_prompts(
         [p.text for p in wanted], sampling=setting.sampling, guidance=setting.guidance, seed=seed
     )
+    readings = read_codes(arm, codes)
     right: dict[str, list[float]] = {}
-    for prompt, reading in zip(wanted, read_codes(arm, codes), strict=True):
-        right.setdefault(prompt.tag, []).append(float(satisfies(prompt, reading)))
+    for i, prompt in enumerate(prompts):
+        found = [satisfies(prompt, r) for r in readings[i * repeats : (i + 1) * repeats]]
+        right.setdefault(prompt.tag, []).append(sum(found) / repeats)
     return right
 
 

@@ -9,12 +9,12 @@ from torch import nn
 from arm.errors import WeightsError
 
 
-def _load(loader: Any, source: str | Path, **options: Any) -> Any:
+def _load(loader: Any, source: str | Path, file: str = "config.json", **options: Any) -> Any:
     """`loader.from_pretrained` with the failures of files turned into one clear line."""
     path = Path(source)
-    if path.is_absolute() or len(path.parts) > 2 or path.exists():
-        if not (path / "config.json").is_file() and not options.pop("no_config", False):
-            raise WeightsError(f"weights are missing: {path / 'config.json'} does not exist")
+    local = path.is_absolute() or len(path.parts) > 2 or path.exists()
+    if local and not (path / file).is_file():
+        raise WeightsError(f"weights are missing: {path / file} does not exist")
     try:
         return loader.from_pretrained(str(source), **options)
     except Exception as error:
@@ -52,6 +52,4 @@ def load_text_tokenizer(source: str | Path) -> Any:
     """A Hugging Face fast tokenizer. Raises WeightsError."""
     from transformers import PreTrainedTokenizerFast
 
-    if Path(source).is_dir() and not (Path(source) / "tokenizer.json").is_file():
-        raise WeightsError(f"weights are missing: {Path(source) / 'tokenizer.json'} does not exist")
-    return _load(PreTrainedTokenizerFast, source, no_config=True)
+    return _load(PreTrainedTokenizerFast, source, "tokenizer.json")

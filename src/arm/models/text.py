@@ -57,6 +57,7 @@ class TextTokenizer:
                 if word not in known:
                     hint = did_you_mean(word, [w for w in known if w.isalpha()])
                     raise InputError(f"the model does not know the word '{word}'.{hint}")
+            raise InputError(f"the model does not know a word of '{text}'")
         return ids
 
     def text(self, ids: Sequence[int]) -> str:

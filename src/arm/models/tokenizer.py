@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from arm.config import from_json
+from arm.errors import ConfigError, WeightsError
 from arm.models.blocks import GridTransformer
 from arm.models.dit import DiTConfig, PixelDiT
 from arm.models.fsq import FSQ
@@ -102,15 +104,18 @@ class VisualTokenizer(nn.Module):
         return self.encoder.head(features_BND)
 
     def save(self, directory: Path, dtype: torch.dtype | None = None) -> None:
-        """Writes the sizes (tokenizer_config.json) and the trained part; the encoder is not repeated."""
-        write_json(asdict(self.config), directory / "tokenizer_config.json")
+        """Writes the sizes (visual_tokenizer.json) and the trained part; the encoder is not repeated."""
+        write_json(asdict(self.config), directory / "visual_tokenizer.json")
         save_tensors(self.own(), directory / "tokenizer.safetensors", dtype)
 
     @classmethod
     def load(cls, directory: Path, encoder: Any) -> "VisualTokenizer":
         """Reads what `save` wrote. Raises WeightsError for missing, damaged or ill-shaped files."""
-        data = read_json(directory / "tokenizer_config.json")
-        config = TokenizerConfig(**{**data, "pixel": DiTConfig(**data["pixel"])})
+        settings = directory / "visual_tokenizer.json"
+        try:
+            config = from_json(TokenizerConfig, read_json(settings))
+        except ConfigError as error:
+            raise WeightsError(f"{settings}: {error}") from None
         model = cls(config, encoder)
         path = directory / "tokenizer.safetensors"
         load_parameters(model.own(), load_tensors(path), path)

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch.utils.flop_counter import FlopCounterMode
 
+from arm.config import to_json
 from arm.data.pictures import world_batch
 from arm.evals.intervals import mean_score
 from arm.evals.reconstruction import (
@@ -22,6 +23,7 @@ from arm.evals.reconstruction import (
 )
 from arm.evals.report import print_scores
 from arm.models.detokenizer import PixelDetokenizer
+from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import read_json, write_json
 from arm.train.tokenizer import LossWeights, TokenizerRun, build
 from arm.train.tokenizer import main as train_tokenizer
@@ -59,8 +61,6 @@ def step_flops(run: TokenizerRun) -> int:
 
 def score(run: TokenizerRun, pictures: int, seed: int) -> Mapping[str, Any]:
     """Zero-shot, PSNR, usage and exact reconstructions of a trained tokenizer."""
-    from arm.models.tokenizer import VisualTokenizer
-
     _, siglip, words = build(run)
     tokenizer = VisualTokenizer.load(run.out, siglip.vision_model)
     batches = held_out_batches(pictures, run.grids, tokenizer.patch, run.scale, seed)
@@ -90,12 +90,12 @@ def main(run: AblationRun) -> None:
         steps = round(budget / flops[row.name])
         base = replace(run.base, out=out, weights=row.weights, eval_every=0)
         done = out / "scores.json"
-        if done.is_file():
-            table[row.name] = read_json(done)
-            continue
         full = replace(base, loop=replace(base.loop, steps=steps))
-        train_tokenizer(full)
-        table[row.name] = score(full, run.pictures, run.seed)
-        write_json(table[row.name], done)
+        made_by = {"run": to_json(full), "pictures": run.pictures, "seed": run.seed}
+        if not done.is_file() or read_json(done)["made_by"] != made_by:
+            train_tokenizer(full)
+            scores = score(full, run.pictures, run.seed)
+            write_json({"made_by": made_by, "scores": scores}, done)
+        table[row.name] = read_json(done)["scores"]
     write_json(table, run.out / "table.json")
     print_scores(table)

@@ -1,6 +1,6 @@
 """Several runs one after the other: a whole model by one command.
 
-A stage that has finished is passed over, one that was stopped resumes.
+A stage that has finished with the same configuration is passed over, one that was stopped resumes.
 """
 
 import importlib
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arm.config import dump, load_run
+from arm.config import dump, load_run, to_json
+from arm.models.weights import read_json
 
 
 @dataclass(frozen=True)
-class Chain:
+class Stages:
     """Names of runs, in order. `out` holds a mark for each that has finished."""
 
     out: Path
@@ -24,14 +25,14 @@ def start(config: Any) -> None:
     importlib.import_module(type(config).__module__).main(config)
 
 
-def main(chain: Chain) -> None:
-    chain.out.mkdir(parents=True, exist_ok=True)
-    for name in chain.runs:
-        mark = chain.out / f"{name.replace(':', '_')}.done.json"
-        if mark.is_file():
+def main(stages: Stages) -> None:
+    stages.out.mkdir(parents=True, exist_ok=True)
+    for name in stages.runs:
+        mark = stages.out / f"{name.replace(':', '_')}.done.json"
+        config = load_run(name)
+        if mark.is_file() and read_json(mark) == to_json(config):
             print(f"{name}: done before", flush=True)
             continue
-        config = load_run(name)
         print(f"{name}: started", flush=True)
         start(config)
         dump(config, mark)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from arm.data.mixture import Dropout, Ratios, packed_batch
 from arm.data.shards import Chain, read_shards
+from arm.errors import WeightsError
 from arm.losses import token_cross_entropy
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.pretrained import load_text_tokenizer
@@ -80,9 +81,12 @@ def next_token_losses(model: Qwen2, batch: PackedBatch) -> Mapping[str, Tensor]:
 
 
 def build(run: LMRun, text_size: int) -> tuple[Qwen2, Vocab]:
-    if run.init_from is not None:
-        return load_backbone(run.init_from)
     vocab = Vocab(text_size, 2**run.code_bits, run.max_side)
+    if run.init_from is not None:
+        model, found = load_backbone(run.init_from)
+        if found != vocab:
+            raise WeightsError(f"{run.init_from} was trained with {found}, this run has {vocab}")
+        return model, vocab
     size = run.backbone
     config = Qwen2Config(
         vocab_size=vocab.first_code,

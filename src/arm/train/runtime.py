@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from arm.config import dump
-from arm.models.weights import trained
+from arm.config import dump, to_json
+from arm.errors import ConfigError, TrainingError
+from arm.models.weights import read_json, trained
 from arm.train import checkpoint
 from arm.train.muon import Muon
 
@@ -48,6 +49,10 @@ class Loop:
     log_every: int = 20
     save_every: int = 200
 
+    def __post_init__(self) -> None:
+        if min(self.steps, self.log_every, self.save_every) < 1:
+            raise ValueError("steps, log_every and save_every must be at least 1")
+
 
 def learning_rate(optim: Optim, step: int, steps: int) -> float:
     """Warm-up over `warmup` steps, then cosine from the peak to `floor` * peak at `steps`."""
@@ -66,9 +71,7 @@ def optimizer_for(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:
     """
     named = trained(module)
     inside = {
-        name
-        for name, p in named.items()
-        if p.dim() == 2 and re.search(r"(^|\.)(blocks|layers)\.", name)
+        name for name, p in named.items() if p.dim() == 2 and re.search(r"(blocks|layers)\.", name)
     }
     matrices = [p for name, p in named.items() if p.dim() >= 2 and name not in inside]
     vectors = [p for p in named.values() if p.dim() < 2]
@@ -89,10 +92,15 @@ def seed_step(seed: int, step: int) -> None:
 
 
 class Log:
-    """Scalars to a JSON-lines file, to TensorBoard and W&B where installed and asked for, and to the terminal."""
+    """Scalars to a JSON-lines file, to TensorBoard where it is installed, and to the terminal."""
 
     def __init__(self, run_dir: Path, name: str, steps: int, start: int) -> None:
-        self.file = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
+        path = run_dir / "metrics.jsonl"
+        # What a killed run logged after its last checkpoint is logged again.
+        old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        kept = [line for line in old if json.loads(line)["step"] <= start]
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self.file = path.open("a", encoding="utf-8")
         self.name, self.steps = name, steps
         self.writer: Any = None
         try:
@@ -141,6 +149,22 @@ class Log:
             self.bar.stop()
 
 
+MAY_CHANGE = ("log_every", "save_every", "steps", "out")
+"""What may change between a run and its resumption."""
+
+
+def same_run(old: Any, new: Any, run_dir: Path, path: str = "") -> None:
+    """Raises ConfigError that names the first field in which a resumed run differs from its start."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            same_run(old.get(key), new.get(key), run_dir, f"{path}.{key}".lstrip("."))
+    elif old != new and path.rsplit(".", 1)[-1] not in MAY_CHANGE:
+        raise ConfigError(
+            f"{run_dir} was trained with {path}={old}, now it is {new}; resume with the old value "
+            "or name another `out`"
+        )
+
+
 def fit(
     module: nn.Module,
     step_fn: StepFn,
@@ -155,10 +179,13 @@ def fit(
 ) -> None:
     """Trains the parameters of `module` that require gradients, from the newest checkpoint on.
 
-    Writes config.json, metrics.jsonl and checkpoints under `run_dir`. Raises FloatingPointError
-    at a loss that is not finite, before the step is taken.
+    Writes config.json, metrics.jsonl and checkpoints under `run_dir`. Raises ConfigError where the
+    directory belongs to another run, and TrainingError
+    at a loss or gradient that is not finite, before the step is taken.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
+    if checkpoint.newest(run_dir) is not None and (run_dir / "config.json").is_file():
+        same_run(read_json(run_dir / "config.json"), to_json(config), run_dir)
     dump(config, run_dir / "config.json")
     optimizer = optimizer_for(module, optim)
     start = checkpoint.resume(run_dir, module, optimizer)
@@ -174,10 +201,16 @@ def fit(
             losses = step_fn(step)
             loss = losses["loss"]
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"{name}: the loss is {loss.item()} at step {step}")
+                raise TrainingError(
+                    f"{name}: the loss is {loss.item()} at step {step}; lower the rate"
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(trained(module).values(), optim.clip)
+            if not torch.isfinite(norm):
+                raise TrainingError(
+                    f"{name}: the gradient is {norm.item()} at step {step}; lower the rate"
+                )
             optimizer.step()
             done = step + 1
             if done % loop.log_every == 0 or done == loop.steps:

@@ -6,6 +6,8 @@ loader serves both. The vision tower learns a dense objective (regress its own p
 contrastive one, as SigLIP2 did, or position and edges would be lost.
 """
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,16 @@ def _batch(run: StandinsRun, loop: Loop, step: int, batch: int) -> PictureBatch:
     )
 
 
+def save_whole(directory: Path, *parts: Any) -> None:
+    """Saves parts in the Hugging Face layout under another name and renames the folder when done."""
+    temporary = directory.with_name(f".writing_{directory.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for part in parts:
+        part.save_pretrained(temporary)
+    shutil.rmtree(directory, ignore_errors=True)
+    os.replace(temporary, directory)
+
+
 def tower_scores(siglip: Any, tokenizer: Any, run: StandinsRun) -> dict[str, float]:
     """Zero-shot accuracy of the towers themselves on held-out pictures of one thing."""
     batches = held_out_batches(256, run.grids[:1], run.towers.patch, run.scale, 9, singles=1.0)
@@ -192,9 +204,8 @@ def train_towers(run: StandinsRun) -> None:
         loop=run.towers_loop, optim=run.optim, eval_every=run.eval_every,
         evaluate=lambda: tower_scores(siglip, tokenizer, run),
     )  # fmt: skip
-    lm.save_pretrained(run.out / "caption_lm")
-    siglip.save_pretrained(run.out / "towers")
-    tokenizer.save_pretrained(run.out / "towers")
+    save_whole(run.out / "caption_lm", lm, tokenizer)
+    save_whole(run.out / "towers", siglip, tokenizer)
 
 
 def tune_heads(run: StandinsRun) -> None:
@@ -234,8 +245,7 @@ def tune_heads(run: StandinsRun) -> None:
         loop=run.heads_loop, optim=run.optim, eval_every=run.eval_every,
         evaluate=lambda: tower_scores(siglip, tokenizer, run),
     )  # fmt: skip
-    siglip.save_pretrained(run.out / "siglip")
-    tokenizer.save_pretrained(run.out / "siglip")
+    save_whole(run.out / "siglip", siglip, tokenizer)
 
 
 def train_vae(run: StandinsRun) -> None:
@@ -277,7 +287,7 @@ def train_vae(run: StandinsRun) -> None:
     vae.register_to_config(
         scaling_factor=float(1 / latents.std()), shift_factor=float(latents.mean())
     )
-    vae.save_pretrained(run.out / "vae")
+    save_whole(run.out / "vae", vae)
 
 
 def main(run: StandinsRun) -> None:

@@ -85,6 +85,12 @@ class TokenizerTrainer(nn.Module):
         self.log_scale = nn.Parameter(siglip.logit_scale.detach().squeeze().clone())
         self.bias = nn.Parameter(siglip.logit_bias.detach().squeeze().clone())
 
+    def train(self, mode: bool = True) -> "TokenizerTrainer":
+        super().train(mode)
+        self.text_tower.eval()
+        self.caption_lm.eval()
+        return self
+
     def losses(
         self, batch: PictureBatch, words: Any, weights: LossWeights, times: Timesteps
     ) -> Mapping[str, Tensor]:

@@ -12,12 +12,13 @@ from arm.world.scene import (
     BACKGROUNDS,
     COLORS,
     MAX_THINGS,
+    POSITION_TOLERANCE,
     REGIONS,
     SHAPES,
     SIZES,
     Scene,
     fits,
-    region,
+    in_region,
 )
 
 
@@ -116,8 +117,9 @@ def move(rng: np.random.Generator, scene: Scene) -> Edit | None:
     index, name = chosen
     thing, others = scene.things[index], scene.without(index).things
     where = pick(rng, REGIONS)
-    if where == region(thing.x, thing.y, scene.height, scene.width):
-        return None
+    size = (scene.height, scene.width)
+    if in_region(thing.x, thing.y, where, *size, slack=POSITION_TOLERANCE):
+        return None  # a judge of the move could take the source itself for it
     moved = place(rng, thing.kind, others, scene.height, scene.width, where)
     if moved is None:
         return None

@@ -54,10 +54,9 @@ def references(scene: Scene, index: int, *, with_shape: bool = True) -> list[str
     """
     thing = scene.things[index]
     others = [other for i, other in enumerate(scene.things) if i != index]
-    names = ATTRIBUTES if with_shape else tuple(a for a in ATTRIBUTES if a != "shape")
     found = []
-    for n in range(len(names) + 1):
-        for attributes in combinations(names, n):
+    for n in range(len(ATTRIBUTES) + 1):
+        for attributes in combinations(ATTRIBUTES, n):
             fields = (*attributes, "shape") if with_shape else attributes
             if any(all(getattr(o, f) == getattr(thing, f) for f in fields) for o in others):
                 continue

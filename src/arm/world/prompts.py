@@ -1,7 +1,7 @@
 """Drawing prompts with a check of the picture: the world's GenEval and its world-wise.
 
 The six tags and their rules are GenEval's: named objects must be there, a counted object exactly
-so often, colours and relations must hold for them. Held-out prompts name combinations that training
+so often and with nothing beside it, colours and relations must hold for them. Held-out prompts name combinations that training
 never shows; `single_object` has nothing to hold out.
 """
 
@@ -67,10 +67,6 @@ def satisfies(prompt: Prompt, reading: Reading) -> bool:
     if prompt.relation is None:
         return True
     return any(holds(a, prompt.relation, b, CHECK_MARGIN) for a in found[0] for b in found[1])
-
-
-def _other(rng: np.random.Generator, options: Sequence[str], not_this: str) -> str:
-    return pick(rng, [option for option in options if option != not_this])
 
 
 def _choose(rng: np.random.Generator, options: Sequence[tuple]) -> tuple:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arm.world.combinations import HELD_OUT_COLORED, HELD_OUT_RELATIONS
+from arm.world.combinations import HELD_OUT_COLORED, HELD_OUT_RELATIONS, held_out_scene
 from arm.world.language import NUMBERS, noun_phrase, plural, references, with_article
 from arm.world.sampling import pick
 from arm.world.scene import COLORS, SHAPES, Scene, holds, region, relation_of
@@ -35,23 +35,23 @@ def _any_thing(rng: np.random.Generator, scene: Scene) -> int:
 
 def existence(rng: np.random.Generator, scene: Scene) -> Question | None:
     """Yes and no equally often; a wrong combination differs from the picture in one word."""
-    thing = scene.things[_any_thing(rng, scene)]
-    shape, color = thing.shape, thing.color
-    colored = rng.random() < 0.6
-    present = rng.random() < 0.5
-    if not present:
-        if colored and rng.random() < 0.5:
+    present, colored = rng.random() < 0.5, rng.random() < 0.6
+    for _ in range(20):
+        thing = scene.things[_any_thing(rng, scene)]
+        shape, color = thing.shape, thing.color
+        if not present and colored and rng.random() < 0.5:
             color = pick(rng, COLORS)
-        else:
+        elif not present:
             shape = pick(rng, SHAPES)
-    there = any(t.shape == shape and (t.color == color or not colored) for t in scene.things)
-    # A held-out pair is asked about only where it is to be seen: a training that kept answering
-    # "no" to it would have taught that there is no such thing.
-    if there != present or (colored and not present and (color, shape) in HELD_OUT_COLORED):
-        return None
-    phrase = with_article(f"{color} {shape}" if colored else shape)
-    form = pick(rng, ("is there {} ?", "is there {} in the picture ?", "do you see {} ?"))
-    return Question("existence", form.format(phrase), "yes" if present else "no")
+        there = any(t.shape == shape and (t.color == color or not colored) for t in scene.things)
+        # Training pictures never show a held-out pair. Answering "no" to it there again and again
+        # would teach that there is no such thing, so it is asked about in held-out pictures only.
+        tells = colored and (color, shape) in HELD_OUT_COLORED and not held_out_scene(scene)
+        if there == present and not tells:
+            phrase = with_article(f"{color} {shape}" if colored else shape)
+            form = pick(rng, ("is there {} ?", "is there {} in the picture ?", "do you see {} ?"))
+            return Question("existence", form.format(phrase), "yes" if present else "no")
+    return None
 
 
 def color(rng: np.random.Generator, scene: Scene) -> Question | None:
