@@ -290,7 +290,7 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    benchmark: Annotated[str, typer.Argument(help="world or decoders")],
+    benchmark: Annotated[str, typer.Argument(help="world, decoders or sweep")],
     model: Model = "micro",
     decoder: Decoder = None,
     json_file: JsonFile = None,
@@ -305,26 +305,28 @@ def evaluate(
     seed: Seed = 2026,
 ) -> None:
     """Score a model; prints a table with 95 % intervals."""
-    known = ("world", "decoders")
+    known = ("world", "decoders", "sweep")
     if benchmark not in known:
         raise InputError(
             f"there is no benchmark '{benchmark}'; there are {', '.join(known)}.{did_you_mean(benchmark, known)}"
         )
     arm = load(model, decoder)
     with quiet():
+        from dataclasses import replace
+
+        from arm.evals import decoders, sweep, world
+
+        size = world.quick(seed) if quick else replace(world.Size(), seed=seed)
+
+        def report(part: str) -> None:
+            typer.echo(f"{part} ...", err=True)
+
         if benchmark == "world":
-            from dataclasses import replace
-
-            from arm.evals import world
-
-            size = world.quick(seed) if quick else replace(world.Size(), seed=seed)
-            result = world.evaluate(
-                arm, size, report=lambda part: typer.echo(f"{part} ...", err=True)
-            )
+            result = world.evaluate(arm, size, report)
+        elif benchmark == "sweep":
+            result = sweep.sweep(arm, size, report)
         else:
-            from arm.evals.decoders import compare
-
-            result = compare(arm, out, count=48 if quick else 256, seed=seed)
+            result = decoders.compare(arm, out, count=48 if quick else 256, seed=seed)
         from arm.evals.report import fill_block, markdown, print_scores
 
         print_scores(result)

@@ -99,7 +99,7 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
     height, width = world.scene_size(arm, 0)
     scale = arm.defaults.scale
     table = Table(
-        "task", "input", "right", title="Held-out inputs: combinations that training never saw"
+        "task", "input", "right", title="Held-out inputs (single_object has nothing to hold out)"
     )
     rows: list[tuple[str, list[Image.Image]]] = []
 

@@ -89,7 +89,10 @@ def drawing_request(
     *,
     has_image: bool = False,
 ) -> Request:
-    """A request to draw what the last user's turn asks for, or to edit its picture."""
+    """A request to draw what a sample asks for, or (`has_image`) to edit the picture in it.
+
+    The branches without text or picture leave out those of every user's turn.
+    """
 
     def stream(**dropped: bool) -> Tokens:
         return flatten(drop_condition(sample, **dropped), vocab, open_image=grid)

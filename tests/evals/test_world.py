@@ -31,7 +31,7 @@ def test_f1_by_hand():
 
 
 def test_inputs_are_held_out_and_evenly_spread(arm: Arm):
-    edits = world.held_out_edits(arm, SMALL)
+    edits = world.sampled_edits(arm, SMALL)
     assert [e.kind for e in edits] == [kind for kind in EDITORS for _ in range(2)]
     assert all(held_out_scene(e.source) or held_out_scene(e.target) for e in edits)
     asked = world.held_out_questions(arm, SMALL)
@@ -41,7 +41,7 @@ def test_inputs_are_held_out_and_evenly_spread(arm: Arm):
 
 
 def test_the_same_seed_asks_the_same(arm: Arm):
-    assert world.held_out_edits(arm, SMALL) == world.held_out_edits(arm, SMALL)
+    assert world.sampled_edits(arm, SMALL) == world.sampled_edits(arm, SMALL)
     assert world.geneval_prompts(SMALL) == world.geneval_prompts(SMALL)
 
 
@@ -49,7 +49,7 @@ def test_perfect_edits_score_ten(arm: Arm, monkeypatch: pytest.MonkeyPatch):
     """A model whose pictures are the targets' renderings: the scores must be perfect."""
     from arm.world.reader import read
 
-    edits = world.held_out_edits(arm, SMALL)
+    edits = world.sampled_edits(arm, SMALL)
     targets = [read(render(e.target)) for e in edits]
     monkeypatch.setattr(world, "encode_scenes", lambda arm, scenes: list(scenes))
     monkeypatch.setattr(world, "read_codes", lambda arm, codes: targets)

@@ -38,6 +38,7 @@ def print_scores(result: Mapping[str, Any]) -> None:
 
 HEADLINES = {
     "recon.exact": "exact reconstructions (share)",
+    "recon.clear": "... and the reader sure of every thing (share)",
     "recon.psnr": "PSNR of reconstructions (dB)",
     "recon.zero_shot": "zero-shot shape of 12, through the tokens",
     "recon.usage": "codes used at least once (share of 4,096)",
@@ -46,6 +47,7 @@ HEADLINES = {
     "geneval.overall": "world-geneval, default sampling",
     "geneval.greedy.overall": "world-geneval, greedy",
     "geneval.cfg1.overall": "world-geneval, without guidance",
+    "geneval.trained.overall": "world-geneval on trained combinations",
     "gedit.o": "world-gedit O (0-10), default sampling",
     "gedit.sc": "world-gedit SC (0-10)",
     "gedit.pq": "world-gedit PQ (0-10)",

@@ -152,15 +152,15 @@ def draw_and_check(
     return right
 
 
-def held_out_edits(arm: Arm, size: Size) -> list[Edit]:
-    """Equally many edits of each kind, of held-out pictures or into them."""
+def sampled_edits(arm: Arm, size: Size, *, held_out: bool = True) -> list[Edit]:
+    """Equally many edits of each kind: of held-out pictures or into them, or of neither."""
     rng = np.random.default_rng([size.seed, 3])
     edits: list[Edit] = []
     for kind in EDITORS:
         found = 0
         while found < size.edits_per_kind:
-            scene = sample_scene(rng, *scene_size(arm, found), held_out=True)
-            edit = sample_edit(rng, scene, kind, held_out=True)
+            scene = sample_scene(rng, *scene_size(arm, found), held_out=held_out)
+            edit = sample_edit(rng, scene, kind, held_out=held_out)
             if edit is not None:
                 edits.append(edit)
                 found += 1
@@ -223,6 +223,7 @@ def recon_scores(arm: Arm, size: Size) -> dict[str, Any]:
     used, perplexity = usage(result.codes, arm.vocab.num_codes)
     return {
         "exact": mean_score(result.exact.astype(float).tolist()).to_dict(),
+        "clear": mean_score(result.clear.astype(float).tolist()).to_dict(),
         "psnr": mean_score(result.psnr.tolist()).to_dict(),
         "zero_shot": mean_score(right.astype(float).tolist()).to_dict(),
         "usage": used,
@@ -284,7 +285,7 @@ def evaluate(
     """
     size = size or Size()
     prompts, knowledge = geneval_prompts(size), wise_prompts(size)
-    edits = held_out_edits(arm, size)
+    edits = sampled_edits(arm, size)
     result: dict[str, Any] = {}
     report("reconstruction")
     result["recon"] = recon_scores(arm, size)
@@ -293,6 +294,10 @@ def evaluate(
     result["geneval"] = _with_settings(
         lambda s: _tags(draw_and_check(arm, prompts, images, s, size.seed)), settings
     )
+    trained = draw_and_check(
+        arm, geneval_prompts(size, held_out=False), images, settings[0], size.seed
+    )
+    result["geneval"]["trained"] = _tags(trained)
     report("editing")
     result["gedit"] = _with_settings(
         lambda s: _edits(edit_and_score(arm, edits, s, size.seed)), settings

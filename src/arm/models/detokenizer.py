@@ -37,11 +37,16 @@ def seeded_noise(shape: tuple[int, ...], batch: int, seed: int) -> Tensor:
 
 
 class PixelDetokenizer:
-    """The tokenizer's own pixel DiT. It was trained without an empty condition, so no guidance."""
+    """The tokenizer's own pixel DiT. It was trained without an empty condition, so no guidance.
+
+    One step is the default: it predicts x1 and was trained near the noise, where the codes alone
+    give the answer, and every further step lost pictures to the reader (75, 71, 63 % exact with 1,
+    2 and 4 steps half-way through the training of `micro`).
+    """
 
     name = "pixel"
 
-    def __init__(self, tokenizer: VisualTokenizer, num_steps: int = 2) -> None:
+    def __init__(self, tokenizer: VisualTokenizer, num_steps: int = 1) -> None:
         self.tokenizer = tokenizer
         self.num_steps = num_steps
 
