@@ -13,6 +13,7 @@ def micro() -> Stages:
             "standins:micro",
             "tokenizer:micro",
             "tokenizer:micro_decoder",
+            "tokenizer:micro_pixel",
             "detokenizer:micro_flux",
             "detokenizer:micro_sana",
             "encode:micro_small",

@@ -23,7 +23,7 @@ def micro_flux() -> DetokenizerRun:
         drop_condition=0.1,
         num_steps=12,
         guidance_scale=1.5,
-        loop=Loop(steps=600, seed=30, log_every=50),
+        loop=Loop(steps=450, seed=30, log_every=50),
         optim=Optim(lr=2e-3, muon=True),
     )
 
@@ -34,5 +34,5 @@ def micro_sana() -> DetokenizerRun:
         micro_flux(),
         out=Path("runs/micro/sana"),
         painter=Sana(num_layers=4, num_heads=4, head_dim=32, condition_dim=128, sample_size=14),
-        loop=Loop(steps=600, seed=31, log_every=50),
+        loop=Loop(steps=450, seed=31, log_every=50),
     )

@@ -13,7 +13,7 @@ def micro() -> ExportRun:
     return ExportRun(
         out=Path("src/arm/weights/micro"),
         standins=root / "standins",
-        tokenizer=root / "tokenizer_decoder",
+        tokenizer=root / "tokenizer_pixel",
         backbone=root / "lm_sft/model",
         detokenizers=(root / "flux/model", root / "sana/model"),
         defaults=Defaults(

@@ -57,8 +57,8 @@ def micro_sft() -> LMRun:
         out=Path("runs/micro/lm_sft"),
         init_from=Path("runs/micro/lm_ct/model"),
         ratios=Ratios(
-            text=0.05, image_to_text=0.27, text_to_image=0.30, editing=0.30, interleaved=0.08
+            text=0.04, image_to_text=0.24, text_to_image=0.30, editing=0.36, interleaved=0.06
         ),
-        loop=Loop(steps=900, seed=22, log_every=50),
+        loop=Loop(steps=1500, seed=22, log_every=50),
         optim=Optim(lr=1e-3, warmup=0, weight_decay=0.01, floor=0.01, muon=True),
     )

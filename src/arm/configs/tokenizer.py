@@ -23,6 +23,23 @@ def micro_decoder() -> TokenizerRun:
     )
 
 
+def micro_pixel() -> TokenizerRun:
+    """The pixel DiT alone, close to the noise, where its one sampling step starts. 6 minutes."""
+    return replace(
+        micro(),
+        out=Path("runs/micro/tokenizer_pixel"),
+        init_from=Path("runs/micro/tokenizer_decoder"),
+        keep_features=True,
+        weights=LossWeights(cap=0.0, pix=40.0, sig=0.0, feat=0.0),
+        timesteps=Timesteps(power=3.0, highest=0.5, velocity_weighting=False),
+        batch=48,
+        singles=0.1,
+        loop=Loop(steps=1200, seed=6, log_every=50, save_every=250),
+        optim=Optim(lr=1.5e-3, muon=True),
+        eval_every=400,
+    )
+
+
 def micro() -> TokenizerRun:
     """4,096 codes of 8-px patches. `arm train tokenizer:micro`; two CPU cores, about 25 minutes."""
     return TokenizerRun(

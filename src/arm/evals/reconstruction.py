@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,6 +35,7 @@ class Reconstruction:
     exact: NDArray[np.bool_]
     clear: NDArray[np.bool_]
     psnr: NDArray[np.float64]
+    ssim: NDArray[np.float64]
     codes: tuple[NDArray[np.int64], ...]
     images: tuple[NDArray[np.uint8], ...]
     reconstructions: tuple[NDArray[np.uint8], ...]
@@ -67,7 +69,8 @@ def reconstruct(
     tokenizer: VisualTokenizer, decoder: Detokenizer, batches: Sequence[PictureBatch], scale: int
 ) -> Reconstruction:
     """Encodes and decodes; exact is the reader finding the very scene."""
-    exact, clear, ratios, codes, images, painted = [], [], [], [], [], []
+    exact, clear, ratios, structure = [], [], [], []
+    codes, images, painted = [], [], []
     for batch in batches:
         codes_BHW = tokenizer.encode(batch.images)
         outputs = to_bytes(decoder.decode(codes_BHW))
@@ -78,6 +81,7 @@ def reconstruct(
             exact.append(same_scene(scene, reading))
             clear.append(agrees(scene, reading))
             ratios.append(psnr(source, output))
+            structure.append(structural_similarity(source, output, channel_axis=2, data_range=255))
             images.append(source)
             painted.append(output)
         codes.extend(codes_BHW.cpu().numpy())
@@ -85,6 +89,7 @@ def reconstruct(
         np.array(exact),
         np.array(clear),
         np.array(ratios),
+        np.array(structure),
         tuple(codes),
         tuple(images),
         tuple(painted),

@@ -40,6 +40,7 @@ HEADLINES = {
     "recon.exact": "exact reconstructions (share)",
     "recon.clear": "... and the reader sure of every thing (share)",
     "recon.psnr": "PSNR of reconstructions (dB)",
+    "recon.ssim": "SSIM of reconstructions",
     "recon.zero_shot": "zero-shot shape of 12, through the tokens",
     "recon.usage": "codes used at least once (share of 4,096)",
     "vqa.accuracy": "world-vqa accuracy",

@@ -225,6 +225,7 @@ def recon_scores(arm: Arm, size: Size) -> dict[str, Any]:
         "exact": mean_score(result.exact.astype(float).tolist()).to_dict(),
         "clear": mean_score(result.clear.astype(float).tolist()).to_dict(),
         "psnr": mean_score(result.psnr.tolist()).to_dict(),
+        "ssim": mean_score(result.ssim.tolist()).to_dict(),
         "zero_shot": mean_score(right.astype(float).tolist()).to_dict(),
         "usage": used,
         "perplexity": perplexity,

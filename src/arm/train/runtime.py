@@ -6,6 +6,7 @@ indexed by step, so a run killed anywhere and resumed ends in the same bits (on 
 
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -92,7 +93,9 @@ def seed_step(seed: int, step: int) -> None:
 
 
 class Log:
-    """Scalars to a JSON-lines file, to TensorBoard where it is installed, and to the terminal."""
+    """Scalars to a JSON-lines file, to TensorBoard where it is installed, to Weights & Biases
+    where WANDB_PROJECT names a project, and to the terminal.
+    """
 
     def __init__(self, run_dir: Path, name: str, steps: int, start: int) -> None:
         path = run_dir / "metrics.jsonl"
@@ -109,6 +112,14 @@ class Log:
             pass
         else:
             self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start)
+        self.wandb: Any = None
+        if os.environ.get("WANDB_PROJECT"):
+            try:
+                import wandb  # pyright: ignore[reportMissingImports]
+            except ImportError:
+                print(f"{name}: WANDB_PROJECT is set, but wandb is not installed", flush=True)
+            else:
+                self.wandb = wandb.init(name=name, dir=str(run_dir))
         self.bar = None
         if sys.stderr.isatty():
             from rich.progress import (
@@ -135,6 +146,8 @@ class Log:
         if self.writer is not None:
             for key, value in values.items():
                 self.writer.add_scalar(key, value, step)
+        if self.wandb is not None:
+            self.wandb.log(dict(values), step=step)
         shown = " ".join(f"{k} {v:.4g}" for k, v in values.items())
         if self.bar is not None:
             self.bar.update(self.task, completed=step, scalars=shown)
@@ -145,6 +158,8 @@ class Log:
         self.file.close()
         if self.writer is not None:
             self.writer.close()
+        if self.wandb is not None:
+            self.wandb.finish()
         if self.bar is not None:
             self.bar.stop()
 

@@ -50,7 +50,8 @@ class Timesteps:
 @dataclass(frozen=True)
 class TokenizerRun:
     """One training of the tokenizer. With `keep_codes` the projector is frozen too, so that every
-    picture keeps its codes and only what is painted from them gets better.
+    picture keeps its codes and only what is painted from them gets better; with `keep_features` the
+    de-projector as well, so that z_q stays for the other decoders and the pixel DiT trains alone.
     """
 
     out: Path
@@ -68,6 +69,7 @@ class TokenizerRun:
     singles: float = 0.25
     init_from: Path | None = None
     keep_codes: bool = False
+    keep_features: bool = False
 
 
 class TokenizerTrainer(nn.Module):
@@ -132,7 +134,8 @@ def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Any]:
         tokenizer = VisualTokenizer(run.model, siglip.vision_model)
     else:
         tokenizer = VisualTokenizer.load(run.init_from, siglip.vision_model)
-    tokenizer.projector.requires_grad_(not run.keep_codes)
+    tokenizer.projector.requires_grad_(not (run.keep_codes or run.keep_features))
+    tokenizer.deprojector.requires_grad_(not run.keep_features)
     return (
         TokenizerTrainer(tokenizer, siglip, load_caption_lm(run.standins / "caption_lm")),
         siglip,

@@ -1,0 +1,59 @@
+"""The loop's logging: a JSON-lines file always, W&B where a project is named."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from arm.train.runtime import Log, Loop
+
+
+def test_scalars_go_to_a_file_and_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    log = Log(tmp_path, "run", 10, 0)
+    log.scalars(5, {"loss": 0.5})
+    log.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 5, "loss": 0.5}
+    assert "run 5/10 loss 0.5" in capsys.readouterr().out
+
+
+def test_lines_after_the_resumed_step_are_dropped(tmp_path: Path):
+    for start, steps in ((0, (1, 2, 3)), (2, (3,))):
+        log = Log(tmp_path, "run", 3, start)
+        for step in steps:
+            log.scalars(step, {"loss": float(step)})
+        log.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+
+
+def test_wandb_takes_part_where_a_project_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[object] = []
+    run = SimpleNamespace(
+        log=lambda values, step: seen.append((values, step)), finish=lambda: seen.append("finished")
+    )
+    fake = SimpleNamespace(init=lambda **options: seen.append(options["name"]) or run)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    Log(tmp_path, "quiet", 1, 0).close()
+    assert seen == []
+    monkeypatch.setenv("WANDB_PROJECT", "arm")
+    log = Log(tmp_path, "run", 1, 0)
+    log.scalars(1, {"loss": 2.0})
+    log.close()
+    assert seen == ["run", ({"loss": 2.0}, 1), "finished"]
+
+
+def test_wandb_missing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setenv("WANDB_PROJECT", "arm")
+    Log(tmp_path, "run", 1, 0).close()
+    assert "not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("field", ["steps", "log_every", "save_every"])
+def test_a_loop_of_nothing_is_refused(field: str):
+    with pytest.raises(ValueError, match="at least 1"):
+        Loop(**{"steps": 5, field: 0})
