@@ -326,7 +326,7 @@ def evaluate(
         elif benchmark == "sweep":
             result = sweep.sweep(arm, size, report)
         else:
-            result = decoders.compare(arm, out, count=48 if quick else 256, seed=seed)
+            result = decoders.compare(arm, out, count=32 if quick else 128, seed=seed)
         from arm.evals.report import fill_block, markdown, print_scores
 
         print_scores(result)

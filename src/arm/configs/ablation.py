@@ -20,6 +20,6 @@ def micro_losses() -> AblationRun:
             Row("cap+pix+feat", replace(w, sig=0.0)),
             Row("all", w),
         ),
-        steps=300,
+        steps=200,
         pictures=512,
     )

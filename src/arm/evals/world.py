@@ -45,14 +45,14 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Size:
-    """How much to measure. The defaults are what published figures use."""
+    """How much to measure. The defaults are what the README's figures use."""
 
-    pictures: int = 1000
-    prompts_per_tag: int = 50
-    images_per_prompt: int = 4
-    edits_per_kind: int = 60
-    questions_per_kind: int = 150
-    wise_prompts: int = 60
+    pictures: int = 640
+    prompts_per_tag: int = 30
+    images_per_prompt: int = 2
+    edits_per_kind: int = 25
+    questions_per_kind: int = 100
+    wise_prompts: int = 45
     seed: int = 2026
 
 

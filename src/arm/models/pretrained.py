@@ -45,7 +45,15 @@ def load_vae(source: str | Path) -> Any:
     """The image VAE (AutoencoderKL), frozen, fp32. Raises WeightsError."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    return frozen(_load(AutoencoderKL, source, torch_dtype=torch.float32, use_safetensors=True))
+    return frozen(
+        _load(
+            AutoencoderKL,
+            source,
+            torch_dtype=torch.float32,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+        )
+    )
 
 
 def load_text_tokenizer(source: str | Path) -> Any:
