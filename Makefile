@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM := false
 .PHONY: demo test lint clean help
 
 demo: $(STAMP) ## ask, draw and edit with the shipped model; the pictures land in demo/
-	$(BIN)/arm demo --out demo
+	OMP_NUM_THREADS=1 $(BIN)/arm demo --out demo
 
 test: $(STAMP) ## all that has to pass: ruff, the tests, pyright
 	$(BIN)/ruff check src tests

@@ -94,7 +94,7 @@ def test_chat_keeps_its_history(arm: Arm, picture: Image.Image):
 
 @pytest.mark.parametrize(
     ("size", "message"),
-    [((60, 56), "multiples of 8"), ((0, 56), "multiples of 8"), ((800, 56), "up to 96")],
+    [((60, 56), "multiples of 8"), ((0, 56), "multiples of 8"), ((800, 56), "up to 64")],
 )
 def test_a_size_that_does_not_fit(arm: Arm, size: tuple[int, int], message: str):
     with pytest.raises(InputError, match=message):

@@ -21,6 +21,7 @@ def micro() -> Stages:
             "lm:micro_pt",
             "lm:micro_ct",
             "lm:micro_sft",
+            "lm:micro_sft_again",
             "export:micro",
         ),
     )
