@@ -2,14 +2,12 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from arm.data.pictures import to_bytes
 from arm.evals import world
 from arm.evals.report import print_scores
 from arm.pipeline import Arm
@@ -83,13 +81,6 @@ def _answers(
     ]
 
 
-def _paint(arm: Arm, codes: list[Any]) -> list[Image.Image]:
-    import torch
-
-    batch = torch.from_numpy(np.stack(codes).astype(np.int64))
-    return [Image.fromarray(image) for image in to_bytes(arm.detokenizer.decode(batch))]
-
-
 def run(arm: Arm, out: Path, seed: int = 0) -> None:
     """Writes `out`/sheet.png and the pictures on it, prints what was asked and a table of scores."""
     begun = time.monotonic()
@@ -107,7 +98,8 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
     rows.append(("understand: picture + question -> answer", [cell(*item) for item in answered]))
 
     prompts = [sample_prompt(rng, tag, held_out=True) for tag in TAGS]
-    drawn = _paint(arm, arm.draw_prompts([p.text for p in prompts], seed=seed))
+    painted = world.paint(arm, arm.draw_prompts([p.text for p in prompts], seed=seed))
+    drawn = [Image.fromarray(image) for image in painted]
     checks = [satisfies(p, read(np.asarray(i), scale)) for p, i in zip(prompts, drawn, strict=True)]
     drawing = list(zip(drawn, [p.text for p in prompts], checks, strict=True))
     rows.append(("draw: prompt -> picture", [cell(*item) for item in drawing]))
@@ -120,7 +112,8 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
             edit = sample_edit(rng, scene, kind, held_out=True)
         edits.append(edit)
     sources = world.encode_scenes(arm, [e.source for e in edits])
-    changed = _paint(arm, arm.edit_codes(sources, [e.instruction for e in edits], seed=seed))
+    edited = world.paint(arm, arm.edit_codes(sources, [e.instruction for e in edits], seed=seed))
+    changed = [Image.fromarray(image) for image in edited]
     scores = [
         score_edit(e, read(np.asarray(i), scale)) for e, i in zip(edits, changed, strict=True)
     ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from arm.data.pictures import GridWeight, to_bytes, to_float
 from arm.evals.intervals import Score, mean_of_groups, mean_score
@@ -78,6 +79,12 @@ def quick(seed: int = 2026) -> Size:
     return Size(96, 8, 1, 6, 12, 12, seed)
 
 
+def paint(arm: Arm, codes: Sequence[Codes]) -> UInt8[np.ndarray, "b h w 3"]:
+    """Pictures of codes that share one grid, by the model's decoder."""
+    batch = torch.from_numpy(np.stack(codes).astype(np.int64))
+    return to_bytes(arm.detokenizer.decode(batch))
+
+
 def read_codes(arm: Arm, codes: Sequence[Codes]) -> list[Reading]:
     """Paints and reads codes, batched by grid."""
     readings: list[Reading | None] = [None] * len(codes)
@@ -87,8 +94,7 @@ def read_codes(arm: Arm, codes: Sequence[Codes]) -> list[Reading]:
     for indices in by_grid.values():
         for start in range(0, len(indices), 64):
             chunk = indices[start : start + 64]
-            batch = torch.from_numpy(np.stack([codes[i] for i in chunk]).astype(np.int64))
-            for i, image in zip(chunk, to_bytes(arm.detokenizer.decode(batch)), strict=True):
+            for i, image in zip(chunk, paint(arm, [codes[i] for i in chunk]), strict=True):
                 readings[i] = read(image, arm.defaults.scale)
     return [reading for reading in readings if reading is not None]
 

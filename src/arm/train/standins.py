@@ -167,6 +167,20 @@ def tower_scores(siglip: Any, tokenizer: Any, run: StandinsRun) -> dict[str, flo
     return {"zero_shot": float(zero_shot(pooled, siglip, tokenizer, batches).mean())}
 
 
+def contrastive(siglip: Any, pooled_BD: Tensor, tokenizer: Any, batch: PictureBatch) -> Tensor:
+    """The pair's sigmoid loss of pooled pictures against their short captions."""
+    length = siglip.config.text_config.max_position_embeddings
+    ids_BT, _ = encode_captions(tokenizer, batch.captions, length)
+    return sigmoid_contrastive(
+        pooled_BD,
+        siglip.text_model(ids_BT).pooler_output,
+        same_captions(batch),
+        siglip.logit_scale.squeeze(),
+        siglip.logit_bias.squeeze(),
+        counted_pairs(batch),
+    )
+
+
 def train_towers(run: StandinsRun) -> None:
     """Towers and captioning LM together, by SigLIP2's three kinds of objective: sigmoid, captioning, dense."""
     tokenizer = build_tokenizer()
@@ -180,17 +194,9 @@ def train_towers(run: StandinsRun) -> None:
 
     def step_fn(step: int) -> dict[str, Tensor]:
         batch = _batch(run, run.towers_loop, step, run.batch)
-        short_BT, _ = encode_captions(tokenizer, batch.captions, run.towers.text_length)
         vision = siglip.vision_model(batch.images, interpolate_pos_encoding=True)
         z_BND = vision.last_hidden_state
-        sig = sigmoid_contrastive(
-            vision.pooler_output,
-            siglip.text_model(short_BT).pooler_output,
-            same_captions(batch),
-            siglip.logit_scale.squeeze(),
-            siglip.logit_bias.squeeze(),
-            counted_pairs(batch),
-        )
+        sig = contrastive(siglip, vision.pooler_output, tokenizer, batch)
         dense = F.mse_loss(trainer.dense(z_BND), patchify(batch.images, run.towers.patch))
         ids_BT, mask_BT = encode_captions(tokenizer, batch.details)
         cap = caption_cross_entropy(
@@ -227,17 +233,9 @@ def tune_heads(run: StandinsRun) -> None:
             run.heads_loop.seed, step, 3 * run.batch, run.grids, run.towers.patch,
             scale=run.scale, singles=0.9,
         )  # fmt: skip
-        short_BT, _ = encode_captions(tokenizer, batch.captions, run.towers.text_length)
         with torch.no_grad():
             z_BND = vision(batch.images, interpolate_pos_encoding=True).last_hidden_state
-        loss = sigmoid_contrastive(
-            vision.head(z_BND),
-            siglip.text_model(short_BT).pooler_output,
-            same_captions(batch),
-            siglip.logit_scale.squeeze(),
-            siglip.logit_bias.squeeze(),
-            counted_pairs(batch),
-        )
+        loss = contrastive(siglip, vision.head(z_BND), tokenizer, batch)
         return {"loss": loss}
 
     fit(
