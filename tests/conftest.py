@@ -50,7 +50,6 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> TinyChain:
             batch=4,
             vae_batch=2,
             towers_loop=loop,
-            heads_loop=loop,
             vae_loop=loop,
             eval_every=0,
         )

@@ -85,6 +85,11 @@ def test_weights_by_kind_and_turn():
     assert tokens.weights.tolist() == expected
 
 
+def test_a_source_picture_can_be_learned_too():
+    codes = flatten(EDITING, VOCAB, Weights(source_code=0.25)).weights.tolist()
+    assert codes == [0] * 4 + [0.25] * 2 + [0] * 4 + [1] * 9 + [0, 1]
+
+
 @pytest.mark.parametrize("sample", [UNDERSTANDING, DRAWING, EDITING])
 def test_only_the_assistant_is_learned(sample: Sample):
     silent = (*sample[:-1], assistant(*sample[-1].parts, weight=0.0))

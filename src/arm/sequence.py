@@ -9,7 +9,7 @@ tasks differ only in what the parts are:
     drawing         <user> prompt <end> <assistant> IMAGE <end>
     editing         <user> IMAGE instruction <end> <assistant> IMAGE <end>
 
-Loss falls on what the assistant says. `</image>` is never predicted: it follows by counting.
+Loss falls on what the assistant says, and where `Weights` says so on the user's pictures. `</image>` is never predicted: it follows by counting.
 """
 
 from collections.abc import Iterable, Sequence
@@ -55,10 +55,13 @@ Sample = tuple[Turn, ...]
 
 @dataclass(frozen=True)
 class Weights:
-    """Loss weight of a token by its kind."""
+    """Loss weight of a token by its kind. `source_code`: of the codes of a user's picture, which
+    teach what pictures look like; 0 leaves the loss to what the assistant says.
+    """
 
     text: float = 1.0
     code: float = 1.0
+    source_code: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +173,8 @@ def flatten(
             if isinstance(part, Text):
                 out.plain(part.ids, on * weights.text)
             else:
-                out.image(part.codes, on * weights.text, on * weights.code)
+                code = on * weights.code if turn.assistant else weights.source_code
+                out.image(part.codes, on * weights.text, code)
         out.plain([vocab.end], on * weights.text)
     if open_answer or open_image:
         out.plain([vocab.assistant], 0.0)

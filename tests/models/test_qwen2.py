@@ -220,10 +220,10 @@ def test_cache_views_share_memory_and_keep_dtype():
     assert (v_all == 2).all() and (cache.k_LBKSH[0] == 0).all() and cache.length == 0
 
 
-@pytest.mark.parametrize("embed_bits", [True, False])
+@pytest.mark.parametrize("share_bits", [True, False])
 @pytest.mark.parametrize("max_side", [0, 5])
-def test_embed_mixes_text_and_codes(embed_bits, max_side):
-    model = build(replace(VISUAL, embed_bits=embed_bits, max_side=max_side))
+def test_embed_mixes_text_and_codes(share_bits, max_side):
+    model = build(replace(VISUAL, share_bits=share_bits, max_side=max_side))
     visual = model.visual
     assert visual is not None
     ids_BT = torch.tensor([[7, 1, 36, 2]])
@@ -276,6 +276,17 @@ def test_heads_are_separate_and_take_any_leading_dimensions():
     assert model.visual_logits(h_BTD).shape == (2, 3, 16)
     torch.testing.assert_close(model.visual_logits(h_BTD[0, 1]), model.visual_logits(h_BTD)[0, 1])
     assert model.text_logits(h_BTD[:, -1]).shape == (2, 37)
+
+
+def test_a_code_is_scored_by_its_row_and_its_bits():
+    visual = build(VISUAL).visual
+    assert visual is not None and visual.bit_head is not None
+    signs_C4 = torch.tensor(
+        [[1.0 if code >> i & 1 else -1.0 for i in range(4)] for code in range(16)]
+    )
+    matrix_CD = visual.head.weight + signs_C4 @ visual.bit_head.weight
+    h_D = torch.randn(32, generator=seeded())
+    torch.testing.assert_close(visual.logits(h_D), matrix_CD @ h_D)
 
 
 def test_visual_calls_that_cannot_be_answered():

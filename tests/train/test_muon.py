@@ -40,3 +40,20 @@ def test_other_parameters_move_as_by_adamw():
         a.step()
         b.step()
     assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_bf16_rounds_the_direction_alone():
+    torch.manual_seed(3)
+    gradient = torch.randn(16, 24)
+    steps = []
+    for bf16 in (False, True):
+        weight = torch.nn.Parameter(torch.zeros(16, 24))
+        weight.grad = gradient.clone()
+        groups = [{"params": [weight], "muon": True}]
+        optimizer = Muon(groups, lr=0.1, betas=(0.9, 0.95), bf16=bf16)
+        optimizer.step()
+        assert weight.dtype == torch.float32
+        assert torch.equal(optimizer.state[weight]["momentum"], gradient)
+        steps.append(weight.detach())
+    assert not torch.equal(*steps)
+    assert torch.nn.functional.cosine_similarity(*(s.flatten() for s in steps), dim=0) > 0.999

@@ -15,7 +15,7 @@ MICRO_GRIDS = (
 
 
 def micro() -> StandinsRun:
-    """48-64 px, patch 8, width 128. `arm train standins:micro`; two CPU cores, about 15 minutes."""
+    """48-64 px, patch 8, width 128. `arm train standins:micro`; two CPU cores, about 25 minutes."""
     return StandinsRun(
         out=Path("runs/micro/standins"),
         towers=Towers(
@@ -25,11 +25,10 @@ def micro() -> StandinsRun:
         vae=VAE(channels=(16, 32, 32), latent_channels=8),
         grids=MICRO_GRIDS,
         scale=1,
-        batch=32,
+        batch=64,
         vae_batch=16,
-        towers_loop=Loop(steps=1200, log_every=50),
-        heads_loop=Loop(steps=900, seed=1, log_every=50),
-        vae_loop=Loop(steps=800, seed=2, log_every=50),
+        towers_loop=Loop(steps=2400, log_every=50, bf16=True),
+        vae_loop=Loop(steps=1600, seed=2, log_every=50),
         optim=Optim(lr=2e-3, muon=True),
         vae_optim=Optim(lr=2e-3),
         eval_every=300,

@@ -18,7 +18,7 @@ def micro_decoder() -> TokenizerRun:
         init_from=Path("runs/micro/tokenizer"),
         keep_codes=True,
         weights=LossWeights(cap=0.0, pix=40.0, sig=2.0, feat=1.0),
-        loop=Loop(steps=2400, seed=5, log_every=50, save_every=250),
+        loop=Loop(steps=2400, seed=5, log_every=50, save_every=250, bf16=True),
         optim=Optim(lr=1.5e-3, muon=True),
     )
 
@@ -34,7 +34,7 @@ def micro_pixel() -> TokenizerRun:
         timesteps=Timesteps(power=3.0, highest=0.5, velocity_weighting=False),
         batch=48,
         singles=0.1,
-        loop=Loop(steps=1200, seed=6, log_every=50, save_every=250),
+        loop=Loop(steps=1200, seed=6, log_every=50, save_every=250, bf16=True),
         optim=Optim(lr=1.5e-3, muon=True),
         eval_every=400,
     )
@@ -53,12 +53,12 @@ def micro() -> TokenizerRun:
             pixel=DiTConfig(width=192, num_blocks=3, num_heads=6, mlp_ratio=3.0),
             mlp_ratio=3.0,
         ),
-        weights=LossWeights(cap=1.0, pix=40.0, sig=1.0, feat=1.0),
+        weights=LossWeights(cap=1.0, pix=40.0, sig=1.0, feat=3.0),
         timesteps=Timesteps(power=2.0, highest=0.9, velocity_weighting=False),
         grids=MICRO_GRIDS,
         scale=1,
         batch=32,
-        loop=Loop(steps=2200, log_every=50, save_every=250),
+        loop=Loop(steps=2800, log_every=50, save_every=250, bf16=True),
         optim=Optim(lr=2e-3, muon=True),
         eval_every=500,
     )

@@ -36,7 +36,7 @@ class Qwen2Config:
     rms_norm_eps: float = 1e-6
     tie_embeddings: bool = False  # the text head shares the text table
     max_side: int = 0  # > 0: codes get learned row and column embeddings, for grids up to this side
-    embed_bits: bool = True  # embed a code by a linear map of its bits; False: by a table
+    share_bits: bool = True  # codes are embedded and scored by their bits too; False: by tables
 
     def __post_init__(self) -> None:
         heads, kv_heads, bits = self.num_heads, self.num_kv_heads, self.code_bits
@@ -257,7 +257,7 @@ class Qwen2(nn.Module):
         self.visual = None
         if config.num_codes:
             sizes = (config.hidden_size, config.num_codes, config.code_bits, config.max_side)
-            self.visual = Visual(*sizes, embed_bits=config.embed_bits)
+            self.visual = Visual(*sizes, share_bits=config.share_bits)
 
     def embed(
         self, ids_BT: Tensor, codes_BT: Tensor | None = None,
@@ -316,7 +316,7 @@ class Qwen2(nn.Module):
 
         Raises ValueError when the model has no visual part.
         """
-        return self._visual_part().head(h_XD)
+        return self._visual_part().logits(h_XD)
 
     def _visual_part(self) -> Visual:
         if self.visual is None:
@@ -334,7 +334,7 @@ class Qwen2(nn.Module):
         """
         residual = ("o_proj.weight", "down_proj.weight")
         scales: dict[str, int] = {name: 2 * self.config.num_layers for name in residual}
-        if self.config.embed_bits:
+        if self.config.share_bits:
             scales["code_embedding.weight"] = self.config.code_bits
         chosen = {name: p for name, p in self.named_parameters() if name.startswith(prefix)}
         for name, parameter in chosen.items():

@@ -38,7 +38,7 @@ def from_hf(
     extra_rows: int = 0,
     *,
     max_side: int = 0,
-    embed_bits: bool = True,
+    share_bits: bool = True,
     generator: torch.Generator | None = None,
 ) -> Qwen2:
     """A Qwen2 on the CPU from a Hugging Face directory, in the dtype of its safetensors.
@@ -53,7 +53,7 @@ def from_hf(
     if extra_rows < 0:
         raise ValueError(f"extra_rows must not be negative, got {extra_rows}")
     visual = {"num_codes": num_codes, "code_bits": code_bits, "max_side": max_side}
-    config = _read_config(directory / "config.json", {**visual, "embed_bits": embed_bits})
+    config = _read_config(directory / "config.json", {**visual, "share_bits": share_bits})
     tensors = _read_weights(directory)
     if config.tie_embeddings:
         tensors.pop("lm_head.weight", None)

@@ -5,22 +5,32 @@ B batch, T tokens, D width.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def signs_of(codes_X: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
+    """The bits of codes as -1 and +1, (..., bits). Bit 0 comes first."""
+    shifts = torch.arange(bits, device=codes_X.device)
+    return (2 * ((codes_X[..., None] >> shifts) & 1) - 1).to(dtype)
 
 
 class Visual(nn.Module):
     """The embedding of codes, and the linear head that scores the next one.
 
-    embed_bits: embed a code by a linear map of its bits; otherwise by a table. max_side > 0 adds
-    learned row and column embeddings, for grids up to this side.
+    share_bits: embed a code by a linear map of its bits (otherwise by a table), and add to the head's
+    row of a code a part that is linear in its bits too, so that codes learn from those that differ
+    in a few bits. max_side > 0 adds learned row and column embeddings, for grids up to this side.
     """
 
     def __init__(
-        self, width: int, num_codes: int, code_bits: int, max_side: int, embed_bits: bool
+        self, width: int, num_codes: int, code_bits: int, max_side: int, share_bits: bool
     ) -> None:
         super().__init__()
-        self.max_side = max_side
-        if embed_bits:
+        self.max_side, self.code_bits = max_side, code_bits
+        self.bit_head = None
+        if share_bits:
             self.code_embedding = nn.Linear(code_bits, width)
+            self.bit_head = nn.Linear(width, code_bits, bias=False)
         else:
             self.code_embedding = nn.Embedding(num_codes, width)
         if max_side:
@@ -28,14 +38,17 @@ class Visual(nn.Module):
             self.col_embedding = nn.Embedding(max_side, width)
         self.head = nn.Linear(width, num_codes, bias=False)
 
+    @property
+    def bits(self) -> tuple[int, torch.dtype]:
+        """Bits of a code, and the dtype of the weights."""
+        return self.code_bits, self.head.weight.dtype
+
     def embed(self, codes_BT: Tensor, rows_BT: Tensor | None, cols_BT: Tensor | None) -> Tensor:
-        """(B, T, D) of codes in [0, C), rows and columns in [0, max_side). Bit 0 is input 0."""
-        if isinstance(self.code_embedding, nn.Embedding):
+        """(B, T, D) of codes in [0, C), rows and columns in [0, max_side)."""
+        if self.bit_head is None:
             x_BTD = self.code_embedding(codes_BT)
         else:
-            shifts = torch.arange(self.code_embedding.in_features, device=codes_BT.device)
-            signs = 2 * ((codes_BT[..., None] >> shifts) & 1) - 1
-            x_BTD = self.code_embedding(signs.to(self.code_embedding.weight.dtype))
+            x_BTD = self.code_embedding(signs_of(codes_BT, *self.bits))
         if not self.max_side:
             return x_BTD
         if rows_BT is None or cols_BT is None:
@@ -43,3 +56,11 @@ class Visual(nn.Module):
                 f"a model with max_side {self.max_side} needs rows_BT and cols_BT of its codes"
             )
         return x_BTD + self.row_embedding(rows_BT) + self.col_embedding(cols_BT)
+
+    def logits(self, h_XD: Tensor) -> Tensor:
+        """(..., C) scores of the next code."""
+        logits_XC = self.head(h_XD)
+        if self.bit_head is None:
+            return logits_XC
+        every_C = torch.arange(logits_XC.shape[-1], device=h_XD.device)
+        return logits_XC + F.linear(self.bit_head(h_XD), signs_of(every_C, *self.bits))

@@ -1,8 +1,8 @@
 """Muon (arXiv 2502.16982) beside AdamW: matrices move along orthogonalised momentum.
 
-torch.optim.Muon exists, but its Newton-Schulz iteration runs in bf16, which a CPU without bf16 units
-does some fifty times slower than fp32; this one computes in the parameters' own dtype. Updates are
-scaled by 0.2 * sqrt(max(rows, columns)), so AdamW's learning rates and schedules carry over.
+torch.optim.Muon exists, but its Newton-Schulz iteration always runs in bf16, which a CPU without bf16
+units does some fifty times slower than fp32; this one computes in bf16 only where it is told to. Updates
+are scaled by 0.2 * sqrt(max(rows, columns)), so AdamW's learning rates and schedules carry over.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,10 @@ def orthogonalize(matrix: Float[Tensor, "m n"], steps: int = 5) -> Float[Tensor,
 
 
 class Muon(torch.optim.Optimizer):
-    """Groups with `muon=True` (matrices only) take Muon's step, the others AdamW's."""
+    """Groups with `muon=True` (matrices only) take Muon's step, the others AdamW's.
+
+    bf16: orthogonalise in bf16; parameters and momentum stay as they are.
+    """
 
     def __init__(
         self,
@@ -37,7 +40,9 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         betas: tuple[float, float],
         momentum: float = 0.95,
+        bf16: bool = False,
     ) -> None:
+        self.bf16 = bf16
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -63,7 +68,9 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(parameter)
         momentum = state["momentum"].mul_(group["momentum"]).add_(parameter.grad)
         ahead = momentum * group["momentum"] + parameter.grad
-        return orthogonalize(ahead) * (0.2 * max(parameter.shape) ** 0.5)
+        if self.bf16:
+            ahead = ahead.bfloat16()
+        return orthogonalize(ahead).to(parameter.dtype) * (0.2 * max(parameter.shape) ** 0.5)
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[parameter]

@@ -23,6 +23,7 @@ from arm.errors import ConfigError, TrainingError
 from arm.models.weights import read_json, trained
 from arm.train import checkpoint
 from arm.train.muon import Muon
+from arm.train.precision import has_bf16_units, multiply_in_bf16
 
 StepFn = Callable[[int], Mapping[str, Tensor]]
 """step -> named losses; 'loss' is the one that is differentiated."""
@@ -43,10 +44,13 @@ class Optim:
 
 @dataclass(frozen=True)
 class Loop:
-    """How long to train, and how often to log and to save."""
+    """How long to train, and how often to log and to save. `bf16`: matrix products in bf16 where the
+    processor has the units for it (`train/precision.py`).
+    """
 
     steps: int
     seed: int = 0
+    bf16: bool = False
     log_every: int = 20
     save_every: int = 200
 
@@ -65,10 +69,10 @@ def learning_rate(optim: Optim, step: int, steps: int) -> float:
     )
 
 
-def optimizer_for(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:
+def optimizer_for(module: nn.Module, optim: Optim, bf16: bool = False) -> torch.optim.Optimizer:
     """AdamW over the trained parameters, or Muon for the matrices inside blocks and AdamW for the rest.
 
-    Only matrices decay. Embeddings, heads and maps in and out of a network stay with AdamW.
+    bf16: Muon's matrix products in bf16. Only matrices decay. Embeddings, heads and maps in and out of a network stay with AdamW.
     """
     named = trained(module)
     inside = {
@@ -84,7 +88,8 @@ def optimizer_for(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:
     ]
     if optim.muon:
         groups[0]["muon"] = True
-        return Muon([g for g in groups if g["params"]], lr=optim.lr, betas=optim.betas)
+        muon_groups = [g for g in groups if g["params"]]
+        return Muon(muon_groups, lr=optim.lr, betas=optim.betas, bf16=bf16)
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
 
 
@@ -202,7 +207,12 @@ def fit(
     if checkpoint.newest(run_dir) is not None and (run_dir / "config.json").is_file():
         same_run(read_json(run_dir / "config.json"), to_json(config), run_dir)
     dump(config, run_dir / "config.json")
-    optimizer = optimizer_for(module, optim)
+    bf16 = loop.bf16 and has_bf16_units()
+    if bf16:
+        multiply_in_bf16(module)
+    elif loop.bf16:
+        print(f"{name}: bf16 is not native to this processor, fp32 is used", flush=True)
+    optimizer = optimizer_for(module, optim, bf16)
     start = checkpoint.resume(run_dir, module, optimizer)
     log = Log(run_dir, name, loop.steps, start)
     module.train()

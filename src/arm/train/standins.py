@@ -24,10 +24,10 @@ from arm.data.pictures import (
     same_captions,
     world_batch,
 )
+from arm.data.regions import ATTRIBUTES, Regions, regions
 from arm.evals.reconstruction import held_out_batches, zero_shot
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.dit import patchify
-from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.models.text import caption_logits, encode_captions
 from arm.train.runtime import Loop, Optim, fit
 from arm.world.words import build_tokenizer
@@ -76,13 +76,13 @@ class StandinsRun:
     batch: int
     vae_batch: int
     towers_loop: Loop
-    heads_loop: Loop
     vae_loop: Loop
     optim: Optim
     vae_optim: Optim
     eval_every: int
     caption_weight: float = 2.0
     dense_weight: float = 10.0
+    region_weight: float = 1.0
     singles: float = 0.5
 
 
@@ -95,6 +95,27 @@ class TowerTrainer(nn.Module):
         self.siglip, self.lm = siglip, lm
         self.dense = nn.Linear(width, 3 * patch * patch)
         self.adapter = nn.Linear(width, lm.config.hidden_size)
+        self.regions = RegionHead(width)
+
+
+class RegionHead(nn.Module):
+    """Reads off each patch's features which thing it belongs to, and where that thing's centre is."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.sizes = [len(names) + 1 for names in ATTRIBUTES.values()]
+        self.leave = nn.Linear(width, sum(self.sizes) + 2)
+
+    def loss(self, z_BND: Tensor, wanted: Regions) -> Tensor:
+        """Mean cross-entropy of the attributes ("none" is a class) plus the offsets' absolute error."""
+        *logits, offsets = self.leave(z_BND).split([*self.sizes, 2], -1)
+        labels = wanted.labels + 1
+        names = sum(
+            F.cross_entropy(x.flatten(0, 1), labels[..., i].flatten()) for i, x in enumerate(logits)
+        )
+        covered = wanted.labels[..., :1] >= 0
+        away = ((offsets - wanted.offsets).abs() * covered).sum() / covered.sum().clamp(min=1)
+        return names + away
 
 
 def new_siglip(towers: Towers, vocab_size: int) -> SiglipModel:
@@ -202,8 +223,10 @@ def train_towers(run: StandinsRun) -> None:
         cap = caption_cross_entropy(
             caption_logits(lm, trainer.adapter(z_BND), ids_BT), ids_BT, mask_BT
         )
+        region = trainer.regions.loss(z_BND, regions(batch, run.towers.patch / run.scale))
         loss = sig + run.caption_weight * cap + run.dense_weight * dense
-        return {"loss": loss, "sig": sig, "cap": cap, "dense": dense}
+        loss = loss + run.region_weight * region
+        return {"loss": loss, "sig": sig, "cap": cap, "dense": dense, "region": region}
 
     fit(
         trainer, step_fn, run_dir=run.out / "towers_run", name="towers", config=run,
@@ -211,38 +234,6 @@ def train_towers(run: StandinsRun) -> None:
         evaluate=lambda: tower_scores(siglip, tokenizer, run),
     )  # fmt: skip
     save_whole(run.out / "caption_lm", lm, tokenizer)
-    save_whole(run.out / "towers", siglip, tokenizer)
-
-
-def tune_heads(run: StandinsRun) -> None:
-    """Contrastive training goes on with the vision trunk locked (LiT, 2111.07991).
-
-    Only the pooling head and the text tower move, so the patch features stay as they are; without
-    a backward pass through the trunk larger batches of look-alikes are cheap.
-    """
-    siglip = load_siglip(run.out / "towers")
-    tokenizer = load_text_tokenizer(run.out / "towers")
-    vision = siglip.vision_model
-    for part in (vision.head, siglip.text_model):
-        part.requires_grad_(True)
-    siglip.logit_scale.requires_grad_(True)
-    siglip.logit_bias.requires_grad_(True)
-
-    def step_fn(step: int) -> dict[str, Tensor]:
-        batch = world_batch(
-            run.heads_loop.seed, step, 3 * run.batch, run.grids, run.towers.patch,
-            scale=run.scale, singles=0.9,
-        )  # fmt: skip
-        with torch.no_grad():
-            z_BND = vision(batch.images, interpolate_pos_encoding=True).last_hidden_state
-        loss = contrastive(siglip, vision.head(z_BND), tokenizer, batch)
-        return {"loss": loss}
-
-    fit(
-        siglip, step_fn, run_dir=run.out / "heads_run", name="heads", config=run,
-        loop=run.heads_loop, optim=run.optim, eval_every=run.eval_every,
-        evaluate=lambda: tower_scores(siglip, tokenizer, run),
-    )  # fmt: skip
     save_whole(run.out / "siglip", siglip, tokenizer)
 
 
@@ -289,7 +280,7 @@ def train_vae(run: StandinsRun) -> None:
 
 
 def main(run: StandinsRun) -> None:
-    """Trains what is not there yet: the towers with the captioning LM, their heads, the VAE."""
-    for name, stage in (("towers", train_towers), ("siglip", tune_heads), ("vae", train_vae)):
+    """Trains what is not there yet: the towers with the captioning LM, then the VAE."""
+    for name, stage in (("siglip", train_towers), ("vae", train_vae)):
         if not (run.out / name / "config.json").is_file():
             stage(run)

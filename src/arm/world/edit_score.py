@@ -1,6 +1,8 @@
 """How well an edited picture does what was asked: the world's GEdit.
 
 SC (0-10) = 10 * min(follow, preserve): the asked change is there, and nothing else changed.
+Preserve is the share of the other things that are as they were, new things counted as lost ones, and
+half of that where the background changed unasked.
 PQ (0-10) = 10 * cleanliness of the picture. O = sqrt(SC * PQ). A copied source follows nothing.
 """
 
@@ -69,14 +71,14 @@ def score_edit(edit: Edit, reading: Reading) -> EditScore:
         # Gone, if nothing is left where the removed thing was.
         gone = next(t for t in edit.source.things if t not in edit.target.things)
         follow = float(not any(near(thing, gone) for thing in left))
-        intact.append(background)
     else:
         follow = _share(changed)
-        intact.append(background)
     # What is left over is neither kept nor asked for; it counts against preservation, unless it is
     # the changed thing itself done wrongly, which `follow` has already punished.
     extra = max(0, len(left) - changed.count(False))
     if edit.kind == "remove":
         extra = max(0, extra - (1 - int(follow)))
-    preserve = sum(intact) / max(1, len(intact) + extra)
+    preserve = _share([*intact, *[False] * extra])
+    if edit.kind != "background" and not background:
+        preserve /= 2
     return EditScore(follow, preserve, reading.cleanliness)

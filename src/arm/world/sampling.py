@@ -30,8 +30,12 @@ def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def half_raster(value: float) -> float:
-    return round(2 * value) / 2
+RASTER = 2.0
+"""Sampled positions are multiples of this many units, half of what `same_scene` tolerates."""
+
+
+def on_raster(value: float) -> float:
+    return RASTER * round(value / RASTER)
 
 
 def place(
@@ -53,7 +57,7 @@ def place(
     if low_x > high_x or low_y > high_y:
         return None
     for u, v in rng.random((attempts, 2)):
-        x, y = half_raster(low_x + u * (high_x - low_x)), half_raster(low_y + v * (high_y - low_y))
+        x, y = on_raster(low_x + u * (high_x - low_x)), on_raster(low_y + v * (high_y - low_y))
         thing = Thing(*kind, x=x, y=y)
         # The raster may round a position out of the ninth that it was drawn in.
         misplaced = region is not None and region != region_at(x, y, height, width)
