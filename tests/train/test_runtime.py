@@ -2,12 +2,14 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from arm.train.runtime import Log, Loop
+from arm.train.runtime import Log, Loop, batches, to_device
 
 
 def test_scalars_go_to_a_file_and_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -57,3 +59,27 @@ def test_wandb_missing_is_said(
 def test_a_loop_of_nothing_is_refused(field: str):
     with pytest.raises(ValueError, match="at least 1"):
         Loop(**{"steps": 5, field: 0})
+
+
+def test_negative_workers_are_refused():
+    with pytest.raises(ValueError, match="workers must not be negative"):
+        Loop(steps=1, workers=-1)
+
+
+@dataclass(frozen=True)
+class Pair:
+    numbers: torch.Tensor
+    name: str
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_the_order_of_their_steps(workers: int):
+    made = list(batches(lambda step: Pair(torch.full((3,), step), f"{step}"), 4, 11, workers))
+    assert [pair.name for pair in made] == [str(step) for step in range(4, 11)]
+    assert [pair.numbers.tolist() for pair in made] == [[step] * 3 for step in range(4, 11)]
+
+
+def test_tensors_of_a_dataclass_move():
+    pair = to_device(Pair(torch.zeros(2), "x"), torch.device("meta"))
+    assert pair.numbers.device.type == "meta" and pair.name == "x"
+    assert to_device(torch.zeros(2), torch.device("meta")).device.type == "meta"

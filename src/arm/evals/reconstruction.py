@@ -69,10 +69,11 @@ def reconstruct(
     tokenizer: VisualTokenizer, decoder: Detokenizer, batches: Sequence[PictureBatch], scale: int
 ) -> Reconstruction:
     """Encodes and decodes; exact is the reader finding the very scene."""
+    device = next(tokenizer.parameters()).device
     exact, clear, ratios, structure = [], [], [], []
     codes, images, painted = [], [], []
     for batch in batches:
-        codes_BHW = tokenizer.encode(batch.images)
+        codes_BHW = tokenizer.encode(batch.images.to(device))
         outputs = to_bytes(decoder.decode(codes_BHW))
         for scene, source, output in zip(
             batch.scenes, to_bytes(batch.images), outputs, strict=True
@@ -104,7 +105,7 @@ def class_embeddings(
     rows = []
     for name in names:
         texts = [template.format(name) for template in ZERO_SHOT_TEMPLATES]
-        ids, _ = encode_captions(words, texts, length)
+        ids, _ = encode_captions(words, texts, length, siglip.device)
         rows.append(F.normalize(siglip.text_model(ids).pooler_output, dim=-1).mean(0))
     return F.normalize(torch.stack(rows), dim=-1)
 
@@ -121,7 +122,7 @@ def zero_shot(
     classes = class_embeddings(siglip, words, [with_article(s) for s in SHAPES], length)
     right = []
     for batch in batches:
-        embedded = F.normalize(pooled(batch.images), dim=-1)
+        embedded = F.normalize(pooled(batch.images.to(siglip.device)), dim=-1)
         guesses = (embedded @ classes.T).argmax(-1).tolist()
         right += [
             SHAPES[g] == s.things[0].shape for g, s in zip(guesses, batch.scenes, strict=True)

@@ -13,7 +13,10 @@ from arm.errors import InputError, did_you_mean
 
 
 def encode_captions(
-    tokenizer: Any, captions: Sequence[str], length: int | None = None
+    tokenizer: Any,
+    captions: Sequence[str],
+    length: int | None = None,
+    device: torch.device | None = None,
 ) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
     """Ids (B, T), each ended by eos and padded; the mask covers words and eos.
 
@@ -28,7 +31,7 @@ def encode_captions(
         ids = [*ids[: length - 1], tokenizer.eos_token_id]
         ids_BT[row, : len(ids)] = torch.tensor(ids)
         mask_BT[row, : len(ids)] = True
-    return ids_BT, mask_BT
+    return ids_BT.to(device), mask_BT.to(device)
 
 
 def caption_logits(lm: Any, prefix_BND: Tensor, ids_BT: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from arm.models import flow
 from arm.models.latent import FluxPainter, SanaPainter, save_painter, to_latents
 from arm.models.pretrained import load_siglip, load_vae
 from arm.models.tokenizer import VisualTokenizer
-from arm.train.runtime import Loop, Optim, fit
+from arm.train.runtime import Loop, Optim, fit, training_device
 
 
 @dataclass(frozen=True)
@@ -97,32 +97,33 @@ def main(run: DetokenizerRun) -> None:
     tokenizer = VisualTokenizer.load(
         run.tokenizer, load_siglip(run.standins / "siglip").vision_model
     )
-    tokenizer.requires_grad_(False)
-    vae = load_vae(run.standins / "vae")
+    device = training_device()
+    tokenizer.requires_grad_(False).to(device)
+    vae = load_vae(run.standins / "vae").to(device)
     torch.manual_seed(run.loop.seed)
     painter: Any = run.painter.build(
         tokenizer.encoder.config.hidden_size, vae.config.latent_channels
-    )
+    ).to(device)
 
-    def step_fn(step: int) -> Mapping[str, Tensor]:
-        batch = world_batch(
+    def make_batch(step: int) -> Tensor:
+        return world_batch(
             run.loop.seed, step, run.batch, run.grids, tokenizer.patch, scale=run.scale
-        )
-        grid = tokenizer.grid(batch.images)
+        ).images
+
+    def step_fn(images: Tensor) -> Mapping[str, Tensor]:
+        grid = tokenizer.grid(images)
         with torch.no_grad():
-            x1 = to_latents(vae, batch.images)
-            z_q = tokenizer.deprojector(
-                tokenizer.quantize(tokenizer.features(batch.images), grid), grid
-            )
+            x1 = to_latents(vae, images)
+            z_q = tokenizer.deprojector(tokenizer.quantize(tokenizer.features(images), grid), grid)
         kept = (torch.rand(run.batch) >= run.drop_condition).to(z_q)[:, None, None]
         # Logit-normal timesteps, as for SD3 and Flux: the middle of the path is the hard part.
-        t_B = torch.sigmoid(torch.randn(run.batch))
+        t_B = torch.sigmoid(torch.randn(run.batch)).to(z_q)
         x0 = torch.randn_like(x1)
         velocity = painter(flow.interpolate(x0, x1, t_B), t_B, z_q * kept, grid)
         return {"loss": (velocity - (x1 - x0)).square().mean()}
 
     fit(
-        painter, step_fn, run_dir=run.out, name=painter.name, config=run,
+        painter, make_batch, step_fn, run_dir=run.out, name=painter.name, config=run,
         loop=run.loop, optim=run.optim,
     )  # fmt: skip
     sampler = {"num_steps": run.num_steps, "guidance_scale": run.guidance_scale}

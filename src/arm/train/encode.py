@@ -10,6 +10,7 @@ from arm.data.pictures import GridWeight, pick_grid, to_float
 from arm.data.shards import Chain, write_shard
 from arm.models.pretrained import load_siglip
 from arm.models.tokenizer import VisualTokenizer
+from arm.train.runtime import training_device
 from arm.world.edits import Edit, sample_edit
 from arm.world.render import render
 from arm.world.sampling import sample_scene
@@ -54,7 +55,7 @@ def main(run: EncodeRun) -> None:
     """Writes the shards that are not there yet; shard i is a pure function of (seed, i)."""
     tokenizer = VisualTokenizer.load(
         run.tokenizer, load_siglip(run.standins / "siglip").vision_model
-    )
+    ).to(training_device())
     for index in range(run.num_shards):
         if (run.out / f"shard_{index:05d}.jsonl").is_file():
             continue
@@ -70,7 +71,12 @@ def main(run: EncodeRun) -> None:
             wanted = min(run.batch, run.chains_per_shard - len(chains))
             walks = [sample_chain(rng, *size, run.edits, run.max_things) for _ in range(wanted)]
             images = np.stack([render(s, run.scale) for scenes, _ in walks for s in scenes])
-            codes = tokenizer.encode(to_float(images)).numpy().astype(np.uint16)
+            codes = (
+                tokenizer.encode(to_float(images).to(training_device()))
+                .cpu()
+                .numpy()
+                .astype(np.uint16)
+            )
             codes = codes.reshape(wanted, run.edits + 1, grid.height, grid.width)
             chains += [
                 Chain(tuple(scenes), tuple(edits), c)

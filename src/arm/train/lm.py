@@ -20,7 +20,7 @@ from arm.models.pretrained import load_text_tokenizer
 from arm.models.qwen2 import Qwen2, Qwen2Config, document_mask
 from arm.models.text import TextTokenizer
 from arm.sequence import PackedBatch, Weights
-from arm.train.runtime import Loop, Optim, fit
+from arm.train.runtime import Loop, Optim, fit, training_device
 from arm.vocab import Vocab
 
 
@@ -116,16 +116,16 @@ def main(run: LMRun) -> None:
         flush=True,
     )
 
-    def step_fn(step: int) -> Mapping[str, Tensor]:
-        batch = packed_batch(
+    def make_batch(step: int) -> PackedBatch:
+        return packed_batch(
             run.loop.seed, step, run.samples, run.row_length, chains, run.ratios,
             run.dropout, run.weights, words.ids, vocab,
         )  # fmt: skip
-        return next_token_losses(model, batch)
 
     fit(
-        model,
-        step_fn,
+        model.to(training_device()),
+        make_batch,
+        lambda batch: next_token_losses(model, batch),
         run_dir=run.out,
         name=run.out.name,
         config=run,

@@ -10,13 +10,14 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from arm.config import dump, to_json
 from arm.errors import ConfigError, TrainingError
@@ -25,8 +26,11 @@ from arm.train import checkpoint
 from arm.train.muon import Muon
 from arm.train.precision import has_bf16_units, multiply_in_bf16
 
-StepFn = Callable[[int], Mapping[str, Tensor]]
-"""step -> named losses; 'loss' is the one that is differentiated."""
+MakeBatch = Callable[[int], Any]
+"""step -> a batch on the CPU: a tensor or a dataclass of tensors. A pure function; draws nothing from torch."""
+
+StepFn = Callable[[Any], Mapping[str, Tensor]]
+"""batch -> named losses; 'loss' is the one that is differentiated."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Optim:
 @dataclass(frozen=True)
 class Loop:
     """How long to train, and how often to log and to save. `bf16`: matrix products in bf16 where the
-    processor has the units for it (`train/precision.py`).
+    processor has the units for it (`train/precision.py`). `workers`: processes that make batches
+    ahead; 0 makes each when its step comes.
     """
 
     steps: int
@@ -53,10 +58,51 @@ class Loop:
     bf16: bool = False
     log_every: int = 20
     save_every: int = 200
+    workers: int = 0
 
     def __post_init__(self) -> None:
         if min(self.steps, self.log_every, self.save_every) < 1:
             raise ValueError("steps, log_every and save_every must be at least 1")
+        if self.workers < 0:
+            raise ValueError("workers must not be negative")
+
+
+def training_device() -> torch.device:
+    """The current CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A tensor, or a dataclass with all its tensors, on the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    moved = {k: v.to(device) for k, v in tensors.items() if isinstance(v, Tensor)}
+    return replace(batch, **moved)
+
+
+class _Steps(Dataset[Any]):
+    """Batches by step, for workers to index."""
+
+    def __init__(self, make_batch: MakeBatch) -> None:
+        self.make_batch = make_batch
+
+    def __getitem__(self, step: int) -> Any:
+        return self.make_batch(step)
+
+
+def batches(make_batch: MakeBatch, start: int, stop: int, workers: int) -> Iterator[Any]:
+    """The batches of steps `start` to `stop` - 1 in order, made ahead where there are workers."""
+    if not workers:
+        yield from map(make_batch, range(start, stop))
+        return
+    yield from DataLoader(
+        _Steps(make_batch),
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        multiprocessing_context="fork",
+    )
 
 
 def learning_rate(optim: Optim, step: int, steps: int) -> float:
@@ -169,7 +215,7 @@ class Log:
             self.bar.stop()
 
 
-MAY_CHANGE = ("log_every", "save_every", "steps", "out")
+MAY_CHANGE = ("log_every", "save_every", "steps", "workers", "out")
 """What may change between a run and its resumption."""
 
 
@@ -187,6 +233,7 @@ def same_run(old: Any, new: Any, run_dir: Path, path: str = "") -> None:
 
 def fit(
     module: nn.Module,
+    make_batch: MakeBatch,
     step_fn: StepFn,
     *,
     run_dir: Path,
@@ -199,6 +246,8 @@ def fit(
 ) -> None:
     """Trains the parameters of `module` that require gradients, from the newest checkpoint on.
 
+    Batches follow the module to its device.
+
     Writes config.json, metrics.jsonl and checkpoints under `run_dir`. Raises ConfigError where the
     directory belongs to another run, and TrainingError
     at a loss or gradient that is not finite, before the step is taken.
@@ -207,7 +256,8 @@ def fit(
     if checkpoint.newest(run_dir) is not None and (run_dir / "config.json").is_file():
         same_run(read_json(run_dir / "config.json"), to_json(config), run_dir)
     dump(config, run_dir / "config.json")
-    bf16 = loop.bf16 and has_bf16_units()
+    device = next(module.parameters()).device
+    bf16 = loop.bf16 and (device.type == "cuda" or has_bf16_units())
     if bf16:
         multiply_in_bf16(module)
     elif loop.bf16:
@@ -218,12 +268,13 @@ def fit(
     module.train()
     clock, counted = time.monotonic(), start
     try:
-        for step in range(start, loop.steps):
+        made = batches(make_batch, start, loop.steps, loop.workers)
+        for step, batch in enumerate(made, start):
             seed_step(loop.seed, step)
             rate = learning_rate(optim, step, loop.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            losses = step_fn(step)
+            losses = step_fn(to_device(batch, device))
             loss = losses["loss"]
             if not torch.isfinite(loss):
                 raise TrainingError(

@@ -29,7 +29,7 @@ from arm.evals.reconstruction import held_out_batches, zero_shot
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.dit import patchify
 from arm.models.text import caption_logits, encode_captions
-from arm.train.runtime import Loop, Optim, fit
+from arm.train.runtime import Loop, Optim, fit, to_device, training_device
 from arm.world.words import build_tokenizer
 
 
@@ -191,14 +191,15 @@ def tower_scores(siglip: Any, tokenizer: Any, run: StandinsRun) -> dict[str, flo
 def contrastive(siglip: Any, pooled_BD: Tensor, tokenizer: Any, batch: PictureBatch) -> Tensor:
     """The pair's sigmoid loss of pooled pictures against their short captions."""
     length = siglip.config.text_config.max_position_embeddings
-    ids_BT, _ = encode_captions(tokenizer, batch.captions, length)
+    device = pooled_BD.device
+    ids_BT, _ = encode_captions(tokenizer, batch.captions, length, device)
     return sigmoid_contrastive(
         pooled_BD,
         siglip.text_model(ids_BT).pooler_output,
-        same_captions(batch),
+        same_captions(batch).to(device),
         siglip.logit_scale.squeeze(),
         siglip.logit_bias.squeeze(),
-        counted_pairs(batch),
+        counted_pairs(batch).to(device),
     )
 
 
@@ -213,23 +214,26 @@ def train_towers(run: StandinsRun) -> None:
     nn.init.constant_(siglip.logit_scale, 2.3)
     nn.init.constant_(siglip.logit_bias, -10.0)
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        batch = _batch(run, run.towers_loop, step, run.batch)
+    trainer.to(training_device())
+
+    def step_fn(batch: PictureBatch) -> dict[str, Tensor]:
         vision = siglip.vision_model(batch.images, interpolate_pos_encoding=True)
         z_BND = vision.last_hidden_state
         sig = contrastive(siglip, vision.pooler_output, tokenizer, batch)
         dense = F.mse_loss(trainer.dense(z_BND), patchify(batch.images, run.towers.patch))
-        ids_BT, mask_BT = encode_captions(tokenizer, batch.details)
+        ids_BT, mask_BT = encode_captions(tokenizer, batch.details, device=z_BND.device)
         cap = caption_cross_entropy(
             caption_logits(lm, trainer.adapter(z_BND), ids_BT), ids_BT, mask_BT
         )
-        region = trainer.regions.loss(z_BND, regions(batch, run.towers.patch / run.scale))
+        labels = to_device(regions(batch, run.towers.patch / run.scale), z_BND.device)
+        region = trainer.regions.loss(z_BND, labels)
         loss = sig + run.caption_weight * cap + run.dense_weight * dense
         loss = loss + run.region_weight * region
         return {"loss": loss, "sig": sig, "cap": cap, "dense": dense, "region": region}
 
     fit(
-        trainer, step_fn, run_dir=run.out / "towers_run", name="towers", config=run,
+        trainer, lambda step: _batch(run, run.towers_loop, step, run.batch), step_fn,
+        run_dir=run.out / "towers_run", name="towers", config=run,
         loop=run.towers_loop, optim=run.optim, eval_every=run.eval_every,
         evaluate=lambda: tower_scores(siglip, tokenizer, run),
     )  # fmt: skip
@@ -257,8 +261,9 @@ def train_vae(run: StandinsRun) -> None:
         use_post_quant_conv=False,
     )
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        images = _batch(run, run.vae_loop, step, run.vae_batch).images
+    vae.to(training_device())
+
+    def step_fn(images: Tensor) -> dict[str, Tensor]:
         posterior = vae.encode(images).latent_dist
         reconstructed = vae.decode(posterior.sample()).sample
         mse = F.mse_loss(reconstructed, images)
@@ -267,12 +272,14 @@ def train_vae(run: StandinsRun) -> None:
         return {"loss": mse + 0.2 * l1 + size.kl_weight * kl, "mse": mse, "kl": kl}
 
     fit(
-        vae, step_fn, run_dir=run.out / "vae_run", name="vae", config=run,
+        vae, lambda step: _batch(run, run.vae_loop, step, run.vae_batch).images, step_fn,
+        run_dir=run.out / "vae_run", name="vae", config=run,
         loop=run.vae_loop, optim=run.vae_optim,
     )  # fmt: skip
     # The latent DiT wants latents of unit scale; diffusers keep the factor in the config.
     with torch.no_grad():
-        latents = vae.encode(_batch(run, run.vae_loop, 0, 64).images).latent_dist.mean
+        images = _batch(run, run.vae_loop, 0, 64).images.to(training_device())
+        latents = vae.encode(images).latent_dist.mean
     vae.register_to_config(
         scaling_factor=float(1 / latents.std()), shift_factor=float(latents.mean())
     )

@@ -25,7 +25,7 @@ from arm.models import flow
 from arm.models.pretrained import load_caption_lm, load_siglip, load_text_tokenizer
 from arm.models.text import caption_logits, encode_captions
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
-from arm.train.runtime import Loop, Optim, fit
+from arm.train.runtime import Loop, Optim, fit, training_device
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,14 @@ class TokenizerTrainer(nn.Module):
         self, batch: PictureBatch, words: Any, weights: LossWeights, times: Timesteps
     ) -> Mapping[str, Tensor]:
         """Every loss that has a weight, and their weighted sum under 'loss'."""
-        tok = self.tokenizer
+        tok, device = self.tokenizer, batch.images.device
         grid = tok.grid(batch.images)
         z = tok.features(batch.images)
         z_q = tok.deprojector(tok.quantize(z, grid), grid)
         found: dict[str, Tensor] = {}
         if weights.pix:
             t_B = flow.sample_timesteps(len(batch.captions), times.power, times.highest)
+            t_B = t_B.to(device)
             x_t = flow.interpolate(torch.randn_like(batch.images), batch.images, t_B)
             found["pix"] = x1_flow(
                 tok.pixel(x_t, t_B, z_q), batch.images, t_B, times.velocity_weighting
@@ -111,14 +112,16 @@ class TokenizerTrainer(nn.Module):
         if weights.feat:
             found["feat"] = cosine_distance(z_q, z)
         if weights.cap:
-            ids_BT, mask_BT = encode_captions(words, batch.details)
+            ids_BT, mask_BT = encode_captions(words, batch.details, device=device)
             logits = caption_logits(self.caption_lm, self.caption_adapter(z_q), ids_BT)
             found["cap"] = caption_cross_entropy(logits, ids_BT, mask_BT)
         if weights.sig:
-            ids_BT, _ = encode_captions(words, batch.captions, self.text_length)
+            ids_BT, _ = encode_captions(words, batch.captions, self.text_length, device)
             text = self.text_tower(ids_BT).pooler_output
-            pairs = same_captions(batch), self.log_scale, self.bias, counted_pairs(batch)
-            found["sig"] = sigmoid_contrastive(tok.pool(z_q), text, *pairs)
+            same, counted = same_captions(batch).to(device), counted_pairs(batch).to(device)
+            found["sig"] = sigmoid_contrastive(
+                tok.pool(z_q), text, same, self.log_scale, self.bias, counted
+            )
         total = sum(
             (getattr(weights, name) * value for name, value in found.items()), torch.zeros(())
         )
@@ -146,12 +149,16 @@ def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Any]:
 def main(run: TokenizerRun) -> None:
     """Trains the tokenizer and writes it to `out`."""
     trainer, siglip, words = build(run)
+    trainer.to(training_device())
+    siglip.to(training_device())
+    patch = trainer.tokenizer.patch
 
-    def step_fn(step: int) -> Mapping[str, Tensor]:
-        batch = world_batch(
-            run.loop.seed, step, run.batch, run.grids, trainer.tokenizer.patch,
-            scale=run.scale, singles=run.singles,
-        )  # fmt: skip
+    def make_batch(step: int) -> PictureBatch:
+        return world_batch(
+            run.loop.seed, step, run.batch, run.grids, patch, scale=run.scale, singles=run.singles
+        )
+
+    def step_fn(batch: PictureBatch) -> Mapping[str, Tensor]:
         return trainer.losses(batch, words, run.weights, run.timesteps)
 
     def evaluate() -> Mapping[str, float]:
@@ -160,7 +167,7 @@ def main(run: TokenizerRun) -> None:
         )
 
     fit(
-        trainer, step_fn, run_dir=run.out, name="tokenizer", config=run, loop=run.loop,
-        optim=run.optim, evaluate=evaluate, eval_every=run.eval_every,
+        trainer, make_batch, step_fn, run_dir=run.out, name="tokenizer", config=run,
+        loop=run.loop, optim=run.optim, evaluate=evaluate, eval_every=run.eval_every,
     )  # fmt: skip
     trainer.tokenizer.save(run.out)
