@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from arm.models.blocks import Block, GridTransformer, grid_angles, rotate
+from arm.models.blocks import Block, GridTransformer, grid_angles, grid_sines, rotate
 from tiny import seeded
 
 
@@ -20,6 +20,15 @@ def test_grid_angles_by_hand():
 def test_angles_of_a_part_of_a_grid_are_those_of_the_whole():
     whole = grid_angles(5, 7, 16).view(5, 7, -1)
     assert torch.equal(grid_angles(3, 2, 16).view(3, 2, -1), whole[:3, :2])
+
+
+def test_grid_sines_by_hand():
+    """dim 4: one frequency, 1; the sines of row and column, each with its cosine behind it."""
+    sin, cos = float(torch.tensor(1.0).sin()), float(torch.tensor(1.0).cos())
+    expected = [[0, 1, 0, 1], [0, 1, sin, cos], [sin, cos, 0, 1], [sin, cos, sin, cos]]
+    torch.testing.assert_close(grid_sines(2, 2, 4), torch.tensor(expected))
+    wide = grid_sines(7, 9, 32)
+    assert wide.shape == (63, 32) and len({tuple(row) for row in wide.tolist()}) == 63
 
 
 @pytest.mark.parametrize("head_dim", [2, 6, 10])

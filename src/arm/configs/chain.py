@@ -21,7 +21,25 @@ def micro() -> Stages:
             "lm:micro_pt",
             "lm:micro_ct",
             "lm:micro_sft",
-            "lm:micro_sft_again",
             "export:micro",
+        ),
+    )
+
+
+def tiny() -> Stages:
+    """Everything of `tiny`, from nothing. One 80 GB GPU and 12 CPU cores; not run at length yet."""
+    return Stages(
+        out=Path("runs/tiny/chain"),
+        runs=(
+            "standins:tiny",
+            "tokenizer:tiny",
+            "detokenizer:tiny_flux",
+            "detokenizer:tiny_sana",
+            "encode:tiny_small",
+            "encode:tiny",
+            "lm:tiny_pt",
+            "lm:tiny_ct",
+            "lm:tiny_sft",
+            "export:tiny",
         ),
     )

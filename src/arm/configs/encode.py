@@ -3,19 +3,20 @@
 from dataclasses import replace
 from pathlib import Path
 
+from arm.configs.standins import TINY_GRIDS
 from arm.data.pictures import GridWeight
 from arm.train.encode import EncodeRun
 
 
 def micro() -> EncodeRun:
-    """21,120 chains of three pictures on 7x7, 6x8 and 8x6 grids. One CPU core, about 5 minutes."""
+    """30,720 chains of three pictures on 7x7, 6x8 and 8x6 grids. One CPU core, about 5 minutes."""
     return EncodeRun(
         out=Path("runs/micro/codes"),
         standins=Path("runs/micro/standins"),
         tokenizer=Path("runs/micro/tokenizer"),
         grids=(GridWeight(7, 7, 0.7), GridWeight(6, 8, 0.15), GridWeight(8, 6, 0.15)),
         scale=1,
-        num_shards=22,
+        num_shards=32,
     )
 
 
@@ -29,3 +30,21 @@ def micro_small() -> EncodeRun:
         max_things=2,
         seed=11,
     )
+
+
+def tiny() -> EncodeRun:
+    """61,440 chains of three pictures on 8x8, 7x9 and 9x7 grids. One GPU; not run at length yet."""
+    return EncodeRun(
+        out=Path("runs/tiny/codes"),
+        standins=Path("runs/tiny/standins"),
+        tokenizer=Path("runs/tiny/tokenizer"),
+        grids=TINY_GRIDS,
+        scale=2,
+        num_shards=64,
+        batch=96,
+    )
+
+
+def tiny_small() -> EncodeRun:
+    """19,200 chains with at most two things, for pre-training."""
+    return replace(tiny(), out=Path("runs/tiny/codes_small"), num_shards=20, max_things=2, seed=11)

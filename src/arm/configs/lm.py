@@ -21,19 +21,19 @@ def micro_pt() -> LMRun:
         shards=(Path("runs/micro/codes_small"),),
         init_from=None,
         backbone=Backbone(
-            hidden_size=128, intermediate_size=384, num_layers=6, num_heads=4, num_kv_heads=4
+            hidden_size=192, intermediate_size=512, num_layers=6, num_heads=6, num_kv_heads=6
         ),
         code_bits=12,
         max_side=12,
         grid_positions=True,
         samples=32,
         row_length=208,
-        weights=Weights(text=4.0, code=1.0),
+        weights=Weights(text=4.0, code=1.0, source_code=0.5),
         ratios=Ratios(
             text=0.06, image_to_text=0.28, text_to_image=0.34, editing=0.27, interleaved=0.05
         ),
         dropout=Dropout(text=0.05, image=0.0, both=0.05),
-        loop=Loop(steps=500, seed=20, log_every=50),
+        loop=Loop(steps=800, seed=20, log_every=50, bf16=True),
         optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.8, muon=True),
     )
 
@@ -45,7 +45,7 @@ def micro_ct() -> LMRun:
         out=Path("runs/micro/lm_ct"),
         shards=(Path("runs/micro/codes"),),
         init_from=Path("runs/micro/lm_pt/model"),
-        loop=Loop(steps=2000, seed=21, log_every=50),
+        loop=Loop(steps=3600, seed=21, log_every=50, bf16=True),
         optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.5, muon=True),
     )
 
@@ -56,20 +56,51 @@ def micro_sft() -> LMRun:
         micro_ct(),
         out=Path("runs/micro/lm_sft"),
         init_from=Path("runs/micro/lm_ct/model"),
+        weights=Weights(text=4.0, code=1.0),
         ratios=Ratios(
             text=0.04, image_to_text=0.24, text_to_image=0.30, editing=0.36, interleaved=0.06
         ),
-        loop=Loop(steps=1500, seed=22, log_every=50),
+        loop=Loop(steps=2000, seed=22, log_every=50, bf16=True),
         optim=Optim(lr=1e-3, warmup=0, weight_decay=0.01, floor=0.01, muon=True),
     )
 
 
-def micro_sft_again() -> LMRun:
-    """The same fine-tuning once more, the rate up and down again: 800 steps. About 8 minutes."""
+def tiny_pt() -> LMRun:
+    """Pre-training of `tiny` (8 M parameters), up to 2 things. One 80 GB GPU; not trained yet."""
     return replace(
-        micro_sft(),
-        out=Path("runs/micro/lm_sft_again"),
-        init_from=Path("runs/micro/lm_sft/model"),
-        loop=Loop(steps=800, seed=23, log_every=50),
-        optim=Optim(lr=1.2e-3, warmup=30, weight_decay=0.01, floor=0.01, muon=True),
+        micro_pt(),
+        out=Path("runs/tiny/lm_pt"),
+        text_tokenizer=Path("runs/tiny/standins/siglip"),
+        shards=(Path("runs/tiny/codes_small"),),
+        backbone=Backbone(
+            hidden_size=288, intermediate_size=768, num_layers=7, num_heads=9, num_kv_heads=9
+        ),
+        samples=256,
+        row_length=256,
+        loop=Loop(steps=1000, seed=20, log_every=50, bf16=True, workers=12),
+    )
+
+
+def tiny_ct() -> LMRun:
+    """Continued training on up to 4 things. One 80 GB GPU; not trained yet."""
+    return replace(
+        tiny_pt(),
+        out=Path("runs/tiny/lm_ct"),
+        shards=(Path("runs/tiny/codes"),),
+        init_from=Path("runs/tiny/lm_pt/model"),
+        loop=Loop(steps=4000, seed=21, log_every=50, bf16=True, workers=12),
+        optim=micro_ct().optim,
+    )
+
+
+def tiny_sft() -> LMRun:
+    """Supervised fine-tuning of `tiny`. One 80 GB GPU; not trained yet."""
+    return replace(
+        tiny_ct(),
+        out=Path("runs/tiny/lm_sft"),
+        init_from=Path("runs/tiny/lm_ct/model"),
+        weights=micro_sft().weights,
+        ratios=micro_sft().ratios,
+        loop=Loop(steps=2500, seed=22, log_every=50, bf16=True, workers=12),
+        optim=micro_sft().optim,
     )

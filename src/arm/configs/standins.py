@@ -1,5 +1,6 @@
 """Runs that train the stand-ins for SigLIP2, the captioning LM and the VAE."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from arm.data.pictures import GridWeight
@@ -32,4 +33,36 @@ def micro() -> StandinsRun:
         optim=Optim(lr=2e-3, muon=True),
         vae_optim=Optim(lr=2e-3),
         eval_every=300,
+    )
+
+
+TINY_GRIDS = (
+    GridWeight(8, 8, 0.6),
+    GridWeight(7, 9, 0.2),
+    GridWeight(9, 7, 0.2),
+)
+
+
+def tiny() -> StandinsRun:
+    """128 px, patch 16, width 192. `arm train standins:tiny`; one 80 GB GPU and 12 CPU cores.
+
+    Rehearsed for a few steps on a CPU, not trained yet; minutes on the GPU by the design's budget.
+    """
+    loop = Loop(steps=2400, log_every=50, bf16=True, workers=12)
+    return StandinsRun(
+        out=Path("runs/tiny/standins"),
+        towers=Towers(
+            width=192, num_layers=4, num_heads=6, mlp=576, patch=16, image_size=128, text_layers=2
+        ),
+        caption_lm=CaptionLM(width=192, num_layers=2, num_heads=6, mlp=512),
+        vae=VAE(channels=(16, 32, 64, 64), latent_channels=8),
+        grids=TINY_GRIDS,
+        scale=2,
+        batch=128,
+        vae_batch=64,
+        towers_loop=loop,
+        vae_loop=replace(loop, seed=2),
+        optim=Optim(lr=2e-3, muon=True),
+        vae_optim=Optim(lr=2e-3),
+        eval_every=600,
     )

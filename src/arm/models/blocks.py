@@ -21,6 +21,14 @@ def grid_angles(height: int, width: int, head_dim: int, theta: float = 100.0) ->
     return torch.cat([rows.expand(shape), cols.expand(shape)], -1).reshape(height * width, -1)
 
 
+def grid_sines(height: int, width: int, dim: int) -> Float[Tensor, "n d"]:
+    """Sines and cosines of every token's row and column, (N, dim); dim must be a multiple of 4."""
+    frequencies = 30.0 ** -(torch.arange(dim // 4) / (dim // 4))
+    rows, cols = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    angles = torch.stack([rows, cols], -1).reshape(-1, 2, 1) * frequencies
+    return torch.cat([angles.sin(), angles.cos()], -1).flatten(1)
+
+
 def rotate(x_BHNF: Tensor, angles_NF: Tensor) -> Tensor:
     """Rotates the first half of the features against the second by the angles."""
     cos, sin = angles_NF.cos(), angles_NF.sin()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from arm.errors import WeightsError
 from arm.models import flow
+from arm.models.blocks import grid_sines
 from arm.models.detokenizer import seeded_noise
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import (
@@ -84,7 +85,10 @@ class FluxPainter(nn.Module):
 
 
 class SanaPainter(nn.Module):
-    """diffusers' SanaTransformer2DModel; the condition enters by cross-attention."""
+    """diffusers' SanaTransformer2DModel; the condition enters by cross-attention.
+
+    Cross-attention knows no places, so each token of the condition is told its own.
+    """
 
     name = "sana"
 
@@ -100,9 +104,11 @@ class SanaPainter(nn.Module):
         z_q_BND: Float[Tensor, "b n d"],
         grid: tuple[int, int],
     ) -> Float[Tensor, "b c h w"]:
+        condition = self.condition(z_q_BND)
+        places_ND = grid_sines(*grid, condition.shape[-1]).to(condition)
         return -self.transformer(
             hidden_states=latents_BChw,
-            encoder_hidden_states=self.condition(z_q_BND),
+            encoder_hidden_states=condition + places_ND,
             timestep=1000 * (1 - t_B),
         ).sample
 

@@ -78,6 +78,10 @@ class Sana:
 
 @dataclass(frozen=True)
 class DetokenizerRun:
+    """One painter's training. Timesteps are u**timestep_power with u ~ U[0, 1]: above 1 they lean
+    towards the noise, where the condition alone must give the answer; 1 is the paper's.
+    """
+
     out: Path
     standins: Path
     tokenizer: Path
@@ -88,6 +92,7 @@ class DetokenizerRun:
     drop_condition: float
     num_steps: int
     guidance_scale: float
+    timestep_power: float
     loop: Loop
     optim: Optim
 
@@ -116,8 +121,7 @@ def main(run: DetokenizerRun) -> None:
             x1 = to_latents(vae, images)
             z_q = tokenizer.deprojector(tokenizer.quantize(tokenizer.features(images), grid), grid)
         kept = (torch.rand(run.batch) >= run.drop_condition).to(z_q)[:, None, None]
-        # Logit-normal timesteps, as for SD3 and Flux: the middle of the path is the hard part.
-        t_B = torch.sigmoid(torch.randn(run.batch)).to(z_q)
+        t_B = flow.sample_timesteps(run.batch, run.timestep_power, 1.0).to(z_q)
         x0 = torch.randn_like(x1)
         velocity = painter(flow.interpolate(x0, x1, t_B), t_B, z_q * kept, grid)
         return {"loss": (velocity - (x1 - x0)).square().mean()}

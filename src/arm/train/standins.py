@@ -27,6 +27,7 @@ from arm.data.pictures import (
 from arm.data.regions import ATTRIBUTES, Regions, regions
 from arm.evals.reconstruction import held_out_batches, zero_shot
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
+from arm.models.blocks import grid_sines
 from arm.models.dit import patchify
 from arm.models.text import caption_logits, encode_captions
 from arm.train.runtime import Loop, Optim, fit, to_device, training_device
@@ -134,17 +135,6 @@ def new_siglip(towers: Towers, vocab_size: int) -> SiglipModel:
     return SiglipModel(config)
 
 
-def grid_positions(side: int, width: int) -> Tensor:
-    """Sines and cosines of row and column, (side * side, width): a start for the position table.
-
-    From random positions a small tower first has to find out which patches are neighbours.
-    """
-    frequencies = 30.0 ** -(torch.arange(width // 4) / (width // 4))
-    rows, cols = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    angles = torch.stack([rows, cols], -1).reshape(-1, 2, 1) * frequencies
-    return 0.5 * torch.cat([angles.sin(), angles.cos()], -1).flatten(1)
-
-
 def new_caption_lm(size: CaptionLM, tokenizer: Any) -> Qwen2ForCausalLM:
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -210,7 +200,9 @@ def train_towers(run: StandinsRun) -> None:
     siglip, lm = new_siglip(run.towers, len(tokenizer)), new_caption_lm(run.caption_lm, tokenizer)
     trainer = TowerTrainer(siglip, lm, run.towers.patch)
     table = siglip.vision_model.embeddings.position_embedding.weight
-    table.data.copy_(grid_positions(run.towers.image_size // run.towers.patch, run.towers.width))
+    side = run.towers.image_size // run.towers.patch
+    # From random positions a small tower first has to find out which patches are neighbours.
+    table.data.copy_(0.5 * grid_sines(side, side, run.towers.width))
     nn.init.constant_(siglip.logit_scale, 2.3)
     nn.init.constant_(siglip.logit_bias, -10.0)
 
