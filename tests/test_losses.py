@@ -9,6 +9,7 @@ from arm.losses import (
     caption_cross_entropy,
     cosine_distance,
     sigmoid_contrastive,
+    sign_agreement,
     token_cross_entropy,
     x1_flow,
 )
@@ -23,6 +24,17 @@ def test_token_cross_entropy_is_the_weighted_sum():
     targets, weights = torch.tensor([0, 2, 1]), torch.tensor([1.0, 0.5, 0.0])
     loss = token_cross_entropy(LOGITS, targets, weights)
     assert loss.item() == pytest.approx(-log(0.5) - 0.5 * log(0.7))
+
+
+def test_sign_agreement_by_hand():
+    latent = torch.tensor([[[2.0, -1.0], [3.0, 3.0]]])
+    twin = torch.tensor([[[0.5, 0.25], [9.0, -9.0]]])
+    shared = torch.tensor([[True, False]])
+    # p(+) at 0.5 is sigmoid(1), p(-) at 0.25 is sigmoid(-0.5); the second token has no say.
+    wanted = (log(1 + exp(-1.0)) + log(1 + exp(0.5))) / 2
+    assert sign_agreement(latent, twin, shared).item() == pytest.approx(wanted)
+    assert sign_agreement(latent, twin, ~shared).item() == pytest.approx((0 + 18) / 2, abs=1e-5)
+    assert sign_agreement(latent, twin, torch.zeros(1, 2, dtype=torch.bool)).item() == 0
 
 
 def test_token_cross_entropy_of_nothing_is_zero():

@@ -55,6 +55,20 @@ def cosine_distance(a: Float[Tensor, "*n d"], b: Float[Tensor, "*n d"]) -> Float
     return (1 - F.cosine_similarity(a, b, dim=-1)).mean()
 
 
+def sign_agreement(
+    latent: Float[Tensor, "b n bits"],
+    twin: Float[Tensor, "b n bits"],
+    shared_BN: Bool[Tensor, "b n"],
+) -> Float[Tensor, ""]:
+    """Mean -log p(the sign of `latent`) under `twin` over the shared tokens, p = sigmoid(2 twin).
+
+    FSQ quantises by the sign, so at 0 both pictures have the same codes where they look the same.
+    """
+    signs = torch.where(latent > 0, 1.0, -1.0).to(latent.dtype)
+    losses = F.softplus(-2 * twin * signs).mean(-1) * shared_BN
+    return losses.sum() / shared_BN.sum().clamp(min=1)
+
+
 def caption_cross_entropy(
     logits_BTV: Float[Tensor, "b t v"], ids_BT: Int[Tensor, "b t"], mask_BT: Bool[Tensor, "b t"]
 ) -> Float[Tensor, ""]:

@@ -69,6 +69,19 @@ def test_scale_draws_the_same_units_larger():
     assert all((scene.height, scene.width) == (48, 48) for scene in found.scenes)
 
 
+def test_twins_share_the_patches_that_are_marked():
+    plain, found = batch(batch=40), batch(batch=40, twins=True)
+    assert plain.twins is None and torch.equal(plain.images, found.images)
+    height, width = (side // 16 for side in found.images.shape[2:])
+    pairs = zip(to_bytes(found.images), to_bytes(found.twins), found.shared, strict=True)
+    equal = []
+    for image, other, shared in pairs:
+        same = (image == other).reshape(height, 16, width, 16, 3).all((1, 3, 4)).ravel()
+        assert same[shared.numpy()].all()
+        equal.append(same.all())
+    assert np.mean(equal) < 0.5 and found.shared.float().mean() > 0.1
+
+
 def test_held_out_scenes():
     assert all(held_out_scene(scene) for scene in batch(held_out=True, batch=12).scenes)
 

@@ -10,7 +10,7 @@ from arm.train.ablation import AblationRun, Row
 def micro_losses() -> AblationRun:
     """The losses of the tokenizer (the paper's Table 7). Two CPU cores, about 20 minutes on one of them."""
     base = micro_tokenizer()
-    w = base.weights
+    w = replace(base.weights, feat=3.0, local=0.0)
     return AblationRun(
         out=Path("runs/micro/losses"),
         base=base,

@@ -1,6 +1,6 @@
 """Batches of pictures as the model sees them, and the one conversion between bytes and floats."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from arm.world.captions import long_caption, short_caption
 from arm.world.combinations import tells_on_held_out
+from arm.world.edits import EDITORS, sample_edit
 from arm.world.render import render
-from arm.world.sampling import Kind, sample_scene
+from arm.world.sampling import Kind, pick, sample_scene
 from arm.world.scene import COLORS, MAX_THINGS, Scene
 
 
@@ -37,13 +38,16 @@ class GridWeight:
 @dataclass(frozen=True)
 class PictureBatch:
     """One grid a batch: `images` (B, 3, H, W) in [-1, 1]; of each a short caption, one with every
-    detail, and the scene.
+    detail, and the scene. Where asked for, `twins` are the same pictures with one thing changed, and
+    `shared` marks the patches that the change leaves alone.
     """
 
     images: Float[Tensor, "b 3 h w"]
     captions: tuple[str, ...]
     details: tuple[str, ...]
     scenes: tuple[Scene, ...]
+    twins: Float[Tensor, "b 3 h w"] | None = None
+    shared: Bool[Tensor, "b n"] | None = None
 
 
 def same_captions(batch: PictureBatch) -> Bool[Tensor, "b b"]:
@@ -62,6 +66,23 @@ def pick_grid(rng: np.random.Generator, grids: tuple[GridWeight, ...]) -> GridWe
     return grids[int(rng.choice(len(grids), p=weights / weights.sum()))]
 
 
+def twin(rng: np.random.Generator, scene: Scene, *, held_out: bool) -> Scene:
+    """The scene after an edit of one or two of its things; itself where no edit is found."""
+    kinds = [kind for kind in EDITORS if kind != "background"]
+    edit = sample_edit(rng, scene, pick(rng, kinds), held_out=held_out)
+    return scene if edit is None else edit.target
+
+
+def untouched(a: Scene, b: Scene, unit: float) -> Bool[np.ndarray, " n"]:
+    """Patches, `unit` units wide and in row-major order, that no thing of only one scene reaches."""
+    rows, cols = np.indices((round(a.height / unit), round(a.width / unit))) * unit + unit / 2
+    free = np.ones(rows.size, dtype=bool)
+    for thing in set(a.things) ^ set(b.things):
+        away = np.maximum(abs(cols.ravel() - thing.x), abs(rows.ravel() - thing.y))
+        free &= away >= thing.radius + unit / 2
+    return free
+
+
 def world_batch(
     seed: int,
     step: int,
@@ -73,11 +94,12 @@ def world_batch(
     held_out: bool = False,
     singles: float = 0.0,
     max_things: int = MAX_THINGS,
+    twins: bool = False,
 ) -> PictureBatch:
     """The world's batch number `step`: a pure function of its arguments.
 
     patch: pixels a token; scale: pixels a unit; singles: share of pictures with one thing
-    (in held-out batches a thing of a held-out pair).
+    (in held-out batches a thing of a held-out pair); twins: with twins of the pictures.
     """
     rng = np.random.default_rng([seed, step, int(held_out)])
     grid = pick_grid(rng, grids)
@@ -101,4 +123,12 @@ def world_batch(
     images = np.stack([render(scene, scale) for scene in scenes])
     short = tuple(short_caption(rng, scene) for scene in scenes)
     details = tuple(long_caption(rng, scene) for scene in scenes)
-    return PictureBatch(to_float(images), short, details, tuple(scenes))
+    batch = PictureBatch(to_float(images), short, details, tuple(scenes))
+    if not twins:
+        return batch
+    others = [twin(rng, scene, held_out=held_out) for scene in scenes]
+    shared = np.stack(
+        [untouched(*pair, patch / scale) for pair in zip(scenes, others, strict=True)]
+    )
+    painted = to_float(np.stack([render(scene, scale) for scene in others]))
+    return replace(batch, twins=painted, shared=torch.from_numpy(shared))

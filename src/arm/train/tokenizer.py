@@ -20,7 +20,13 @@ from arm.data.pictures import (
     world_batch,
 )
 from arm.evals.reconstruction import quick_scores
-from arm.losses import caption_cross_entropy, cosine_distance, sigmoid_contrastive, x1_flow
+from arm.losses import (
+    caption_cross_entropy,
+    cosine_distance,
+    sigmoid_contrastive,
+    sign_agreement,
+    x1_flow,
+)
 from arm.models import flow
 from arm.models.pretrained import load_caption_lm, load_siglip, load_text_tokenizer
 from arm.models.text import caption_logits, encode_captions
@@ -30,12 +36,15 @@ from arm.train.runtime import Loop, Optim, fit, training_device
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The paper's weights."""
+    """The paper's weights. `local` is ours (0, as in the paper, is off): patches that an edit leaves
+    alone keep their codes, so that a code speaks of its own place and a small model can copy it.
+    """
 
     cap: float = 1.0
     pix: float = 5.0
     sig: float = 5.0
     feat: float = 1.0
+    local: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,8 +109,12 @@ class TokenizerTrainer(nn.Module):
         tok, device = self.tokenizer, batch.images.device
         grid = tok.grid(batch.images)
         z = tok.features(batch.images)
-        z_q = tok.deprojector(tok.quantize(z, grid), grid)
+        latent = tok.projector(z, grid)
+        z_q = tok.deprojector(tok.fsq(latent), grid)
         found: dict[str, Tensor] = {}
+        if weights.local:
+            twin = tok.projector(tok.features(batch.twins), grid)
+            found["local"] = sign_agreement(latent, twin, batch.shared)
         if weights.pix:
             t_B = flow.sample_timesteps(len(batch.captions), times.power, times.highest)
             t_B = t_B.to(device)
@@ -155,8 +168,9 @@ def main(run: TokenizerRun) -> None:
 
     def make_batch(step: int) -> PictureBatch:
         return world_batch(
-            run.loop.seed, step, run.batch, run.grids, patch, scale=run.scale, singles=run.singles
-        )
+            run.loop.seed, step, run.batch, run.grids, patch, scale=run.scale,
+            singles=run.singles, twins=run.weights.local > 0,
+        )  # fmt: skip
 
     def step_fn(batch: PictureBatch) -> Mapping[str, Tensor]:
         return trainer.losses(batch, words, run.weights, run.timesteps)
