@@ -41,7 +41,9 @@ def micro_decoder() -> TokenizerRun:
         out=Path("runs/micro/tokenizer_decoder"),
         init_from=Path("runs/micro/tokenizer"),
         keep_codes=True,
-        weights=LossWeights(cap=0.0, pix=40.0, sig=2.0, feat=1.0),
+        weights=LossWeights(cap=0.0, pix=40.0, sig=1.0, feat=1.0),
+        timesteps=Timesteps(power=3.0, highest=0.6, velocity_weighting=False),
+        singles=0.1,
         loop=Loop(steps=2400, seed=5, log_every=50, save_every=250, bf16=True),
         optim=Optim(lr=1.5e-3, muon=True),
     )
@@ -56,9 +58,8 @@ def micro_pixel() -> TokenizerRun:
         keep_features=True,
         weights=LossWeights(cap=0.0, pix=40.0, sig=0.0, feat=0.0),
         timesteps=Timesteps(power=3.0, highest=0.5, velocity_weighting=False),
-        batch=48,
         singles=0.1,
-        loop=Loop(steps=1200, seed=6, log_every=50, save_every=250, bf16=True),
+        loop=Loop(steps=2400, seed=6, log_every=50, save_every=250, bf16=True),
         optim=Optim(lr=1.5e-3, muon=True),
         eval_every=400,
     )

@@ -123,12 +123,12 @@ def world_batch(
     images = np.stack([render(scene, scale) for scene in scenes])
     short = tuple(short_caption(rng, scene) for scene in scenes)
     details = tuple(long_caption(rng, scene) for scene in scenes)
-    batch = PictureBatch(to_float(images), short, details, tuple(scenes))
+    made = PictureBatch(to_float(images), short, details, tuple(scenes))
     if not twins:
-        return batch
+        return made
     others = [twin(rng, scene, held_out=held_out) for scene in scenes]
     shared = np.stack(
         [untouched(*pair, patch / scale) for pair in zip(scenes, others, strict=True)]
     )
     painted = to_float(np.stack([render(scene, scale) for scene in others]))
-    return replace(batch, twins=painted, shared=torch.from_numpy(shared))
+    return replace(made, twins=painted, shared=torch.from_numpy(shared))

@@ -39,11 +39,12 @@ class Row:
 
 @dataclass(frozen=True)
 class AblationRun:
-    """`base` gives everything but the weights and the steps; `steps` are those of the last row."""
+    """`base` gives everything but the weights and the steps; `steps` are those of the row `reference`."""
 
     out: Path
     base: TokenizerRun
     rows: tuple[Row, ...]
+    reference: str
     steps: int
     pictures: int
     seed: int = 2026
@@ -52,7 +53,10 @@ class AblationRun:
 def step_flops(run: TokenizerRun) -> int:
     """FLOPs of one forward and backward pass of a training step."""
     trainer, _, words = build(run)
-    batch = world_batch(0, 0, run.batch, run.grids[:1], trainer.tokenizer.patch, scale=run.scale)
+    batch = world_batch(
+        0, 0, run.batch, run.grids[:1], trainer.tokenizer.patch,
+        scale=run.scale, twins=run.weights.local > 0,
+    )  # fmt: skip
     counter = FlopCounterMode(display=False)
     with counter:
         trainer.losses(batch, words, run.weights, run.timesteps)["loss"].backward()
@@ -83,7 +87,7 @@ def score(run: TokenizerRun, pictures: int, seed: int) -> Mapping[str, Any]:
 def main(run: AblationRun) -> None:
     """Trains and scores each row (finished rows are read back), prints the table, writes JSON."""
     flops = {row.name: step_flops(replace(run.base, weights=row.weights)) for row in run.rows}
-    budget = flops[run.rows[-1].name] * run.steps
+    budget = flops[run.reference] * run.steps
     table: dict[str, Mapping[str, Any]] = {}
     for row in run.rows:
         out = run.out / row.name.replace("+", "_")

@@ -105,7 +105,10 @@ class TokenizerTrainer(nn.Module):
     def losses(
         self, batch: PictureBatch, words: Any, weights: LossWeights, times: Timesteps
     ) -> Mapping[str, Tensor]:
-        """Every loss that has a weight, and their weighted sum under 'loss'."""
+        """Every loss that has a weight, and their weighted sum under 'loss'.
+
+        Raises ValueError for a weight of `local` with a batch that has no twins.
+        """
         tok, device = self.tokenizer, batch.images.device
         grid = tok.grid(batch.images)
         z = tok.features(batch.images)
@@ -113,6 +116,8 @@ class TokenizerTrainer(nn.Module):
         z_q = tok.deprojector(tok.fsq(latent), grid)
         found: dict[str, Tensor] = {}
         if weights.local:
+            if batch.twins is None or batch.shared is None:
+                raise ValueError("the loss 'local' needs a batch with twins")
             twin = tok.projector(tok.features(batch.twins), grid)
             found["local"] = sign_agreement(latent, twin, batch.shared)
         if weights.pix:
