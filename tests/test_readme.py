@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from arm.evals.report import markdown
+from arm.evals.report import (
+    DECODER_COLUMNS,
+    LOSS_COLUMNS,
+    decoder_rows,
+    markdown,
+    markdown_grid,
+)
 from arm.pipeline import shipped_models
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +30,14 @@ def test_scores_are_those_of_the_shipped_file():
     assert _block(README, "scores") == markdown(scores)
     card = (shipped_models()["micro"] / "README.md").read_text(encoding="utf-8")
     assert _block(card, "scores") == markdown(scores)
+
+
+def test_tables_are_those_of_the_shipped_files():
+    shipped = shipped_models()["micro"]
+    losses = json.loads((shipped / "losses.json").read_text())
+    assert _block(README, "losses") == markdown_grid(losses, LOSS_COLUMNS, "losses")
+    decoders = decoder_rows(json.loads((shipped / "decoders.json").read_text()))
+    assert _block(README, "decoders") == markdown_grid(decoders, DECODER_COLUMNS, "decoder")
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)", README))

@@ -297,7 +297,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for pictures.")] = Path("eval"),
     into: Annotated[
         list[Path] | None,
-        typer.Option(help="Fill the block <!-- scores --> of this Markdown file."),
+        typer.Option(help="Fill the block <!-- scores --> or <!-- decoders --> of this file."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small sample, with wide intervals.")
@@ -315,6 +315,7 @@ def evaluate(
         from dataclasses import replace
 
         from arm.evals import decoders, sweep, world
+        from arm.evals import report as report_tables
 
         size = world.quick(seed) if quick else replace(world.Size(), seed=seed)
 
@@ -327,13 +328,10 @@ def evaluate(
             result = sweep.sweep(arm, size, report)
         else:
             result = decoders.compare(arm, out, count=32 if quick else 128, seed=seed)
-        from arm.evals.report import fill_block, markdown, print_scores
-
-        print_scores(result)
+        report_tables.print_scores(result)
     write_json_file(result, json_file)
-    if benchmark == "world":
-        for path in into or []:
-            fill_block(path, "scores", markdown(result))
+    for path in into or []:
+        report_tables.fill_scores(path, benchmark, result)
 
 
 def main() -> None:

@@ -68,6 +68,57 @@ def markdown(result: Mapping[str, Any], names: Mapping[str, str] = HEADLINES) ->
     return "\n".join(lines)
 
 
+LOSS_COLUMNS = {
+    "zero_shot": "zero-shot",
+    "psnr": "PSNR (dB)",
+    "usage": "codes used",
+    "perplexity": "perplexity",
+    "exact": "exact",
+    "steps": "steps",
+}
+DECODER_COLUMNS = {
+    "exact": "exact",
+    "psnr": "PSNR (dB)",
+    "like_pixel": "reads like the pixel DiT's",
+}
+
+
+def markdown_grid(
+    table: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], first: str
+) -> str:
+    """A Markdown table with a line for each named row; scores carry their interval in brackets."""
+
+    def cell(value: Any) -> str:
+        text, interval, _ = shown(value) if value is not None else ("", "", "")
+        return f"{text} ({interval})" if interval else text
+
+    lines = [f"| {first} | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
+    for name, row in table.items():
+        lines.append(f"| {name} | {' | '.join(cell(row.get(key)) for key in columns)} |")
+    return "\n".join(lines)
+
+
+def decoder_rows(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The rows of `DECODER_COLUMNS` from what `evals/decoders.py` returns."""
+    agreement = result["agreement"]
+    return {
+        name: {**scores, "like_pixel": agreement.get(f"pixel_{name}")}
+        for name, scores in result.items()
+        if name != "agreement"
+    }
+
+
+def fill_scores(path: Path, benchmark: str, result: Mapping[str, Any]) -> None:
+    """Fills the block of a benchmark that has one. Raises InputError for one that has none."""
+    if benchmark == "world":
+        fill_block(path, "scores", markdown(result))
+    elif benchmark == "decoders":
+        rows = markdown_grid(decoder_rows(result), DECODER_COLUMNS, "decoder")
+        fill_block(path, "decoders", rows)
+    else:
+        raise InputError(f"'{benchmark}' has no table for a Markdown file; leave --into away")
+
+
 def fill_block(path: Path, name: str, text: str) -> None:
     """Replaces what stands between <!-- name --> and <!-- /name --> in a Markdown file.
 

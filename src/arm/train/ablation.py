@@ -21,7 +21,7 @@ from arm.evals.reconstruction import (
     usage,
     zero_shot,
 )
-from arm.evals.report import print_scores
+from arm.evals.report import LOSS_COLUMNS, fill_block, markdown_grid, print_scores
 from arm.models.detokenizer import PixelDetokenizer
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import read_json, write_json
@@ -39,7 +39,10 @@ class Row:
 
 @dataclass(frozen=True)
 class AblationRun:
-    """`base` gives everything but the weights and the steps; `steps` are those of the row `reference`."""
+    """`base` gives everything but the weights and the steps; `steps` are those of the row `reference`.
+
+    `into`: Markdown files whose block <!-- losses --> takes the table.
+    """
 
     out: Path
     base: TokenizerRun
@@ -48,6 +51,7 @@ class AblationRun:
     steps: int
     pictures: int
     seed: int = 2026
+    into: tuple[Path, ...] = ()
 
 
 def step_flops(run: TokenizerRun) -> int:
@@ -103,3 +107,5 @@ def main(run: AblationRun) -> None:
         table[row.name] = read_json(done)["scores"]
     write_json(table, run.out / "table.json")
     print_scores(table)
+    for path in run.into:
+        fill_block(path, "losses", markdown_grid(table, LOSS_COLUMNS, "losses"))

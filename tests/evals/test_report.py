@@ -1,0 +1,46 @@
+"""Tables for the README and the model card."""
+
+from pathlib import Path
+
+import pytest
+
+from arm.errors import InputError
+from arm.evals.report import decoder_rows, fill_block, fill_scores, markdown_grid
+
+EXACT = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
+PSNR = {"value": 30.0, "low": 29.0, "high": 31.0, "n": 4}
+
+
+def test_a_grid_by_hand():
+    table = {"all": {"exact": EXACT, "usage": 0.25, "steps": 7}, "none": {"steps": 8}}
+    columns = {"exact": "Exact", "usage": "Used", "steps": "Steps"}
+    assert markdown_grid(table, columns, "losses").splitlines() == [
+        "| losses | Exact | Used | Steps |",
+        "|---|---|---|---|",
+        "| all | 0.500 (0.250 - 0.750) | 0.2500 | 7 |",
+        "| none |  |  | 8 |",
+    ]
+
+
+def test_decoders_are_compared_with_the_first():
+    scores = {"exact": EXACT, "psnr": PSNR}
+    result = {"pixel": scores, "flux": scores, "agreement": {"pixel_flux": EXACT}}
+    rows = decoder_rows(result)
+    assert list(rows) == ["pixel", "flux"]
+    assert rows["pixel"]["like_pixel"] is None and rows["flux"]["like_pixel"] == EXACT
+
+
+def test_blocks_are_filled_and_missing_ones_named(tmp_path: Path):
+    path = tmp_path / "page.md"
+    path.write_text("a\n<!-- decoders -->\nold\n<!-- /decoders -->\nb\n")
+    scores = {"exact": EXACT, "psnr": PSNR}
+    fill_scores(path, "decoders", {"pixel": scores, "agreement": {}})
+    text = path.read_text()
+    assert "old" not in text and "| pixel | 0.500 (0.250 - 0.750) |" in text
+    assert text.startswith("a\n<!--") and text.endswith("-->\nb\n")
+    with pytest.raises(InputError, match="no block <!-- scores -->"):
+        fill_block(path, "scores", "x")
+    with pytest.raises(InputError, match="'sweep' has no table"):
+        fill_scores(path, "sweep", {})
+    with pytest.raises(InputError, match="cannot be read"):
+        fill_block(tmp_path / "none.md", "scores", "x")
