@@ -45,7 +45,7 @@ def micro_ct() -> LMRun:
         out=Path("runs/micro/lm_ct"),
         shards=(Path("runs/micro/codes"),),
         init_from=Path("runs/micro/lm_pt/model"),
-        loop=Loop(steps=3600, seed=21, log_every=50, bf16=True),
+        loop=Loop(steps=3200, seed=21, log_every=50, bf16=True),
         optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.5, muon=True),
     )
 
