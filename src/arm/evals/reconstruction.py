@@ -54,12 +54,13 @@ def held_out_batches(
     scale: int,
     seed: int,
     singles: float = 0.0,
+    twins: bool = False,
 ) -> list[PictureBatch]:
     """`count` held-out pictures in batches of one grid each."""
     return [
         world_batch(
             seed, i, min(BATCH, count - i * BATCH), grids, patch,
-            scale=scale, held_out=True, singles=singles,
+            scale=scale, held_out=True, singles=singles, twins=twins,
         )
         for i in range(math.ceil(count / BATCH))
     ]  # fmt: skip
@@ -133,6 +134,23 @@ def zero_shot(
 def pooled_codes(tokenizer: VisualTokenizer) -> Callable[[Tensor], Tensor]:
     """The embedding of a picture through its codes: pooled z_q."""
     return lambda images: tokenizer.pool(tokenizer.dequantize(tokenizer.encode(images)))
+
+
+def locality(tokenizer: VisualTokenizer, batches: Sequence[PictureBatch]) -> NDArray[np.float64]:
+    """Of each picture with a changed twin: the share of the untouched patches that keep their code."""
+    device = next(tokenizer.parameters()).device
+    kept = []
+    for batch in batches:
+        if batch.twins is None or batch.shared is None:
+            raise ValueError("locality is measured on batches with twins")
+        pairs = (
+            tokenizer.encode(x.to(device)).flatten(1).cpu() for x in (batch.images, batch.twins)
+        )
+        same = torch.eq(*pairs)
+        for same_N, shared_N in zip(same, batch.shared, strict=True):
+            if shared_N.any() and not shared_N.all():
+                kept.append(float(same_N[shared_N].float().mean()))
+    return np.array(kept)
 
 
 def usage(codes: Sequence[NDArray[np.int64]], num_codes: int) -> tuple[float, float]:

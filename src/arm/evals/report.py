@@ -43,6 +43,7 @@ HEADLINES = {
     "recon.ssim": "SSIM of reconstructions",
     "recon.zero_shot": "zero-shot shape of 12, through the tokens",
     "recon.usage": "codes used at least once (share of 4,096)",
+    "recon.locality": "codes kept where an edit changes nothing (share)",
     "vqa.accuracy": "world-vqa accuracy",
     "vqa.yesno_f1": "world-vqa yes/no F1",
     "geneval.overall": "world-geneval, default sampling",
@@ -73,6 +74,7 @@ LOSS_COLUMNS = {
     "psnr": "PSNR (dB)",
     "usage": "codes used",
     "perplexity": "perplexity",
+    "locality": "codes kept",
     "exact": "exact",
     "steps": "steps",
 }

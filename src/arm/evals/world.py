@@ -16,6 +16,7 @@ from arm.data.pictures import GridWeight, to_bytes, to_float
 from arm.evals.intervals import Score, mean_of_groups, mean_score
 from arm.evals.reconstruction import (
     held_out_batches,
+    locality,
     pooled_codes,
     reconstruct,
     usage,
@@ -227,6 +228,7 @@ def recon_scores(arm: Arm, size: Size) -> dict[str, Any]:
     siglip = load_siglip(arm.directory / "siglip")
     right = zero_shot(pooled_codes(arm.tokenizer), siglip, arm.words.tokenizer, singles)
     used, perplexity = usage(result.codes, arm.vocab.num_codes)
+    twins = held_out_batches(size.pictures // 2, grids, patch, scale, size.seed + 2, twins=True)
     return {
         "exact": mean_score(result.exact.astype(float).tolist()).to_dict(),
         "clear": mean_score(result.clear.astype(float).tolist()).to_dict(),
@@ -235,6 +237,7 @@ def recon_scores(arm: Arm, size: Size) -> dict[str, Any]:
         "zero_shot": mean_score(right.astype(float).tolist()).to_dict(),
         "usage": used,
         "perplexity": perplexity,
+        "locality": mean_score(locality(arm.tokenizer, twins).tolist()).to_dict(),
     }
 
 

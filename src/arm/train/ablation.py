@@ -16,6 +16,7 @@ from arm.data.pictures import world_batch
 from arm.evals.intervals import mean_score
 from arm.evals.reconstruction import (
     held_out_batches,
+    locality,
     pooled_codes,
     reconstruct,
     usage,
@@ -78,11 +79,13 @@ def score(run: TokenizerRun, pictures: int, seed: int) -> Mapping[str, Any]:
     )
     right = zero_shot(pooled_codes(tokenizer), siglip, words, singles)
     used, perplexity = usage(result.codes, tokenizer.fsq.num_codes)
+    twins = held_out_batches(pictures, run.grids, tokenizer.patch, run.scale, seed + 2, twins=True)
     return {
         "zero_shot": mean_score(right.astype(float).tolist()).to_dict(),
         "psnr": mean_score(result.psnr.tolist()).to_dict(),
         "usage": used,
         "perplexity": perplexity,
+        "locality": mean_score(locality(tokenizer, twins).tolist()).to_dict(),
         "exact": mean_score(result.exact.astype(float).tolist()).to_dict(),
         "steps": run.loop.steps,
     }
