@@ -214,18 +214,26 @@ class _Row:
             inside = token == vocab.image or token in vocab.heights()
             self.done = len(result.ids) >= self.request.max_text and not inside
 
-    def place(self) -> tuple[int, int, int]:
-        """Code, row and column of the newest token; -1 where it is no code."""
-        if self.request.grid is None:
-            return -1, -1, -1
-        row, col = divmod(len(self.codes) - 1, self.request.grid[1])
-        return self.codes[-1], row, col
+    def place(self, index: int) -> tuple[int, int]:
+        """Row and column of the picture's code number `index`; -1 where there is none."""
+        if self.request.grid is None or index == self.request.grid[0] * self.request.grid[1]:
+            return -1, -1
+        return divmod(index, self.request.grid[1])
+
+    def newest(self) -> tuple[int, ...]:
+        """Id, code, row and column of the newest token, row and column of the next; -1: no code."""
+        code = self.codes[-1] if self.codes else -1
+        places = self.place(len(self.codes) - 1), self.place(len(self.codes))
+        return self.result.ids[-1], code, *places[0], *places[1]
 
 
 def _prefill(
-    model: Qwen2, vocab: Vocab, streams: Sequence[Tokens], room: int
+    model: Qwen2, vocab: Vocab, streams: Sequence[Tokens], draws: Sequence[bool], room: int
 ) -> tuple[Tensor, KVCache, Tensor]:
-    """Last hidden state (B, D), the cache, and the next position (B,) of left-padded streams."""
+    """Last hidden state (B, D), the cache, and the next position (B,) of left-padded streams.
+
+    draws: whether a stream's next token is the first code of a picture.
+    """
     lengths = torch.tensor([len(s) for s in streams])
     longest = int(lengths.max())
 
@@ -241,9 +249,11 @@ def _prefill(
     cache = KVCache.empty(model.config, len(streams), longest + room, weight.dtype, weight.device)
     if int(lengths.min()) < longest:
         cache.hide_left(longest - lengths)
-    places = torch.arange(longest, device=weight.device)
-    positions = (places[None] - (longest - lengths)[:, None]).clamp(min=0)
-    fields = (padded("ids", vocab.pad), padded("codes", -1), padded("rows", -1), padded("cols", -1))
+    order = torch.arange(longest, device=weight.device)
+    positions = (order[None] - (longest - lengths)[:, None]).clamp(min=0)
+    first_B1 = torch.tensor(draws, device=weight.device)[:, None].long() - 1
+    places = (torch.cat([padded(name, -1), first_B1], 1) for name in ("rows", "cols"))
+    fields = (padded("ids", vocab.pad), padded("codes", -1), *places)
     hidden = model(model.embed(*fields), positions, kv_cache=cache)
     return hidden[:, -1], cache, lengths
 
@@ -301,7 +311,8 @@ def generate(
     images = images or Sampling()
     room = max(r.grid[0] * r.grid[1] if r.grid else r.max_text + 2 for r in requests)
     streams = [stream for request in requests for stream in request.streams]
-    hidden, cache, position = _prefill(model, vocab, streams, room)
+    draws = [request.grid is not None for request in requests for _ in request.streams]
+    hidden, cache, position = _prefill(model, vocab, streams, draws, room)
     if num_samples > 1:
         cache = cache.repeat(num_samples)
         hidden, position = (x.repeat_interleave(num_samples, 0) for x in (hidden, position))
@@ -333,11 +344,10 @@ def generate(
                 weight[keep],
                 position[keep],
             )
-        newest = [(row.result.ids[-1], *row.place()) for row in rows]
-        last = torch.tensor(newest, device=owner.device)[owner]
-        ids, codes, grid_rows, grid_cols = last.T[..., None]
+        last = torch.tensor([row.newest() for row in rows], device=owner.device)[owner]
+        ids, codes = last.T[:2, :, None]
         ids = torch.where(codes >= 0, vocab.pad, ids)
-        embedded = model.embed(ids, codes, grid_rows, grid_cols)
+        embedded = model.embed(ids, codes, last[:, [2, 4]], last[:, [3, 5]])
         hidden = model(embedded, position[:, None], kv_cache=cache)[:, 0]
         position = position + 1
     results = [row.result for row in rows]

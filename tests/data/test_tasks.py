@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from arm.data.copying import ASK, copying
 from arm.data.edit import edit
 from arm.data.interleaved import interleaved
 from arm.data.shards import Chain
@@ -214,3 +215,16 @@ def test_edits_state_no_held_out_pair():
     said = " / ".join(step.instruction for chain in chains(300) for step in chain.edits)
     pairs = set(re.findall(rf"\b({'|'.join(COLORS)}) ({NOUN})\b", said))
     assert len(pairs) > 50 and not pairs & HELD_OUT_COLORED
+
+
+def test_copying_asks_for_the_same_picture():
+    words, rng = Words(), np.random.default_rng(0)
+    shown = set()
+    for _ in range(20):
+        sample = copying(rng, PAIR, words)
+        assert roles(sample) == ["Uit", "Ai"]
+        asked, drawn = pictures(sample)
+        assert asked == drawn
+        assert words.said(sample[0])[0] in ASK
+        shown.add(asked)
+    assert shown == {0, 1}

@@ -228,9 +228,15 @@ def test_embed_mixes_text_and_codes(share_bits, max_side):
     assert visual is not None
     ids_BT = torch.tensor([[7, 1, 36, 2]])
     codes_BT = torch.tensor([[-1, 6, 15, -1]])
-    rows_BT, cols_BT = torch.tensor([[-1, 0, 4, 99]]), torch.tensor([[-1, 2, 3, 99]])
+    rows_BT, cols_BT = torch.tensor([[-1, 0, 4, -1]]), torch.tensor([[-1, 2, 3, -1]])
     x_BTD = model.embed(ids_BT, codes_BT, rows_BT, cols_BT)
-    assert torch.equal(x_BTD[0, [0, 3]], model.embed_tokens.weight[[7, 2]])
+    # The first token is followed by a code at (0, 2), the second by one at (4, 3), the others by none.
+    after_TD = torch.zeros(4, 32)
+    if max_side:
+        after_TD[0] = visual.next_row_embedding.weight[0] + visual.next_col_embedding.weight[2]
+        after_TD[1] = visual.next_row_embedding.weight[4] + visual.next_col_embedding.weight[3]
+    text_2D = model.embed_tokens.weight[[7, 2]]
+    torch.testing.assert_close(x_BTD[0, [0, 3]], text_2D + after_TD[[0, 3]])
     for t, code, row, col, bits in ((1, 6, 0, 2, [-1.0, 1.0, 1.0, -1.0]), (2, 15, 4, 3, [1.0] * 4)):
         if isinstance(visual.code_embedding, torch.nn.Embedding):
             expected_D = visual.code_embedding.weight[code]
@@ -242,7 +248,7 @@ def test_embed_mixes_text_and_codes(share_bits, max_side):
             expected_D = (
                 expected_D + visual.row_embedding.weight[row] + visual.col_embedding.weight[col]
             )
-        torch.testing.assert_close(x_BTD[0, t], expected_D)
+        torch.testing.assert_close(x_BTD[0, t], expected_D + after_TD[t])
 
     under_codes = torch.tensor([[7, 10**6, -5, 2]])
     assert torch.equal(model.embed(under_codes, codes_BT, rows_BT, cols_BT), x_BTD)
@@ -250,15 +256,14 @@ def test_embed_mixes_text_and_codes(share_bits, max_side):
         model.embed(ids_BT, codes_BT, rows_BT.roll(1), cols_BT.roll(1)) if not max_side else x_BTD
     )
     assert torch.equal(elsewhere, x_BTD)
-    assert torch.equal(
-        model.embed(ids_BT, torch.full_like(ids_BT, -1), rows_BT, cols_BT), model.embed(ids_BT)
-    )
+    none_BT = torch.full_like(ids_BT, -1)
+    assert torch.equal(model.embed(ids_BT, none_BT, none_BT, none_BT), model.embed(ids_BT))
 
 
 def test_every_code_and_side_matters_to_the_embedding():
     model = build(VISUAL)
     codes_BT = torch.arange(16)[None]
-    zero_BT, ids_BT = torch.zeros_like(codes_BT), torch.zeros_like(codes_BT)
+    ids_BT, zero_BT = torch.zeros_like(codes_BT), torch.zeros(1, 17, dtype=torch.long)
     x_BTD = model.embed(ids_BT, codes_BT, zero_BT, zero_BT)
     assert len({tuple(vector.tolist()) for vector in x_BTD[0]}) == 16
     for moved_BTD in (
@@ -268,6 +273,18 @@ def test_every_code_and_side_matters_to_the_embedding():
         shift_TD = (moved_BTD - x_BTD)[0]
         assert shift_TD.abs().min() > 0
         torch.testing.assert_close(shift_TD, shift_TD[:1].expand_as(shift_TD), atol=1e-5, rtol=1e-4)
+
+
+def test_the_place_that_follows_the_last_token():
+    model = build(VISUAL)
+    ids_BT, none_BT = torch.tensor([[3]]), torch.tensor([[-1]])
+    plain_D = model.embed(ids_BT, none_BT, none_BT, none_BT)[0, 0]
+    rows_BT, cols_BT = torch.tensor([[-1, 2]]), torch.tensor([[-1, 1]])
+    followed_D = model.embed(ids_BT, none_BT, rows_BT, cols_BT)[0, 0]
+    visual = model.visual
+    assert visual is not None and torch.equal(plain_D, model.embed_tokens.weight[3])
+    place_D = visual.next_row_embedding.weight[2] + visual.next_col_embedding.weight[1]
+    torch.testing.assert_close(followed_D, plain_D + place_D)
 
 
 def test_heads_are_separate_and_take_any_leading_dimensions():

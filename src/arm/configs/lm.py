@@ -33,7 +33,7 @@ def micro_pt() -> LMRun:
             text=0.06, image_to_text=0.28, text_to_image=0.34, editing=0.27, interleaved=0.05
         ),
         dropout=Dropout(text=0.05, image=0.0, both=0.05),
-        loop=Loop(steps=800, seed=20, log_every=50, bf16=True),
+        loop=Loop(steps=500, seed=20, log_every=50, bf16=True),
         optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.8, muon=True),
     )
 
@@ -45,7 +45,15 @@ def micro_ct() -> LMRun:
         out=Path("runs/micro/lm_ct"),
         shards=(Path("runs/micro/codes"),),
         init_from=Path("runs/micro/lm_pt/model"),
-        loop=Loop(steps=3200, seed=21, log_every=50, bf16=True),
+        ratios=Ratios(
+            text=0.05,
+            image_to_text=0.24,
+            text_to_image=0.29,
+            editing=0.27,
+            interleaved=0.05,
+            copying=0.10,
+        ),
+        loop=Loop(steps=2800, seed=21, log_every=50, bf16=True),
         optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.5, muon=True),
     )
 
@@ -58,9 +66,14 @@ def micro_sft() -> LMRun:
         init_from=Path("runs/micro/lm_ct/model"),
         weights=Weights(text=4.0, code=1.0),
         ratios=Ratios(
-            text=0.04, image_to_text=0.24, text_to_image=0.30, editing=0.36, interleaved=0.06
+            text=0.04,
+            image_to_text=0.24,
+            text_to_image=0.30,
+            editing=0.35,
+            interleaved=0.05,
+            copying=0.02,
         ),
-        loop=Loop(steps=2000, seed=22, log_every=50, bf16=True),
+        loop=Loop(steps=1500, seed=22, log_every=50, bf16=True),
         optim=Optim(lr=1e-3, warmup=0, weight_decay=0.01, floor=0.01, muon=True),
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from arm.data.copying import copying
 from arm.data.edit import edit
 from arm.data.interleaved import interleaved
 from arm.data.shards import Chain
@@ -18,13 +19,14 @@ from arm.vocab import Vocab
 
 @dataclass(frozen=True)
 class Ratios:
-    """Sampling ratio of each task (the paper's section 3 mix, with its own names)."""
+    """Sampling ratio of each task (the paper's section 3 mix, with its own names, and copying)."""
 
     text: float
     image_to_text: float
     text_to_image: float
     editing: float
     interleaved: float
+    copying: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ TASKS: dict[str, Task] = {
     "text_to_image": draw,
     "editing": edit,
     "interleaved": interleaved,
+    "copying": copying,
 }
 GUIDED = ("text_to_image", "editing")
 """Tasks whose condition is sometimes dropped."""

@@ -267,19 +267,26 @@ class Qwen2(nn.Module):
 
         Where codes_BT is in [0, C) (not checked above), the position is that code in its grid row
         and column, both in [0, max_side), and its id is ignored. Where codes_BT is negative, it is
-        the id in [0, V), and row and column are ignored, as they are everywhere when max_side is 0.
-        Raises ValueError for codes without a visual part, or without rows and columns that it needs.
+        the id in [0, V). Rows and columns are negative there; when max_side is 0, all are ignored.
+        They may have one more token, the place of the code that is to follow the last (negative for
+        none). Raises ValueError for codes without a visual part, or without rows and columns that it
+        needs.
         """
         if codes_BT is None:
             return self.embed_tokens(ids_BT)
         visual = self._visual_part()
         code_BT = codes_BT >= 0
-        rows_BT, cols_BT = (
-            None if at is None else at.masked_fill(~code_BT, 0) for at in (rows_BT, cols_BT)
+        T = codes_BT.shape[1]
+        own = (
+            None if at is None else at[:, :T].masked_fill(~code_BT, 0) for at in (rows_BT, cols_BT)
         )
-        visual_BTD = visual.embed(codes_BT.clamp(min=0), rows_BT, cols_BT)
+        visual_BTD = visual.embed(codes_BT.clamp(min=0), *own)
         text_BTD = self.embed_tokens(ids_BT.masked_fill(code_BT, 0))
-        return torch.where(code_BT[..., None], visual_BTD, text_BTD)
+        x_BTD = torch.where(code_BT[..., None], visual_BTD, text_BTD)
+        if not self.config.max_side or rows_BT is None or cols_BT is None:
+            return x_BTD
+        after = (F.pad(at, (0, 1), value=-1)[:, 1 : T + 1] for at in (rows_BT, cols_BT))
+        return x_BTD + visual.embed_next(*after)
 
     def forward(
         self, x_BTD: Tensor, positions_BT: Tensor,

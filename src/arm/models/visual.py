@@ -19,7 +19,9 @@ class Visual(nn.Module):
 
     share_bits: embed a code by a linear map of its bits (otherwise by a table), and add to the head's
     row of a code a part that is linear in its bits too, so that codes learn from those that differ
-    in a few bits. max_side > 0 adds learned row and column embeddings, for grids up to this side.
+    in a few bits. max_side > 0 adds learned row and column embeddings, for grids up to this side: of
+    the code's own place, and to every token that a code follows those of the place that comes next
+    (as RAR's target-aware positions, arXiv 2411.00776): one head can then look up a place in a source.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class Visual(nn.Module):
         if max_side:
             self.row_embedding = nn.Embedding(max_side, width)
             self.col_embedding = nn.Embedding(max_side, width)
+            self.next_row_embedding = nn.Embedding(max_side, width)
+            self.next_col_embedding = nn.Embedding(max_side, width)
         self.head = nn.Linear(width, num_codes, bias=False)
 
     @property
@@ -56,6 +60,12 @@ class Visual(nn.Module):
                 f"a model with max_side {self.max_side} needs rows_BT and cols_BT of its codes"
             )
         return x_BTD + self.row_embedding(rows_BT) + self.col_embedding(cols_BT)
+
+    def embed_next(self, rows_BT: Tensor, cols_BT: Tensor) -> Tensor:
+        """(B, T, D) of the places of the codes that follow; zero where a row is negative."""
+        places_BTD = self.next_row_embedding(rows_BT.clamp(min=0))
+        places_BTD = places_BTD + self.next_col_embedding(cols_BT.clamp(min=0))
+        return places_BTD.masked_fill((rows_BT < 0)[..., None], 0.0)
 
     def logits(self, h_XD: Tensor) -> Tensor:
         """(..., C) scores of the next code."""
