@@ -28,7 +28,7 @@ from arm.sequence import Image, Sample, Text, Tokens, assistant, flatten, user
 from arm.vocab import Vocab
 from tiny import build
 
-VOCAB = Vocab(text_size=12, num_codes=64, max_side=8)
+VOCAB = Vocab(text_size=12, num_codes=64, max_side=8, image_stride=32)
 CONFIG = Qwen2Config(
     vocab_size=VOCAB.first_code,
     num_codes=64,
@@ -86,7 +86,8 @@ def forced(model: Qwen2, stream: Tokens, result: Result, grid: tuple[int, int] |
         ids = np.full(len(ids), VOCAB.pad)  # the id under a code is not read
     pairs = ((stream.ids, ids), (stream.codes, codes), (stream.rows, rows), (stream.cols, cols))
     columns = [torch.from_numpy(np.concatenate(pair))[None] for pair in pairs]
-    hidden = model(model.embed(*columns), torch.arange(len(stream) + len(ids))[None])[0]
+    positions = np.concatenate([stream.positions, stream.following + np.arange(len(ids))])
+    hidden = model(model.embed(*columns), torch.from_numpy(positions)[None])[0]
     predicting = hidden[len(stream) - 1 : -1]
     return model.text_logits(predicting) if grid is None else model.visual_logits(predicting)
 

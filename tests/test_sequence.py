@@ -1,6 +1,6 @@
 """The order of tokens of each task, their loss weights, and packing."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,35 @@ def test_weights_by_kind_and_turn():
 def test_a_source_picture_can_be_learned_too():
     codes = flatten(EDITING, VOCAB, Weights(source_code=0.25)).weights.tolist()
     assert codes == [0] * 4 + [0.25] * 2 + [0] * 4 + [1] * 9 + [0, 1]
+
+
+def test_positions_count_without_a_stride():
+    tokens = flatten(EDITING, VOCAB)
+    assert tokens.positions.tolist() == list(range(len(tokens))) and tokens.following == len(tokens)
+
+
+def test_a_stride_puts_pictures_a_fixed_distance_apart():
+    strided = replace(VOCAB, image_stride=20)
+    for words in ((8,), (8, 9, 7)):
+        sample = (user(FLAT, Text(words)), assistant(WIDE))
+        tokens = flatten(sample, strided)
+        codes = tokens.positions[tokens.codes >= 0].tolist()
+        assert codes == [20, 21, 40, 41, 42, 43, 44, 45]
+        # <user> <image> <h> <w> before the gap, </image> words <end> <assistant> <image> <h> <w> after.
+        assert tokens.positions[:4].tolist() == [0, 1, 2, 3]
+        assert tokens.positions[6 : 12 + len(words)].tolist() == list(range(22, 28 + len(words)))
+        assert tokens.positions[-2:].tolist() == [46, 47] and tokens.following == 48
+        prompt = flatten(sample[:1], strided, open_image=(2, 3))
+        assert prompt.following == 40 and prompt.positions[-1] == 27 + len(words)
+        (back,) = unpack(pack([tokens], 40, strided))
+        assert back.positions.tolist() == tokens.positions.tolist()
+
+
+@pytest.mark.parametrize("position", [0, 1, 19, 20, 21])
+def test_first_position_by_hand(position: int):
+    expected = {0: 0, 1: 20, 19: 20, 20: 20, 21: 40}[position]
+    assert replace(VOCAB, image_stride=20).first_position(position) == expected
+    assert VOCAB.first_position(position) == position
 
 
 @pytest.mark.parametrize("sample", [UNDERSTANDING, DRAWING, EDITING])
@@ -183,7 +212,7 @@ def test_packing_by_hand():
 def test_the_first_token_of_a_sample_has_no_loss():
     # Sliced samples begin anywhere, so the first token can have a weight of its own.
     ones = np.ones(3, np.int64)
-    tokens = Tokens(ones, -ones, -ones, -ones, np.ones(3, np.float32))
+    tokens = Tokens(ones, -ones, -ones, -ones, np.ones(3, np.float32), np.arange(3), 3)
     batch = pack([tokens, tokens], 6, VOCAB)
     assert batch.weights.tolist() == [[0, 1, 1, 0, 1, 1]]
     assert tokens.weights.tolist() == [1, 1, 1]
@@ -226,8 +255,9 @@ def sample_of(turns: list[Any]) -> Sample:
 
 def key(tokens: Tokens) -> tuple[tuple[float, ...], ...]:
     """All of a sample but the weight of its first token, which packing takes away."""
-    columns = [getattr(tokens, field.name).tolist() for field in fields(Tokens)]
-    return tuple(tuple(column) for column in (*columns[:4], columns[4][1:]))
+    names = [field.name for field in fields(Tokens) if field.name != "following"]
+    columns = [getattr(tokens, name).tolist() for name in names]
+    return tuple(tuple(column) for column in (*columns[:4], columns[4][1:], columns[5]))
 
 
 @settings(deadline=None, max_examples=60)

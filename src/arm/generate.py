@@ -249,13 +249,12 @@ def _prefill(
     cache = KVCache.empty(model.config, len(streams), longest + room, weight.dtype, weight.device)
     if int(lengths.min()) < longest:
         cache.hide_left(longest - lengths)
-    order = torch.arange(longest, device=weight.device)
-    positions = (order[None] - (longest - lengths)[:, None]).clamp(min=0)
     first_B1 = torch.tensor(draws, device=weight.device)[:, None].long() - 1
     places = (torch.cat([padded(name, -1), first_B1], 1) for name in ("rows", "cols"))
     fields = (padded("ids", vocab.pad), padded("codes", -1), *places)
-    hidden = model(model.embed(*fields), positions, kv_cache=cache)
-    return hidden[:, -1], cache, lengths
+    hidden = model(model.embed(*fields), padded("positions", 0), kv_cache=cache)
+    following = torch.tensor([s.following for s in streams], device=weight.device)
+    return hidden[:, -1], cache, following
 
 
 def _sample_step(

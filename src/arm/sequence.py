@@ -67,7 +67,9 @@ class Weights:
 @dataclass(frozen=True, eq=False)
 class Tokens:
     """A flat sample of T tokens: `codes`, `rows` and `cols` are -1 where the token is no code;
-    `weights[t]` is the loss weight of predicting token t from those before it.
+    `weights[t]` is the loss weight of predicting token t from those before it; `positions` rise from
+    0, with a gap before a picture where `Vocab.image_stride` asks for one; `following` is the
+    position of a token that would come next.
     """
 
     ids: NDArray[np.int64]
@@ -75,6 +77,8 @@ class Tokens:
     rows: NDArray[np.int64]
     cols: NDArray[np.int64]
     weights: NDArray[np.float32]
+    positions: NDArray[np.int64]
+    following: int
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,7 +86,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Rows of whole samples. A negative document id is padding; positions restart in each sample."""
+    """Rows of whole samples. A negative document id is padding; positions are each sample's own."""
 
     ids: Int[Tensor, "b t"]
     codes: Int[Tensor, "b t"]
@@ -119,12 +123,18 @@ class _Writer:
     def __init__(self, vocab: Vocab) -> None:
         self.vocab = vocab
         self.columns: list[NDArray[np.float64]] = []
+        self.position = 0
 
     def plain(self, ids: Iterable[int], weight: float) -> None:
         ids = list(ids)
         block = np.full((5, len(ids)), -1.0)
         block[0], block[4] = ids, weight
-        self.columns.append(block)
+        self._add(block)
+
+    def _add(self, block: NDArray[np.float64]) -> None:
+        count = block.shape[1]
+        self.columns.append(np.concatenate([block, self.position + np.arange(count)[None]]))
+        self.position += count
 
     def image(self, codes_HW: NDArray[np.int64], weight: float, code_weight: float) -> None:
         height, width = codes_HW.shape
@@ -134,20 +144,21 @@ class _Writer:
         if codes.min() < 0 or codes.max() >= self.vocab.num_codes:
             raise ValueError(f"codes must be in 0..{self.vocab.num_codes - 1}")
         ids = codes + self.vocab.first_code
-        self.columns.append(
-            np.stack(
-                [ids, codes, rows.ravel(), cols.ravel(), np.full(codes.size, code_weight)]
-            ).astype(np.float64)
-        )
+        columns = [ids, codes, rows.ravel(), cols.ravel(), np.full(codes.size, code_weight)]
+        self._add(np.stack(columns).astype(np.float64))
         self.plain([self.vocab.image_end], 0.0)
 
     def open_image(self, height: int, width: int, weight: float) -> None:
         self.plain([self.vocab.image, self.vocab.height(height), self.vocab.width(width)], weight)
+        self.position = self.vocab.first_position(self.position)
 
     def tokens(self) -> Tokens:
-        ids, codes, rows, cols, weights = np.concatenate(self.columns, 1)
-        whole = [column.astype(np.int64) for column in (ids, codes, rows, cols)]
-        return Tokens(whole[0], whole[1], whole[2], whole[3], weights.astype(np.float32))
+        *columns, weights, positions = np.concatenate(self.columns, 1)
+        whole = [column.astype(np.int64) for column in columns]
+        return Tokens(
+            whole[0], whole[1], whole[2], whole[3],
+            weights.astype(np.float32), positions.astype(np.int64), self.position,
+        )  # fmt: skip
 
 
 def flatten(
@@ -213,7 +224,7 @@ def pack(samples: Sequence[Tokens], length: int, vocab: Vocab) -> PackedBatch:
             span = np.s_[r, start : start + len(sample)]
             ids[span], codes[span] = sample.ids, sample.codes
             grid_rows[span], grid_cols[span] = sample.rows, sample.cols
-            weights[span], positions[span] = sample.weights, np.arange(len(sample))
+            weights[span], positions[span] = sample.weights, sample.positions
             weights[r, start] = 0.0
             documents[span] = d
             start += len(sample)
@@ -228,6 +239,9 @@ def unpack(batch: PackedBatch) -> list[Tokens]:
         documents = batch.document_ids[r]
         for d in range(int(documents.max()) + 1):
             chosen = documents == d
-            fields = (batch.ids, batch.codes, batch.rows, batch.cols, batch.weights)
-            found.append(Tokens(*(field[r][chosen].numpy() for field in fields)))
+            fields = (
+                batch.ids, batch.codes, batch.rows, batch.cols, batch.weights, batch.positions
+            )  # fmt: skip
+            arrays = [field[r][chosen].numpy() for field in fields]
+            found.append(Tokens(*arrays, following=int(arrays[-1][-1]) + 1))
     return found

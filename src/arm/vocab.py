@@ -11,12 +11,22 @@ SPECIAL_TOKENS = ("<pad>", "<user>", "<assistant>", "<end>", "<image>", "</image
 @dataclass(frozen=True)
 class Vocab:
     """Sizes of the four ranges. `text_size` counts the text tokenizer's ids, which stay unchanged;
-    grids have 1 to `max_side` tokens a side; codes are 0 to num_codes - 1.
+    grids have 1 to `max_side` tokens a side; codes are 0 to num_codes - 1. The codes of each picture
+    start at a position that is a multiple of `image_stride` (1: at the next position).
     """
 
     text_size: int
     num_codes: int
     max_side: int
+    image_stride: int = 1
+
+    def first_position(self, position: int) -> int:
+        """The first position from `position` on at which a picture's codes may start.
+
+        With a stride, two pictures of a sample lie a fixed distance apart whatever is said between
+        them, so that attention by relative position can look up the same place in both.
+        """
+        return -(-position // self.image_stride) * self.image_stride
 
     @property
     def pad(self) -> int:

@@ -26,6 +26,7 @@ def micro_pt() -> LMRun:
         code_bits=12,
         max_side=12,
         grid_positions=True,
+        image_stride=1,
         samples=32,
         row_length=208,
         weights=Weights(text=4.0, code=1.0, source_code=0.5),
@@ -45,6 +46,8 @@ def micro_ct() -> LMRun:
         out=Path("runs/micro/lm_ct"),
         shards=(Path("runs/micro/codes"),),
         init_from=Path("runs/micro/lm_pt/model"),
+        image_stride=128,
+        weights=Weights(text=4.0, code=1.0, source_code=0.2),
         ratios=Ratios(
             text=0.05,
             image_to_text=0.24,
@@ -53,7 +56,7 @@ def micro_ct() -> LMRun:
             interleaved=0.05,
             copying=0.10,
         ),
-        loop=Loop(steps=2800, seed=21, log_every=50, bf16=True),
+        loop=Loop(steps=2100, seed=21, log_every=50, bf16=True),
         optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.5, muon=True),
     )
 
@@ -73,7 +76,7 @@ def micro_sft() -> LMRun:
             interleaved=0.05,
             copying=0.02,
         ),
-        loop=Loop(steps=1500, seed=22, log_every=50, bf16=True),
+        loop=Loop(steps=1400, seed=22, log_every=50, bf16=True),
         optim=Optim(lr=1e-3, warmup=0, weight_decay=0.01, floor=0.01, muon=True),
     )
 

@@ -15,6 +15,7 @@ def save_backbone(model: Qwen2, vocab: Vocab, directory: Path) -> None:
         "text_size": vocab.text_size,
         "num_codes": vocab.num_codes,
         "max_side": vocab.max_side,
+        "image_stride": vocab.image_stride,
         "code_bits": model.config.code_bits,
         "grid_positions": model.config.max_side > 0,
     }
@@ -26,7 +27,8 @@ def load_backbone(directory: Path) -> tuple[Qwen2, Vocab]:
     path = directory / "vocab.json"
     data = read_json(path)
     try:
-        vocab = Vocab(data["text_size"], data["num_codes"], data["max_side"])
+        sizes = (data["text_size"], data["num_codes"], data["max_side"])
+        vocab = Vocab(*sizes, image_stride=data["image_stride"])
         code_bits, placed = data["code_bits"], data["grid_positions"]
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{path} is not a model's id space: {error!r}") from None

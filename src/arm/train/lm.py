@@ -5,7 +5,7 @@ text head all others, so no logits are made that no loss reads.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -49,6 +49,7 @@ class LMRun:
     code_bits: int
     max_side: int
     grid_positions: bool
+    image_stride: int
     samples: int
     row_length: int
     weights: Weights
@@ -81,10 +82,10 @@ def next_token_losses(model: Qwen2, batch: PackedBatch) -> Mapping[str, Tensor]:
 
 
 def build(run: LMRun, text_size: int) -> tuple[Qwen2, Vocab]:
-    vocab = Vocab(text_size, 2**run.code_bits, run.max_side)
+    vocab = Vocab(text_size, 2**run.code_bits, run.max_side, run.image_stride)
     if run.init_from is not None:
         model, found = load_backbone(run.init_from)
-        if found != vocab:
+        if replace(found, image_stride=vocab.image_stride) != vocab:
             raise WeightsError(f"{run.init_from} was trained with {found}, this run has {vocab}")
         return model, vocab
     size = run.backbone
