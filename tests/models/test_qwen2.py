@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from arm.models.qwen2 import KVCache, Qwen2, document_mask
+from arm.models.visual import compose_rare_rows
 from tiny import TEXT, VISUAL, build, seeded
 
 
@@ -293,6 +294,30 @@ def test_heads_are_separate_and_take_any_leading_dimensions():
     assert model.visual_logits(h_BTD).shape == (2, 3, 16)
     torch.testing.assert_close(model.visual_logits(h_BTD[0, 1]), model.visual_logits(h_BTD)[0, 1])
     assert model.text_logits(h_BTD[:, -1]).shape == (2, 37)
+
+
+def test_rare_rows_are_composed_of_their_bits():
+    visual = build(VISUAL).visual
+    assert visual is not None
+    signs_C5 = torch.tensor(
+        [[1.0 if c >> i & 1 else -1.0 for i in range(4)] + [1.0] for c in range(16)]
+    )
+    linear_CD = signs_C5 @ torch.randn(5, 32, generator=seeded())
+    counts = torch.full((16,), 100)
+    counts[[3, 9]] = torch.tensor([0, 29])
+    with torch.no_grad():
+        visual.head.weight.copy_(linear_CD)
+        visual.head.weight[[3, 9]] = -7.0
+    assert compose_rare_rows(visual, counts, 30) == 2
+    torch.testing.assert_close(visual.head.weight.detach(), linear_CD, atol=1e-4, rtol=1e-4)
+    assert compose_rare_rows(visual, counts, 0) == 0  # none is rare
+    before = visual.head.weight.clone()
+    assert compose_rare_rows(visual, torch.zeros(16), 1) == 0  # none is left to fit
+    assert torch.equal(before, visual.head.weight)
+    table = build(replace(VISUAL, share_bits=False)).visual
+    assert table is not None
+    with pytest.raises(ValueError, match="share_bits"):
+        compose_rare_rows(table, counts, 30)
 
 
 def test_a_code_is_scored_by_its_row_and_its_bits():

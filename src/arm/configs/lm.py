@@ -76,8 +76,9 @@ def micro_sft() -> LMRun:
             interleaved=0.05,
             copying=0.02,
         ),
-        loop=Loop(steps=1200, seed=22, log_every=50, bf16=True),
-        optim=Optim(lr=1e-3, warmup=0, weight_decay=0.01, floor=0.01, muon=True),
+        loop=Loop(steps=1400, seed=22, log_every=50, bf16=True),
+        optim=Optim(lr=1.6e-3, warmup=0, weight_decay=0.01, floor=0.01, muon=True),
+        min_count=30,
     )
 
 

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from arm.data.mixture import Dropout, Ratios, packed_batch
-from arm.data.shards import Chain, read_shards
+from arm.data.shards import Chain, code_counts, read_shards
 from arm.errors import WeightsError
 from arm.losses import token_cross_entropy
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.qwen2 import Qwen2, Qwen2Config, document_mask
 from arm.models.text import TextTokenizer
+from arm.models.visual import compose_rare_rows
 from arm.sequence import PackedBatch, Weights
 from arm.train.runtime import Loop, Optim, fit, training_device
 from arm.vocab import Vocab
@@ -39,7 +40,11 @@ class Backbone:
 
 @dataclass(frozen=True)
 class LMRun:
-    """One stage. `init_from` is the directory of the stage before; None starts from nothing."""
+    """One stage. `init_from` is the directory of the stage before; None starts from nothing.
+
+    min_count: at the end, codes that stand in the shards fewer times than this get a row of the head
+    that is composed of their bits (`compose_rare_rows`).
+    """
 
     out: Path
     text_tokenizer: Path
@@ -57,6 +62,7 @@ class LMRun:
     dropout: Dropout
     loop: Loop
     optim: Optim
+    min_count: int = 0
 
 
 def next_token_losses(model: Qwen2, batch: PackedBatch) -> Mapping[str, Tensor]:
@@ -133,4 +139,8 @@ def main(run: LMRun) -> None:
         loop=run.loop,
         optim=run.optim,
     )
+    if run.min_count and model.visual is not None:
+        counts = torch.from_numpy(code_counts(chains, vocab.num_codes))
+        composed = compose_rare_rows(model.visual, counts, run.min_count)
+        print(f"{composed} rows of the head composed of their bits", flush=True)
     save_backbone(model.eval(), vocab, run.out / "model")
