@@ -6,7 +6,7 @@ from arm.train.chain import Stages
 
 
 def micro() -> Stages:
-    """Everything that ships as `micro`, from nothing. Two CPU cores, about 3 hours; resumable."""
+    """Everything that ships as `micro`, from nothing. One CPU core with bf16 units, about 2.5 hours; resumable."""
     return Stages(
         out=Path("runs/micro/chain"),
         runs=(

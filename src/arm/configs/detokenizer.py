@@ -35,7 +35,7 @@ def micro_sana() -> DetokenizerRun:
         micro_flux(),
         out=Path("runs/micro/sana"),
         painter=Sana(num_layers=4, num_heads=4, head_dim=32, condition_dim=128, sample_size=14),
-        loop=Loop(steps=1200, seed=31, log_every=50, bf16=True),
+        loop=Loop(steps=2000, seed=31, log_every=50, bf16=True),
     )
 
 

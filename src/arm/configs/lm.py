@@ -10,7 +10,7 @@ from arm.train.runtime import Loop, Optim
 
 
 def micro_pt() -> LMRun:
-    """Pre-training on small grids (6x6, up to 2 things). Two CPU cores, about 10 minutes.
+    """Pre-training on small grids (6x6, up to 2 things). One CPU core, about 6 minutes.
 
     The paper's ratios lean on drawing (.70); here understanding and editing get more, since the
     model is small enough to be short of gradient for each.
@@ -76,7 +76,7 @@ def micro_sft() -> LMRun:
             interleaved=0.05,
             copying=0.02,
         ),
-        loop=Loop(steps=1400, seed=22, log_every=50, bf16=True),
+        loop=Loop(steps=1000, seed=22, log_every=50, bf16=True),
         optim=Optim(lr=1.6e-3, warmup=0, weight_decay=0.01, floor=0.01, muon=True),
         min_count=30,
     )

@@ -16,7 +16,7 @@ MICRO_GRIDS = (
 
 
 def micro() -> StandinsRun:
-    """48-64 px, patch 8, width 128. `arm train standins:micro`; two CPU cores, about 25 minutes."""
+    """48-64 px, patch 8, width 128. `arm train standins:micro`; one CPU core, about 25 minutes."""
     return StandinsRun(
         out=Path("runs/micro/standins"),
         towers=Towers(

@@ -11,7 +11,7 @@ from arm.train.tokenizer import LossWeights, Timesteps, TokenizerRun
 
 
 def micro() -> TokenizerRun:
-    """4,096 codes of 8-px patches. `arm train tokenizer:micro`; two CPU cores, about 25 minutes."""
+    """4,096 codes of 8-px patches. `arm train tokenizer:micro`; one CPU core, about 20 minutes."""
     return TokenizerRun(
         out=Path("runs/micro/tokenizer"),
         standins=Path("runs/micro/standins"),
@@ -35,7 +35,7 @@ def micro() -> TokenizerRun:
 
 
 def micro_decoder() -> TokenizerRun:
-    """The codes stay, de-projector and pixel DiT train on. One core, about 20 minutes."""
+    """The codes stay, de-projector and pixel DiT train on. One core, about 15 minutes."""
     return replace(
         micro(),
         out=Path("runs/micro/tokenizer_decoder"),
@@ -50,7 +50,7 @@ def micro_decoder() -> TokenizerRun:
 
 
 def micro_pixel() -> TokenizerRun:
-    """The pixel DiT alone, close to the noise, where its one sampling step starts. 6 minutes."""
+    """The pixel DiT alone, close to the noise, where its one sampling step starts. 12 minutes."""
     return replace(
         micro(),
         out=Path("runs/micro/tokenizer_pixel"),

@@ -13,7 +13,7 @@ from arm.generate import Guidance, Sampling
 from arm.pipeline import Arm
 
 TEMPERATURES = (0.0, 0.3, 0.6, 1.0)
-GUIDANCES = (Guidance(1.0, 1.0), Guidance(1.5, 1.25), Guidance(2.0, 1.5))
+GUIDANCES = (Guidance(1.0, 1.0), Guidance(1.5, 1.25), Guidance(2.5, 1.5))
 
 
 def sweep(

@@ -40,8 +40,8 @@ class PixelDetokenizer:
     """The tokenizer's own pixel DiT. It was trained without an empty condition, so no guidance.
 
     One step is the default: it predicts x1 and was trained near the noise, where the codes alone
-    give the answer, and every further step lost pictures to the reader (75, 71, 63 % exact with 1,
-    2 and 4 steps half-way through the training of `micro`).
+    give the answer; with 2 and 4 steps `micro` paints 192 held-out pictures no better (35.1, 35.2 and
+    34.9 dB).
     """
 
     name = "pixel"
