@@ -20,9 +20,9 @@ def micro() -> ExportRun:
         defaults=Defaults(
             scale=1,
             grids=((7, 7), (6, 8), (8, 6)),
-            sampling=Sampling(temperature=0.5),
+            sampling=Sampling(temperature=0.3),
             edit_sampling=Sampling(temperature=0.0),
-            guidance=Guidance(text=2.5, image=1.0),
+            guidance=Guidance(text=2.25, image=1.0),
             edit_guidance=Guidance(text=1.25, image=1.0),
             detokenizer="pixel",
         ),
