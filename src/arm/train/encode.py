@@ -11,15 +11,20 @@ from arm.data.shards import Chain, write_shard
 from arm.models.pretrained import load_siglip
 from arm.models.tokenizer import VisualTokenizer
 from arm.train.runtime import training_device
+from arm.world.combinations import held_out_shapes
 from arm.world.edits import Edit, sample_edit
 from arm.world.render import render
-from arm.world.sampling import sample_scene
-from arm.world.scene import Scene
+from arm.world.sampling import Kind, pick, sample_scene
+from arm.world.scene import SHAPES, Scene
 
 
 @dataclass(frozen=True)
 class EncodeRun:
-    """Chains of `edits` + 1 pictures from the training combinations, `chains_per_shard` a shard."""
+    """Chains of `edits` + 1 pictures from the training combinations, `chains_per_shard` a shard.
+
+    repeats: share of chains that begin with several things of one shape, which are rare by chance and
+    which prompts like "three stars" need.
+    """
 
     out: Path
     standins: Path
@@ -32,14 +37,30 @@ class EncodeRun:
     batch: int = 48
     max_things: int = 4
     seed: int = 10
+    repeats: float = 0.0
 
 
 def sample_chain(
-    rng: np.random.Generator, height: int, width: int, edits: int, max_things: int
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    edits: int,
+    max_things: int,
+    repeats: float = 0.0,
 ) -> tuple[list[Scene], list[Edit]]:
     """A scene and a walk of edits from it, all of training combinations."""
     while True:
-        scenes = [sample_scene(rng, height, width, max_things=max_things)]
+        kinds: list[Kind] | None = None
+        if repeats and rng.random() < repeats:
+            n, shape = int(rng.integers(2, max_things + 1)), pick(rng, SHAPES)
+            if held_out_shapes([shape] * n):
+                continue
+            kind: Kind = (shape, None, None, None)
+            kinds = [kind] * n
+        try:
+            scenes = [sample_scene(rng, height, width, kinds=kinds, max_things=max_things)]
+        except ValueError:  # so many things of one shape find no room in a small picture
+            continue
         steps: list[Edit] = []
         while len(steps) < edits:
             edit = sample_edit(rng, scenes[-1])
@@ -69,7 +90,10 @@ def main(run: EncodeRun) -> None:
                 grid.width * tokenizer.patch // run.scale,
             )
             wanted = min(run.batch, run.chains_per_shard - len(chains))
-            walks = [sample_chain(rng, *size, run.edits, run.max_things) for _ in range(wanted)]
+            walks = [
+                sample_chain(rng, *size, run.edits, run.max_things, run.repeats)
+                for _ in range(wanted)
+            ]
             images = np.stack([render(s, run.scale) for scenes, _ in walks for s in scenes])
             codes = (
                 tokenizer.encode(to_float(images).to(training_device()))
