@@ -1,6 +1,7 @@
 """Stage 2: pictures become code shards, once (see `data/shards.py` for the layout)."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,13 +51,12 @@ def sample_chain(
 ) -> tuple[list[Scene], list[Edit]]:
     """A scene and a walk of edits from it, all of training combinations."""
     while True:
-        kinds: list[Kind] | None = None
+        kinds: Sequence[Kind] | None = None
         if repeats and rng.random() < repeats:
             n, shape = int(rng.integers(2, max_things + 1)), pick(rng, SHAPES)
             if held_out_shapes([shape] * n):
                 continue
-            kind: Kind = (shape, None, None, None)
-            kinds = [kind] * n
+            kinds = [(shape, None, None, None)] * n
         try:
             scenes = [sample_scene(rng, height, width, kinds=kinds, max_things=max_things)]
         except ValueError:  # so many things of one shape find no room in a small picture
