@@ -1,7 +1,7 @@
 """bf16 matrix products, applied to a network from outside.
 
 Every nn.Linear multiplies in bf16 and returns fp32; parameters, norms, attention, losses and the
-optimiser stay in fp32. On processors with bf16 units (AVX512-BF16, AMX) a product takes a third of the time;
+optimiser stay in fp32. On processors with bf16 units (AVX512-BF16, AMX) a product takes less than half of the time;
 on others bf16 is emulated and many times slower than fp32: ask `has_bf16_units` first.
 """
 
