@@ -22,7 +22,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arm.models.qwen2 import KVCache, Qwen2
+from arm.models.kv_cache import KVCache
+from arm.models.qwen2 import Qwen2
 from arm.sequence import Sample, Tokens, drop_condition, flatten
 from arm.vocab import Vocab
 

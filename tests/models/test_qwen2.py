@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from arm.models.qwen2 import KVCache, Qwen2, document_mask
+from arm.models.kv_cache import KVCache
+from arm.models.qwen2 import Qwen2, document_mask
 from arm.models.visual import compose_rare_rows
 from tiny import TEXT, VISUAL, build, seeded
 

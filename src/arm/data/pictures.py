@@ -73,13 +73,20 @@ def twin(rng: np.random.Generator, scene: Scene, *, held_out: bool) -> Scene:
     return scene if edit is None else edit.target
 
 
+def patch_centers(scene: Scene, unit: float) -> Float[np.ndarray, "n 2"]:
+    """Centres (x, y) in units of the scene's patches, `unit` units wide and in row-major order."""
+    grid = round(scene.height / unit), round(scene.width / unit)
+    rows, cols = np.indices(grid) * unit + unit / 2
+    return np.stack([cols.ravel(), rows.ravel()], -1)
+
+
 def untouched(a: Scene, b: Scene, unit: float) -> Bool[np.ndarray, " n"]:
-    """Patches, `unit` units wide and in row-major order, that no thing of only one scene reaches."""
-    rows, cols = np.indices((round(a.height / unit), round(a.width / unit))) * unit + unit / 2
-    free = np.ones(rows.size, dtype=bool)
+    """The patches (see `patch_centers`) that no thing of only one scene reaches."""
+    centers_N2 = patch_centers(a, unit)
+    free = np.ones(len(centers_N2), dtype=bool)
     for thing in set(a.things) ^ set(b.things):
-        away = np.maximum(abs(cols.ravel() - thing.x), abs(rows.ravel() - thing.y))
-        free &= away >= thing.radius + unit / 2
+        away_N = np.abs(centers_N2 - (thing.x, thing.y)).max(-1)
+        free &= away_N >= thing.radius + unit / 2
     return free
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from arm.data.pictures import PictureBatch
+from arm.data.pictures import PictureBatch, patch_centers
 from arm.world.scene import COLORS, PATTERNS, SHAPES, SIZES
 
 ATTRIBUTES = {"shape": SHAPES, "color": COLORS, "size": SIZES, "pattern": PATTERNS}
@@ -28,11 +28,10 @@ class Regions:
 
 def regions(batch: PictureBatch, unit: float) -> Regions:
     """The labels of a batch whose patches are `unit` units wide. The nearest thing wins a patch."""
-    height, width = (round(side / unit) for side in (batch.scenes[0].height, batch.scenes[0].width))
-    rows, cols = np.indices((height, width)) * unit + unit / 2
-    centers_N2 = np.stack([cols.ravel(), rows.ravel()], -1)
-    labels = np.full((len(batch.scenes), height * width, len(ATTRIBUTES)), -1)
-    offsets = np.zeros((len(batch.scenes), height * width, 2), dtype=np.float32)
+    centers_N2 = patch_centers(batch.scenes[0], unit)
+    shape = (len(batch.scenes), len(centers_N2))
+    labels = np.full((*shape, len(ATTRIBUTES)), -1)
+    offsets = np.zeros((*shape, 2), dtype=np.float32)
     for b, scene in enumerate(batch.scenes):
         places_O2 = np.array([[thing.x, thing.y] for thing in scene.things])
         reach_O = np.array([thing.radius + REACH for thing in scene.things])

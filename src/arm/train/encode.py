@@ -74,9 +74,10 @@ def sample_chain(
 
 def main(run: EncodeRun) -> None:
     """Writes the shards that are not there yet; shard i is a pure function of (seed, i)."""
+    device = training_device()
     tokenizer = VisualTokenizer.load(
         run.tokenizer, load_siglip(run.standins / "siglip").vision_model
-    ).to(training_device())
+    ).to(device)
     for index in range(run.num_shards):
         if (run.out / f"shard_{index:05d}.jsonl").is_file():
             continue
@@ -95,12 +96,7 @@ def main(run: EncodeRun) -> None:
                 for _ in range(wanted)
             ]
             images = np.stack([render(s, run.scale) for scenes, _ in walks for s in scenes])
-            codes = (
-                tokenizer.encode(to_float(images).to(training_device()))
-                .cpu()
-                .numpy()
-                .astype(np.uint16)
-            )
+            codes = tokenizer.encode(to_float(images).to(device)).cpu().numpy().astype(np.uint16)
             codes = codes.reshape(wanted, run.edits + 1, grid.height, grid.width)
             chains += [
                 Chain(tuple(scenes), tuple(edits), c)

@@ -1,0 +1,90 @@
+"""Keys and values of the tokens that a backbone has read, for decoding one token after the other.
+
+Shape suffixes: B batch, T new tokens, S room for tokens, K key/value heads, H head dimension, L layers.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from arm.models.qwen2 import Qwen2Config
+
+
+class KVCache:
+    """Keys and values of the tokens read so far, preallocated. For inference, without gradients.
+
+    Positions `[0, length)` are filled. `valid_BS` (bool, or None: all valid) tells which positions
+    new tokens may attend to; `hide_left` sets it for a left-padded batch.
+    """
+
+    def __init__(
+        self, k_LBKSH: Tensor, v_LBKSH: Tensor, length: int = 0, valid_BS: Tensor | None = None
+    ) -> None:
+        self.k_LBKSH, self.v_LBKSH, self.length, self.valid_BS = k_LBKSH, v_LBKSH, length, valid_BS
+
+    @classmethod
+    def empty(
+        cls, config: "Qwen2Config", batch: int, max_tokens: int,
+        dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
+    ) -> "KVCache":  # fmt: skip
+        shape = (config.num_layers, batch, config.num_kv_heads, max_tokens, config.head_size)
+        k_LBKSH, v_LBKSH = torch.zeros((2, *shape), dtype=dtype, device=device)
+        return cls(k_LBKSH, v_LBKSH)
+
+    @property
+    def max_tokens(self) -> int:
+        return self.k_LBKSH.shape[3]
+
+    def append(self, layer: int, k_BKTH: Tensor, v_BKTH: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores a layer's new keys and values behind the old; returns views of all, (B, K, S, H).
+
+        `length` stays until `advance`, once per forward. Raises ValueError when the cache has too
+        little room or another batch size.
+        """
+        batch, end = k_BKTH.shape[0], self.length + k_BKTH.shape[2]
+        if batch != self.k_LBKSH.shape[1]:
+            raise ValueError(f"got {batch} rows for a KV cache of {self.k_LBKSH.shape[1]} rows")
+        self._check_room(end)
+        self.k_LBKSH[layer, :, :, self.length : end] = k_BKTH
+        self.v_LBKSH[layer, :, :, self.length : end] = v_BKTH
+        return self.k_LBKSH[layer, :, :, :end], self.v_LBKSH[layer, :, :, :end]
+
+    def advance(self, n: int) -> None:
+        """Counts n appended tokens as filled. Raises ValueError when there is no room for them."""
+        self._check_room(self.length + n)
+        self.length += n
+
+    def hide_left(self, padding_B: Tensor) -> None:
+        """Hides the first `padding_B[b]` positions of each row b (left padding)."""
+        self.valid_BS = torch.arange(self.max_tokens, device=padding_B.device) >= padding_B[:, None]
+
+    def mask(self, new_tokens: int) -> Tensor | None:
+        """What the next `new_tokens` tokens attend to: valid cached ones, themselves causally.
+
+        Returns bool (B or 1, 1, T, S), or None where plain causal (or, for one token, full)
+        attention says the same. A hidden token attends to itself too, so no row is empty.
+        """
+        if self.valid_BS is None and (new_tokens == 1 or self.length == 0):
+            return None
+        key_S = torch.arange(self.length + new_tokens, device=self.k_LBKSH.device)
+        query_T1 = key_S[self.length :, None]
+        if self.valid_BS is None:
+            return (key_S <= query_T1)[None, None]
+        valid_B11S = self.valid_BS[:, None, None, : len(key_S)]
+        return ((key_S <= query_T1) & valid_B11S) | (key_S == query_T1)
+
+    def repeat(self, n: int) -> "KVCache":
+        """A new cache with each row n times in a row: one prefill shared by n samples."""
+        batch, device = self.k_LBKSH.shape[1], self.k_LBKSH.device
+        return self.select(torch.arange(batch, device=device).repeat_interleave(n))
+
+    def select(self, rows: Tensor) -> "KVCache":
+        """A new cache of the rows with these indices (int64, repeats allowed)."""
+        valid_BS = None if self.valid_BS is None else self.valid_BS[rows]
+        return KVCache(self.k_LBKSH[:, rows], self.v_LBKSH[:, rows], self.length, valid_BS)
+
+    def _check_room(self, tokens: int) -> None:
+        if tokens > self.max_tokens:
+            raise ValueError(f"{tokens} tokens do not fit a KV cache of {self.max_tokens}")
