@@ -18,7 +18,7 @@ LAYERS = (
     ("sequence",),
     ("config",),
     ("models", "losses"),
-    ("data", "world", "generate", "judge", "grpo", "rewards"),
+    ("data", "world", "generate", "policy", "judge", "grpo", "rewards"),
     ("pipeline",),
     ("evals",),
     ("train", "serve"),

@@ -120,16 +120,18 @@ def answering_request(
     return Request((prompt,), (1.0,), None, max_text, allow_image)
 
 
-def truncate(logits_RC: Float[Tensor, "r c"], sampling: Sampling) -> Float[Tensor, "r c"]:
+def truncate(
+    logits_RC: Float[Tensor, "r c"], sampling: Sampling, keep: Tensor | None = None
+) -> Float[Tensor, "r c"]:
     """Log-probabilities after temperature, top-k and top-p; -inf where a token is cut.
 
     Greedy keeps the largest logit alone, with probability 1. Tokens that tie with the last of the
-    top k stay too.
+    top k stay too, and so does the token `keep` (R,) of each row.
     """
     if sampling.temperature == 0:
         best = logits_RC.argmax(-1, keepdim=True)
         return torch.full_like(logits_RC, -torch.inf).scatter(-1, best, 0.0)
-    logits_RC = logits_RC / sampling.temperature
+    logits_RC = whole_RC = logits_RC / sampling.temperature
     if 0 < sampling.top_k < logits_RC.shape[-1]:
         smallest = logits_RC.topk(sampling.top_k, -1).values[:, -1:]
         logits_RC = logits_RC.masked_fill(logits_RC < smallest, -torch.inf)
@@ -139,6 +141,9 @@ def truncate(logits_RC: Float[Tensor, "r c"], sampling: Sampling) -> Float[Tenso
         # A token stays while the mass before it is below top_p, so the first one always stays.
         cut = probabilities.cumsum(-1) - probabilities >= sampling.top_p
         logits_RC = logits_RC.masked_fill(torch.zeros_like(cut).scatter(-1, order, cut), -torch.inf)
+    if keep is not None and logits_RC is not whole_RC:
+        kept_R1 = keep[:, None]
+        logits_RC = logits_RC.scatter(-1, kept_R1, whole_RC.gather(-1, kept_R1))
     return logits_RC.log_softmax(-1)
 
 

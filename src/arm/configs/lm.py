@@ -62,22 +62,26 @@ def micro_ct() -> LMRun:
 
 
 def micro_sft() -> LMRun:
-    """Supervised fine-tuning on the default mix, the rate falling to zero. About 15 minutes."""
+    """Supervised fine-tuning, most of the training; the rate falls to zero. With
+    `torchrun --nproc-per-node 2 -m arm train lm:micro_sft` on two cores XXX minutes.
+    """
     return replace(
         micro_ct(),
         out=Path("runs/micro/lm_sft"),
+        shards=(Path("runs/micro/codes"), Path("runs/micro/codes_repeats")),
         init_from=Path("runs/micro/lm_ct/model"),
+        samples=64,
         weights=Weights(text=4.0, code=1.0),
         ratios=Ratios(
             text=0.04,
-            image_to_text=0.24,
-            text_to_image=0.30,
-            editing=0.35,
-            interleaved=0.05,
+            image_to_text=0.30,
+            text_to_image=0.27,
+            editing=0.33,
+            interleaved=0.04,
             copying=0.02,
         ),
-        loop=Loop(steps=1000, seed=22, log_every=50, bf16=True),
-        optim=Optim(lr=1.6e-3, warmup=0, weight_decay=0.01, floor=0.01, muon=True),
+        loop=Loop(steps=6000, seed=22, log_every=50, save_every=100, bf16=True, compile=True),
+        optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.01, muon=True),
         min_count=30,
     )
 

@@ -10,7 +10,7 @@ from arm.world.questions import ASKERS, ask
 from arm.world.sampling import pick
 from arm.world.scene import Scene
 
-QUESTIONS = 4
+QUESTIONS = 6
 DESCRIBE = ("what do you see ?", "tell me about this picture", "what is in the picture ?")
 KINDS = (*ASKERS, "existence", "count", "position", "comparison")
 """Kinds as often as asked: those that are harder to learn twice."""

@@ -21,6 +21,7 @@ from arm.models.qwen2 import Qwen2, Qwen2Config, document_mask
 from arm.models.text import TextTokenizer
 from arm.models.visual import compose_rare_rows
 from arm.sequence import PackedBatch, Weights
+from arm.train import parallel
 from arm.train.runtime import Loop, Optim, fit, training_device
 from arm.vocab import Vocab
 
@@ -66,7 +67,10 @@ class LMRun:
 
 
 def next_token_losses(model: Qwen2, batch: PackedBatch) -> Mapping[str, Tensor]:
-    """The weighted mean loss of a packed batch and its two parts, in nats a token."""
+    """The weighted mean loss of a packed batch and its two parts, in nats a token.
+
+    Under several processes the means are over the batch of all of them (`train/parallel.py`).
+    """
     hidden = model(
         model.embed(batch.ids, batch.codes, batch.rows, batch.cols),
         batch.positions,
@@ -79,11 +83,12 @@ def next_token_losses(model: Qwen2, batch: PackedBatch) -> Mapping[str, Tensor]:
         model.visual_logits(hidden[is_code]), codes[is_code], weights[is_code]
     )
     text = token_cross_entropy(model.text_logits(hidden[is_text]), ids[is_text], weights[is_text])
-    total = (code + text) / weights.sum().clamp(min=1e-6)
+    each = torch.stack([weights[is_code].sum(), weights[is_text].sum()])
+    codes_weight, text_weight = parallel.mean(each).clamp(min=1e-6)
     return {
-        "loss": total,
-        "code": code / weights[is_code].sum().clamp(min=1e-6),
-        "text": text / weights[is_text].sum().clamp(min=1e-6),
+        "loss": (code + text) / (codes_weight + text_weight),
+        "code": code / codes_weight,
+        "text": text / text_weight,
     }
 
 
@@ -118,10 +123,9 @@ def main(run: LMRun) -> None:
     words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     model, vocab = build(run, words.size)
     chains: list[Chain] = [chain for directory in run.shards for chain in read_shards(directory)]
-    print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(chains):,} chains",
-        flush=True,
-    )
+    if parallel.is_main():
+        size = sum(p.numel() for p in model.parameters())
+        print(f"{size:,} parameters, {len(chains):,} chains", flush=True)
 
     def make_batch(step: int) -> PackedBatch:
         return packed_batch(
@@ -138,7 +142,10 @@ def main(run: LMRun) -> None:
         config=run,
         loop=run.loop,
         optim=run.optim,
+        shares=True,
     )
+    if not parallel.is_main():
+        return
     if run.min_count and model.visual is not None:
         counts = torch.from_numpy(code_counts(chains, vocab.num_codes))
         composed = compose_rare_rows(model.visual, counts, run.min_count)

@@ -4,11 +4,8 @@ A step is a pure function of (seed, step): the loop seeds torch before each one 
 indexed by step, so a run killed anywhere and resumed ends in the same bits (on one CPU process).
 """
 
-import json
 import math
-import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -22,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from arm.config import dump, to_json
 from arm.errors import ConfigError, TrainingError
 from arm.models.weights import read_json, trained
-from arm.train import checkpoint
+from arm.train import checkpoint, parallel
+from arm.train.log import Log
 from arm.train.muon import Muon
 from arm.train.precision import has_bf16_units, multiply_in_bf16
 
@@ -49,8 +47,9 @@ class Optim:
 @dataclass(frozen=True)
 class Loop:
     """How long to train, and how often to log and to save. `bf16`: matrix products in bf16 where the
-    processor has the units for it (`train/precision.py`). `workers`: processes that make batches
-    ahead; 0 makes each when its step comes.
+    processor has the units for it (`train/precision.py`). `compile`: torch.compile, which costs a
+    minute at the start and needs a C++ compiler. `workers`: processes that make batches ahead; 0
+    makes each when its step comes.
     """
 
     steps: int
@@ -59,6 +58,7 @@ class Loop:
     log_every: int = 20
     save_every: int = 200
     workers: int = 0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if min(self.steps, self.log_every, self.save_every) < 1:
@@ -143,79 +143,7 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed(seed * 1_000_003 + step)
 
 
-class Log:
-    """Scalars to a JSON-lines file, to TensorBoard where it is installed, to Weights & Biases
-    where WANDB_PROJECT names a project, and to the terminal.
-    """
-
-    def __init__(self, run_dir: Path, name: str, steps: int, start: int) -> None:
-        path = run_dir / "metrics.jsonl"
-        # What a killed run logged after its last checkpoint is logged again.
-        old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        kept = [line for line in old if json.loads(line)["step"] <= start]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self.file = path.open("a", encoding="utf-8")
-        self.name, self.steps = name, steps
-        self.writer: Any = None
-        try:
-            from torch.utils.tensorboard.writer import SummaryWriter
-        except ImportError:
-            pass
-        else:
-            self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start)
-        self.wandb: Any = None
-        if os.environ.get("WANDB_PROJECT"):
-            try:
-                import wandb  # pyright: ignore[reportMissingImports]
-            except ImportError:
-                print(f"{name}: WANDB_PROJECT is set, but wandb is not installed", flush=True)
-            else:
-                self.wandb = wandb.init(name=name, dir=str(run_dir))
-        self.bar = None
-        if sys.stderr.isatty():
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-            )
-
-            self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[scalars]}"),
-            )
-            self.task = self.bar.add_task(name, total=steps, completed=start, scalars="")
-            self.bar.start()
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
-        self.file.flush()
-        if self.writer is not None:
-            for key, value in values.items():
-                self.writer.add_scalar(key, value, step)
-        if self.wandb is not None:
-            self.wandb.log(dict(values), step=step)
-        shown = " ".join(f"{k} {v:.4g}" for k, v in values.items())
-        if self.bar is not None:
-            self.bar.update(self.task, completed=step, scalars=shown)
-        else:
-            print(f"{self.name} {step}/{self.steps} {shown}", flush=True)
-
-    def close(self) -> None:
-        self.file.close()
-        if self.writer is not None:
-            self.writer.close()
-        if self.wandb is not None:
-            self.wandb.finish()
-        if self.bar is not None:
-            self.bar.stop()
-
-
-MAY_CHANGE = ("log_every", "save_every", "steps", "workers", "out")
+MAY_CHANGE = ("log_every", "save_every", "steps", "workers", "compile", "out")
 """What may change between a run and its resumption."""
 
 
@@ -243,19 +171,26 @@ def fit(
     optim: Optim,
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     eval_every: int = 0,
+    shares: bool = False,
 ) -> None:
     """Trains the parameters of `module` that require gradients, from the newest checkpoint on.
 
-    Batches follow the module to its device.
+    Batches follow the module to its device. shares: under torchrun, each process may take a part of
+    every batch, since the average of their losses is the loss of the whole (`train/parallel.py`).
 
     Writes config.json, metrics.jsonl and checkpoints under `run_dir`. Raises ConfigError where the
-    directory belongs to another run, and TrainingError
+    directory belongs to another run and where several processes run what one must, and TrainingError
     at a loss or gradient that is not finite, before the step is taken.
     """
+    if parallel.world_size() > 1 and not shares:
+        raise ConfigError(f"{name} runs on one process, torchrun started {parallel.world_size()}")
+    parallel.start()
     run_dir.mkdir(parents=True, exist_ok=True)
     if checkpoint.newest(run_dir) is not None and (run_dir / "config.json").is_file():
         same_run(read_json(run_dir / "config.json"), to_json(config), run_dir)
-    dump(config, run_dir / "config.json")
+    parallel.wait()
+    if parallel.is_main():
+        dump(config, run_dir / "config.json")
     device = next(module.parameters()).device
     bf16 = loop.bf16 and (device.type == "cuda" or has_bf16_units())
     if bf16:
@@ -264,8 +199,10 @@ def fit(
         print(f"{name}: bf16 is not native to this processor, fp32 is used", flush=True)
     optimizer = optimizer_for(module, optim, bf16)
     start = checkpoint.resume(run_dir, module, optimizer)
-    log = Log(run_dir, name, loop.steps, start)
+    log = Log(run_dir, name, loop.steps, start) if parallel.is_main() else None
     module.train()
+    if loop.compile:
+        module.compile(dynamic=True)
     clock, counted = time.monotonic(), start
     try:
         made = batches(make_batch, start, loop.steps, loop.workers)
@@ -274,7 +211,7 @@ def fit(
             rate = learning_rate(optim, step, loop.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            losses = step_fn(to_device(batch, device))
+            losses = step_fn(to_device(parallel.share(batch), device))
             loss = losses["loss"]
             if not torch.isfinite(loss):
                 raise TrainingError(
@@ -282,6 +219,7 @@ def fit(
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            parallel.average_gradients(trained(module).values())
             norm = nn.utils.clip_grad_norm_(trained(module).values(), optim.clip)
             if not torch.isfinite(norm):
                 raise TrainingError(
@@ -291,7 +229,7 @@ def fit(
             done = step + 1
             if done % loop.log_every == 0 or done == loop.steps:
                 seconds = (time.monotonic() - clock) / (done - counted)
-                values = {k: float(v.detach()) for k, v in losses.items()}
+                values = {k: float(parallel.mean(v.detach())) for k, v in losses.items()}
                 left = seconds * (loop.steps - done) / 60
                 extra = {
                     "lr": rate,
@@ -299,12 +237,16 @@ def fit(
                     "s_per_step": seconds,
                     "minutes_left": left,
                 }
-                log.scalars(done, {**values, **extra})
+                if log is not None:
+                    log.scalars(done, {**values, **extra})
                 clock, counted = time.monotonic(), done
             if done % loop.save_every == 0 or done == loop.steps:
-                checkpoint.save(run_dir, done, module, optimizer)
+                if parallel.is_main():
+                    checkpoint.save(run_dir, done, module, optimizer)
+                parallel.wait()
             if (
                 evaluate is not None
+                and log is not None
                 and eval_every
                 and (done % eval_every == 0 or done == loop.steps)
             ):
@@ -313,4 +255,5 @@ def fit(
                 module.train()
                 clock, counted = time.monotonic(), done
     finally:
-        log.close()
+        if log is not None:
+            log.close()

@@ -1,0 +1,80 @@
+"""What a run says while it trains: a JSON-lines file, TensorBoard, Weights & Biases, the terminal."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Log:
+    """Scalars to a JSON-lines file, to TensorBoard where it is installed, to Weights & Biases
+    where WANDB_PROJECT names a project, and to the terminal.
+    """
+
+    def __init__(self, run_dir: Path, name: str, steps: int, start: int) -> None:
+        path = run_dir / "metrics.jsonl"
+        # What a killed run logged after its last checkpoint is logged again.
+        old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        kept = [line for line in old if json.loads(line)["step"] <= start]
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self.file = path.open("a", encoding="utf-8")
+        self.name, self.steps = name, steps
+        self.writer: Any = None
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError:
+            pass
+        else:
+            self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start)
+        self.wandb: Any = None
+        if os.environ.get("WANDB_PROJECT"):
+            try:
+                import wandb  # pyright: ignore[reportMissingImports]
+            except ImportError:
+                print(f"{name}: WANDB_PROJECT is set, but wandb is not installed", flush=True)
+            else:
+                self.wandb = wandb.init(name=name, dir=str(run_dir))
+        self.bar = None
+        if sys.stderr.isatty():
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[scalars]}"),
+            )
+            self.task = self.bar.add_task(name, total=steps, completed=start, scalars="")
+            self.bar.start()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        self.file.flush()
+        if self.writer is not None:
+            for key, value in values.items():
+                self.writer.add_scalar(key, value, step)
+        if self.wandb is not None:
+            self.wandb.log(dict(values), step=step)
+        shown = " ".join(f"{k} {v:.4g}" for k, v in values.items())
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, scalars=shown)
+        else:
+            print(f"{self.name} {step}/{self.steps} {shown}", flush=True)
+
+    def close(self) -> None:
+        self.file.close()
+        if self.writer is not None:
+            self.writer.close()
+        if self.wandb is not None:
+            self.wandb.finish()
+        if self.bar is not None:
+            self.bar.stop()

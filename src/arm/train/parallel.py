@@ -1,0 +1,88 @@
+"""Several processes that train one model: each takes a share of every batch, gradients are averaged.
+
+Started with `torchrun --nproc-per-node N -m arm train RUN`. With one process every function here does
+nothing, so a training loop is written once. A loss that is the mean over a batch of unequal items must
+divide by `mean` of its denominator over the processes; the average of the shares' losses is then the
+loss of the whole batch, and the run equals one process up to rounding.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from arm.errors import ConfigError
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", 1))
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", 0))
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return rank() == 0
+
+
+def start() -> None:
+    """Joins the group that torchrun's environment names: NCCL on GPUs, gloo on CPUs."""
+    if world_size() > 1 and not dist.is_initialized():
+        on_gpu = torch.cuda.is_available()
+        if on_gpu:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+
+
+def share(batch: Any) -> Any:
+    """This process's rows of a batch: every N-th along the first axis of each tensor.
+
+    Raises ConfigError for a batch with fewer rows than processes.
+    """
+    size = world_size()
+    if size == 1:
+        return batch
+
+    def part(tensor: Tensor) -> Tensor:
+        if len(tensor) < size:
+            raise ConfigError(
+                f"a batch of {len(tensor)} rows for {size} processes; raise `samples`"
+            )
+        return tensor[rank() :: size]
+
+    if isinstance(batch, Tensor):
+        return part(batch)
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return replace(batch, **{k: part(v) for k, v in tensors.items() if isinstance(v, Tensor)})
+
+
+def mean(value: Tensor) -> Tensor:
+    """The average of a tensor over the processes; carries no gradient."""
+    if world_size() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Every gradient becomes its average over the processes, in one message."""
+    if world_size() == 1:
+        return
+    trained = list(parameters)
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+    flat = mean(torch.cat([g.flatten() for g in grads]))
+    for p, g in zip(trained, flat.split([g.numel() for g in grads]), strict=True):
+        p.grad = g.view_as(p)
+
+
+def wait() -> None:
+    """Returns when every process has come here."""
+    if world_size() > 1:
+        dist.barrier()

@@ -1,0 +1,137 @@
+"""The trained distribution is the sampled one."""
+
+import numpy as np
+import pytest
+import torch
+
+from arm.generate import Guidance, Request, Sampling, drawing_request, generate, truncate
+from arm.grpo import exact_kl
+from arm.models.qwen2 import Qwen2, Qwen2Config
+from arm.policy import code_policy, extended, on_support
+from arm.sequence import Image, Text, assistant, flatten, user
+from arm.vocab import Vocab
+from tiny import build
+
+VOCAB = Vocab(text_size=12, num_codes=64, max_side=8, image_stride=32)
+CONFIG = Qwen2Config(
+    vocab_size=VOCAB.first_code, num_codes=64, code_bits=6, hidden_size=32, intermediate_size=48,
+    num_layers=2, num_heads=4, num_kv_heads=2, rope_theta=10_000.0, max_side=8,
+)  # fmt: skip
+PICTURE = Image(np.arange(6).reshape(2, 3) * 9)
+DRAW = (user(Text((3, 1, 4))),)
+EDIT = (user(PICTURE, Text((4, 2))),)
+SAMPLINGS = [
+    Sampling(0.7),
+    Sampling(1.0, top_k=10),
+    Sampling(1.3, top_p=0.8),
+    Sampling(0.7, top_k=30, top_p=0.9),
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> Qwen2:
+    return build(CONFIG)
+
+
+def requests(guidance: Guidance) -> list[Request]:
+    return [
+        drawing_request(DRAW, VOCAB, (2, 3), guidance),
+        drawing_request(EDIT, VOCAB, (2, 3), guidance, has_image=True),
+        drawing_request(EDIT, VOCAB, (1, 4), guidance, has_image=True),
+        drawing_request((user(Text((7,))),), VOCAB, (3, 2), guidance),
+    ]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+@pytest.mark.parametrize("guidance", [Guidance(1, 1), Guidance(1.5, 1.25), Guidance(2.5, 1.0)])
+def test_the_ratio_is_one_at_the_start(model: Qwen2, sampling: Sampling, guidance: Guidance):
+    """Guided, tempered and cut alike: what sampling reports is what training computes."""
+    asked = requests(guidance)
+    drawn = generate(model, VOCAB, asked, images=sampling, seed=4, num_samples=3)
+    every = [(r, result) for r, group in zip(asked, drawn, strict=True) for result in group]
+    pictures = [result.codes for _, result in every if result.codes is not None]
+    assert len(pictures) == 12
+    policy = code_policy(model, VOCAB, [r for r, _ in every], pictures, sampling)
+    for n, (_, result) in enumerate(every):
+        size = len(result.logprobs)
+        assert int(policy.mask_NT[n].sum()) == size
+        assert policy.drawn_NT[n, :size].tolist() == pytest.approx(result.logprobs, abs=2e-5)
+
+
+def test_unguided_logprobs_of_a_guided_sampler_are_another_distribution(model: Qwen2):
+    """The mistake to guard against: sampling with guidance, training without."""
+    sampling = Sampling(1.0)
+    asked = requests(Guidance(2.5, 1.5))[:2]
+    drawn = generate(model, VOCAB, asked, images=sampling, seed=1)
+    pictures = [g[0].codes for g in drawn if g[0].codes is not None]
+    plain = code_policy(model, VOCAB, requests(Guidance(1, 1))[:2], pictures, sampling)
+    assert (
+        abs(float(plain.drawn_NT[0].detach().exp().sum()) - sum(np.exp(drawn[0][0].logprobs)))
+        > 0.01
+    )
+
+
+def test_the_prompt_is_the_one_of_inference_and_of_sft():
+    request = drawing_request(EDIT, VOCAB, (2, 3), Guidance(1, 1), has_image=True)
+    codes = np.array([[5, 60, 3], [2, 2, 41]])
+    ours = extended(request.streams[0], codes, VOCAB)
+    trained = flatten((*EDIT, assistant(Image(codes))), VOCAB)
+    for name in ("ids", "codes", "rows", "cols", "positions"):
+        whole = getattr(trained, name)
+        assert getattr(ours, name).tolist() == whole[: len(ours)].tolist()
+    assert len(trained) == len(ours) + 2  # </image> and <end>
+
+
+def test_a_picture_does_not_depend_on_its_batch(model: Qwen2):
+    asked = requests(Guidance(1.5, 1.25))
+    pictures = [np.full(r.grid, 7) for r in asked if r.grid]
+    together = code_policy(model, VOCAB, asked, pictures, Sampling(1.0))
+    for n, (request, picture) in enumerate(zip(asked, pictures, strict=True)):
+        alone = code_policy(model, VOCAB, [request], [picture], Sampling(1.0))
+        size = picture.size
+        assert torch.allclose(
+            together.logprobs_NTC[n, :size], alone.logprobs_NTC[0, :size], atol=2e-5
+        )
+
+
+def test_a_drawn_code_is_never_cut(model: Qwen2):
+    asked = [drawing_request(DRAW, VOCAB, (2, 3), Guidance(1, 1))]
+    for code in range(0, 64, 7):
+        policy = code_policy(model, VOCAB, asked, [np.full((2, 3), code)], Sampling(1.0, top_k=3))
+        assert bool(policy.drawn_NT.isfinite().all())
+        kept = (policy.logprobs_NTC > -torch.inf).sum(-1)
+        assert set(kept.flatten().tolist()) <= {3, 4}
+
+
+def test_keep_changes_nothing_inside_the_cut():
+    logits = torch.tensor([[3.0, 1.0, 2.0, 0.0]])
+    plain = truncate(logits, Sampling(1.0, top_k=2))
+    assert torch.equal(truncate(logits, Sampling(1.0, top_k=2), keep=torch.tensor([2])), plain)
+    widened = truncate(logits, Sampling(1.0, top_k=2), keep=torch.tensor([3]))
+    assert (widened > -torch.inf).tolist() == [[True, False, True, True]]
+
+
+def test_the_reference_is_cut_where_the_policy_is(model: Qwen2):
+    asked, picture = [drawing_request(DRAW, VOCAB, (2, 3), Guidance(1, 1))], [np.full((2, 3), 9)]
+    policy = code_policy(model, VOCAB, asked, picture, Sampling(0.7, top_k=5))
+    same = code_policy(model, VOCAB, asked, picture, Sampling(0.7))
+    assert exact_kl(policy.logprobs_NTC, on_support(same, policy)).abs().max() < 1e-6
+    other = code_policy(build(CONFIG, seed=5), VOCAB, asked, picture, Sampling(0.7))
+    divergence = exact_kl(policy.logprobs_NTC, on_support(other, policy))
+    assert bool((divergence > 0).all() and divergence.isfinite().all())
+
+
+def test_gradients_reach_the_weights_and_are_finite(model: Qwen2):
+    asked = requests(Guidance(1.5, 1.25))
+    pictures = [np.full(r.grid, 3) for r in asked if r.grid]
+    policy = code_policy(model, VOCAB, asked, pictures, Sampling(0.7, top_k=10))
+    (-(policy.drawn_NT * policy.mask_NT).sum()).backward()
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    assert len(grads) > 10 and all(bool(g.isfinite().all()) for g in grads)
+    model.zero_grad(set_to_none=True)
+
+
+def test_greedy_is_no_policy(model: Qwen2):
+    asked = requests(Guidance(1, 1))[:1]
+    with pytest.raises(ValueError, match="temperature above 0"):
+        code_policy(model, VOCAB, asked, [np.zeros((2, 3), dtype=np.int64)], Sampling(0.0))
