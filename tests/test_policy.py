@@ -7,7 +7,7 @@ import torch
 from arm.generate import Guidance, Request, Sampling, drawing_request, generate, truncate
 from arm.grpo import exact_kl
 from arm.models.qwen2 import Qwen2, Qwen2Config
-from arm.policy import code_policy, extended, on_support
+from arm.policy import code_policy, extended
 from arm.sequence import Image, Text, assistant, flatten, user
 from arm.vocab import Vocab
 from tiny import build
@@ -90,7 +90,7 @@ def test_a_picture_does_not_depend_on_its_batch(model: Qwen2):
         alone = code_policy(model, VOCAB, [request], [picture], Sampling(1.0))
         size = picture.size
         assert torch.allclose(
-            together.logprobs_NTC[n, :size], alone.logprobs_NTC[0, :size], atol=2e-5
+            together.logprobs_NTK[n, :size], alone.logprobs_NTK[0, :size], atol=2e-5
         )
 
 
@@ -99,8 +99,8 @@ def test_a_drawn_code_is_never_cut(model: Qwen2):
     for code in range(0, 64, 7):
         policy = code_policy(model, VOCAB, asked, [np.full((2, 3), code)], Sampling(1.0, top_k=3))
         assert bool(policy.drawn_NT.isfinite().all())
-        kept = (policy.logprobs_NTC > -torch.inf).sum(-1)
-        assert set(kept.flatten().tolist()) <= {3, 4}
+        kept = (policy.logprobs_NTK > -torch.inf).sum(-1)
+        assert set(kept.flatten().tolist()) == {3}
 
 
 def test_keep_changes_nothing_inside_the_cut():
@@ -111,13 +111,15 @@ def test_keep_changes_nothing_inside_the_cut():
     assert (widened > -torch.inf).tolist() == [[True, False, True, True]]
 
 
-def test_the_reference_is_cut_where_the_policy_is(model: Qwen2):
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_the_reference_is_cut_where_the_policy_is(model: Qwen2, sampling: Sampling):
     asked, picture = [drawing_request(DRAW, VOCAB, (2, 3), Guidance(1, 1))], [np.full((2, 3), 9)]
-    policy = code_policy(model, VOCAB, asked, picture, Sampling(0.7, top_k=5))
-    same = code_policy(model, VOCAB, asked, picture, Sampling(0.7))
-    assert exact_kl(policy.logprobs_NTC, on_support(same, policy)).abs().max() < 1e-6
-    other = code_policy(build(CONFIG, seed=5), VOCAB, asked, picture, Sampling(0.7))
-    divergence = exact_kl(policy.logprobs_NTC, on_support(other, policy))
+    policy = code_policy(model, VOCAB, asked, picture, sampling)
+    same = code_policy(model, VOCAB, asked, picture, sampling, support=policy)
+    assert exact_kl(policy.logprobs_NTK, same.logprobs_NTK).abs().max() < 1e-6
+    other = code_policy(build(CONFIG, seed=5), VOCAB, asked, picture, sampling, support=policy)
+    assert torch.equal(other.logprobs_NTK == -torch.inf, policy.logprobs_NTK == -torch.inf)
+    divergence = exact_kl(policy.logprobs_NTK, other.logprobs_NTK)
     assert bool((divergence > 0).all() and divergence.isfinite().all())
 
 

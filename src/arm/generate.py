@@ -59,7 +59,8 @@ class Guidance:
 @dataclass(frozen=True)
 class Request:
     """Streams with their weights. With a `grid` (H, W) it draws H * W codes and stops; without one
-    it answers in text until <end>, <image> with its shape tokens, or `max_text` tokens.
+    it answers in text until <end>, <image> with its shape tokens, or `max_text` tokens. `nulls` are
+    the branches that guidance leans on, whether or not this request is guided.
     """
 
     streams: tuple[Tokens, ...]
@@ -67,6 +68,7 @@ class Request:
     grid: tuple[int, int] | None = None
     max_text: int = 64
     allow_image: bool = False
+    nulls: tuple[Tokens, ...] = ()
 
 
 @dataclass
@@ -99,17 +101,20 @@ def drawing_request(
         return flatten(drop_condition(sample, **dropped), vocab, open_image=grid)
 
     full, no_text = stream(text=False, image=False), stream(text=True, image=False)
+    nulls = (no_text,)
     if not has_image:
         parts = [(full, guidance.text), (no_text, 1 - guidance.text)]
     else:
         empty = stream(text=True, image=True)
+        nulls = (no_text, empty)
         parts = [
             (full, guidance.text),
             (no_text, guidance.image - guidance.text),
             (empty, 1 - guidance.image),
         ]
     kept = [(tokens, weight) for tokens, weight in parts if weight != 0]
-    return Request(tuple(t for t, _ in kept), tuple(w for _, w in kept), grid)
+    streams, weights = tuple(t for t, _ in kept), tuple(w for _, w in kept)
+    return Request(streams, weights, grid, nulls=nulls)
 
 
 def answering_request(

@@ -141,6 +141,10 @@ class PolicyLoss:
     max_ratio: float
     clipped: float
 
+    def shares(self) -> dict[str, float]:
+        """What to watch, by name."""
+        return {"ratio": self.ratio, "max_ratio": self.max_ratio, "clipped": self.clipped}
+
 
 def policy_loss(
     logprobs_NT: Tensor,

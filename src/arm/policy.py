@@ -5,11 +5,11 @@ same guidance weights, the same temperature and the same cut to top-k and top-p.
 very token sequence that generation read, extended by the codes that it drew.
 
 Shape suffixes: N requests, S streams of all requests, P tokens of the longest stream, T codes of
-the largest picture, C visual codes, D width.
+the largest picture, C visual codes, K codes that are kept (all C without top-k), D width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,18 +24,19 @@ from arm.vocab import Vocab
 
 @dataclass(frozen=True)
 class CodePolicy:
-    """logprobs_NTC: over all codes at each place of each picture, -inf where cut; codes_NT: those that
-    were drawn; mask_NT: 1 on codes, 0 on padding of smaller pictures.
+    """kept_NTK: the codes that top-k keeps, None for all; logprobs_NTK: theirs, -inf where top-p cuts;
+    slot_NT: where among them the drawn code stands; mask_NT: 1 on codes, 0 on padding of smaller pictures.
     """
 
-    logprobs_NTC: Tensor
-    codes_NT: Tensor
+    kept_NTK: Tensor | None
+    logprobs_NTK: Tensor
+    slot_NT: Tensor
     mask_NT: Tensor
 
     @property
     def drawn_NT(self) -> Tensor:
         """Log-probabilities of the drawn codes."""
-        return self.logprobs_NTC.gather(-1, self.codes_NT[..., None])[..., 0]
+        return self.logprobs_NTK.gather(-1, self.slot_NT[..., None])[..., 0]
 
 
 def extended(prompt: Tokens, codes_HW: NDArray[np.int64], vocab: Vocab) -> Tokens:
@@ -60,11 +61,13 @@ def code_policy(
     requests: Sequence[Request],
     pictures: Sequence[NDArray[np.int64]],
     sampling: Sampling,
+    support: CodePolicy | None = None,
 ) -> CodePolicy:
     """The policy at every code of `pictures` (each (H, W), as its request's grid asks).
 
-    A drawn code is never cut: when the policy has moved so far that it left the top k, its
-    log-probability stays finite. Raises ValueError for greedy sampling, which is no distribution.
+    A drawn code is never cut: when the policy has moved so far that it left the top k, it takes the
+    place of the last of them. support: keep exactly the codes that this policy keeps, as a reference
+    must. Raises ValueError for greedy sampling, which is no distribution.
     """
     if sampling.temperature == 0:
         raise ValueError("a policy needs a temperature above 0: greedy sampling cannot be trained")
@@ -96,25 +99,34 @@ def code_policy(
     at_ST = torch.tensor(starts, device=device)[:, None] + torch.arange(most, device=device)
     at_ST = at_ST.clamp(max=longest - 1)
     hidden_STD = hidden_SPD.gather(1, at_ST[..., None].expand(-1, -1, hidden_SPD.shape[-1]))
-    logits_STC = model.visual_logits(hidden_STD).float()
-    if all(len(request.streams) == 1 for request in requests):
-        logits_NTC = logits_STC * weight_S[:, None, None]
-    else:
-        logits_NTC = logits_STC.new_zeros(len(requests), *logits_STC.shape[1:]).index_add(
-            0, owner_S, logits_STC * weight_S[:, None, None]
-        )
-    codes_NT = torch.from_numpy(
-        np.stack([np.pad(c.ravel(), (0, most - c.size)) for c in pictures])
-    ).to(device)
+    logits_NTC = model.visual_logits(hidden_STD).float()
+    if not bool((weight_S == 1).all()):
+        logits_NTC = logits_NTC * weight_S[:, None, None]
+    if len(streams) > len(requests):
+        mixed_NTC = logits_NTC.new_zeros(len(requests), *logits_NTC.shape[1:])
+        logits_NTC = mixed_NTC.index_add(0, owner_S, logits_NTC)
+    if support is not None:
+        return _on(logits_NTC, support, sampling)
+    codes = np.stack([np.pad(c.ravel(), (0, most - c.size)) for c in pictures])
+    codes_NT = torch.from_numpy(codes).to(device)
     mask_NT = torch.arange(most, device=device) < torch.tensor(counts, device=device)[:, None]
-    logprobs = truncate(logits_NTC.flatten(0, 1), sampling, keep=codes_NT.flatten())
-    return CodePolicy(logprobs.unflatten(0, codes_NT.shape), codes_NT, mask_NT.float())
+    kept_NTK, slot_NT = None, codes_NT
+    if 0 < sampling.top_k < logits_NTC.shape[-1]:
+        kept_NTK = logits_NTC.detach().topk(sampling.top_k, -1).indices
+        inside_NT = (kept_NTK == codes_NT[..., None]).any(-1)
+        kept_NTK[..., -1] = torch.where(inside_NT, kept_NTK[..., -1], codes_NT)
+        slot_NT = (kept_NTK == codes_NT[..., None]).int().argmax(-1)
+        logits_NTC = logits_NTC.gather(-1, kept_NTK)
+    rest = Sampling(sampling.temperature, top_p=sampling.top_p)
+    logprobs = truncate(logits_NTC.flatten(0, 1), rest, keep=slot_NT.flatten())
+    return CodePolicy(kept_NTK, logprobs.unflatten(0, codes_NT.shape), slot_NT, mask_NT.float())
 
 
-def on_support(reference: CodePolicy, policy: CodePolicy) -> Tensor:
-    """The reference's log-probabilities (N, T, C), cut to the codes that the policy keeps.
-
-    `reference` is to be made with the policy's temperature and without a cut of its own.
-    """
-    cut_NTC = policy.logprobs_NTC == -torch.inf
-    return reference.logprobs_NTC.masked_fill(cut_NTC, -torch.inf).log_softmax(-1)
+def _on(logits_NTC: Tensor, support: CodePolicy, sampling: Sampling) -> CodePolicy:
+    """The policy of these logits on the codes that `support` keeps."""
+    if support.kept_NTK is not None:
+        logits_NTC = logits_NTC.gather(-1, support.kept_NTK)
+    logits_NTK = logits_NTC / sampling.temperature
+    if sampling.top_p < 1:
+        logits_NTK = logits_NTK.masked_fill(support.logprobs_NTK == -torch.inf, -torch.inf)
+    return replace(support, logprobs_NTK=logits_NTK.log_softmax(-1))

@@ -80,7 +80,7 @@ def micro_sft() -> LMRun:
             interleaved=0.04,
             copying=0.02,
         ),
-        loop=Loop(steps=6000, seed=22, log_every=50, save_every=100, bf16=True, compile=True),
+        loop=Loop(steps=3800, seed=22, log_every=50, save_every=100, bf16=True, compile=True),
         optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.01, muon=True),
         min_count=30,
     )

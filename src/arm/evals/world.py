@@ -86,18 +86,22 @@ def paint(arm: Arm, codes: Sequence[Codes]) -> UInt8[np.ndarray, "b h w 3"]:
     return to_bytes(arm.detokenizer.decode(batch))
 
 
-def read_codes(arm: Arm, codes: Sequence[Codes]) -> list[Reading]:
-    """Paints and reads codes, batched by grid."""
-    readings: list[Reading | None] = [None] * len(codes)
+def paint_each(arm: Arm, codes: Sequence[Codes]) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """A picture of each, painted in batches of one grid."""
+    pictures: dict[int, np.ndarray] = {}
     by_grid: dict[tuple[int, ...], list[int]] = {}
     for i, grid_codes in enumerate(codes):
         by_grid.setdefault(grid_codes.shape, []).append(i)
     for indices in by_grid.values():
         for start in range(0, len(indices), 64):
             chunk = indices[start : start + 64]
-            for i, image in zip(chunk, paint(arm, [codes[i] for i in chunk]), strict=True):
-                readings[i] = read(image, arm.defaults.scale)
-    return [reading for reading in readings if reading is not None]
+            pictures |= zip(chunk, paint(arm, [codes[i] for i in chunk]), strict=True)
+    return [pictures[i] for i in range(len(codes))]
+
+
+def read_codes(arm: Arm, codes: Sequence[Codes]) -> list[Reading]:
+    """Paints and reads codes."""
+    return [read(picture, arm.defaults.scale) for picture in paint_each(arm, codes)]
 
 
 def encode_scenes(arm: Arm, scenes: Sequence[Scene]) -> list[Codes]:
@@ -241,13 +245,18 @@ def recon_scores(arm: Arm, size: Size) -> dict[str, Any]:
     }
 
 
-def vqa_scores(arm: Arm, size: Size) -> dict[str, Any]:
+def answered(arm: Arm, size: Size) -> list[tuple[Question, str]]:
+    """The held-out questions with the model's answers."""
     asked = held_out_questions(arm, size)
     codes = encode_scenes(arm, [scene for scene, _ in asked])
     answers = arm.answer_codes(codes, [question.text for _, question in asked])
+    return [(question, answer) for (_, question), answer in zip(asked, answers, strict=True)]
+
+
+def vqa_scores(arm: Arm, size: Size) -> dict[str, Any]:
     right: dict[str, list[float]] = {}
     truth, said = [], []
-    for (_, question), answer in zip(asked, answers, strict=True):
+    for question, answer in answered(arm, size):
         right.setdefault(question.kind, []).append(float(answer == question.answer))
         if question.kind == "existence":
             truth.append(question.answer == "yes")

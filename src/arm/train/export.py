@@ -26,6 +26,18 @@ class ExportRun:
     defaults: Defaults
 
 
+MADE_FOR_ONE = ("backbone", "*.md", "scores.json", "decoders.json", "losses.json")
+"""What a model directory holds that is not true of it with another backbone."""
+
+
+def with_backbone(source: Path, backbone: Path, out: Path) -> None:
+    """Writes the model directory `out`: `source` with another backbone, in 16 bits."""
+    ignored = shutil.ignore_patterns(*MADE_FOR_ONE)
+    shutil.copytree(source, out, dirs_exist_ok=True, ignore=ignored)
+    model, vocab = load_backbone(backbone)
+    save_backbone(model.half(), vocab, out / "backbone")
+
+
 def main(run: ExportRun) -> None:
     """Writes the model directory; what was there is replaced file by file."""
     half = torch.float16

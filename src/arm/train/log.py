@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image as Pillow
+
+Logged = float | np.ndarray
+
 
 class Log:
     """Scalars to a JSON-lines file, to TensorBoard where it is installed, to Weights & Biases
@@ -20,7 +25,7 @@ class Log:
         kept = [line for line in old if json.loads(line)["step"] <= start]
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self.file = path.open("a", encoding="utf-8")
-        self.name, self.steps = name, steps
+        self.run_dir, self.name, self.steps = run_dir, name, steps
         self.writer: Any = None
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
@@ -56,7 +61,18 @@ class Log:
             self.task = self.bar.add_task(name, total=steps, completed=start, scalars="")
             self.bar.start()
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, Logged]) -> None:
+        """Floats; pictures go to `pictures`/NAME_STEP.png and to TensorBoard."""
+        pictures = {k: v for k, v in values.items() if isinstance(v, np.ndarray)}
+        for key, picture in pictures.items():
+            path = self.run_dir / "pictures" / f"{key.replace('/', '_')}_{step:06d}.png"
+            path.parent.mkdir(exist_ok=True)
+            Pillow.fromarray(picture).save(path)
+            if self.writer is not None:
+                self.writer.add_image(key, picture, step, dataformats="HWC")
+        self._scalars(step, {k: float(v) for k, v in values.items() if k not in pictures})
+
+    def _scalars(self, step: int, values: Mapping[str, float]) -> None:
         self.file.write(json.dumps({"step": step, **values}) + "\n")
         self.file.flush()
         if self.writer is not None:

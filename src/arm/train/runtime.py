@@ -20,7 +20,7 @@ from arm.config import dump, to_json
 from arm.errors import ConfigError, TrainingError
 from arm.models.weights import read_json, trained
 from arm.train import checkpoint, parallel
-from arm.train.log import Log
+from arm.train.log import Log, Logged
 from arm.train.muon import Muon
 from arm.train.precision import has_bf16_units, multiply_in_bf16
 
@@ -28,7 +28,16 @@ MakeBatch = Callable[[int], Any]
 """step -> a batch on the CPU: a tensor or a dataclass of tensors. A pure function; draws nothing from torch."""
 
 StepFn = Callable[[Any], Mapping[str, Tensor]]
-"""batch -> named losses; 'loss' is the one that is differentiated."""
+"""batch -> named losses; 'loss' is the one that is differentiated. One without a graph has been
+differentiated by the function itself, piece by piece."""
+
+
+class Unready(Exception):
+    """A batch that cannot be made now, for a reason outside the run; it is worth waiting for."""
+
+    def __init__(self, reason: str, wait_s: float) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,11 @@ class Loop:
 def training_device() -> torch.device:
     """The current CUDA device where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def uses_bf16(loop: Loop, device: torch.device) -> bool:
+    """Whether matrix products are bf16: where the run asks for it and the device has units for it."""
+    return loop.bf16 and (device.type == "cuda" or has_bf16_units())
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -169,14 +183,20 @@ def fit(
     config: Any,
     loop: Loop,
     optim: Optim,
-    evaluate: Callable[[], Mapping[str, float]] | None = None,
+    evaluate: Callable[[], Mapping[str, Logged]] | None = None,
     eval_every: int = 0,
+    eval_first: bool = False,
     shares: bool = False,
+    origin: Mapping[str, str] | None = None,
 ) -> None:
     """Trains the parameters of `module` that require gradients, from the newest checkpoint on.
 
     Batches follow the module to its device. shares: under torchrun, each process may take a part of
     every batch, since the average of their losses is the loss of the whole (`train/parallel.py`).
+    evaluate: floats and pictures (H, W, 3) to log every `eval_every` steps, at the end, and where
+    `eval_first` says so before the first. origin: what else the run stands on, by hash; checkpoints
+    hold it, and a resumed run must have the same. While `make_batch` raises `Unready`, a checkpoint
+    is written and the run waits.
 
     Writes config.json, metrics.jsonl and checkpoints under `run_dir`. Raises ConfigError where the
     directory belongs to another run and where several processes run what one must, and TrainingError
@@ -192,33 +212,58 @@ def fit(
     if parallel.is_main():
         dump(config, run_dir / "config.json")
     device = next(module.parameters()).device
-    bf16 = loop.bf16 and (device.type == "cuda" or has_bf16_units())
+    bf16 = uses_bf16(loop, device)
     if bf16:
         multiply_in_bf16(module)
     elif loop.bf16:
         print(f"{name}: bf16 is not native to this processor, fp32 is used", flush=True)
     optimizer = optimizer_for(module, optim, bf16)
-    start = checkpoint.resume(run_dir, module, optimizer)
+    start = checkpoint.resume(run_dir, module, optimizer, origin)
     log = Log(run_dir, name, loop.steps, start) if parallel.is_main() else None
     module.train()
     if loop.compile:
         module.compile(dynamic=True)
+
+    def save(step: int) -> None:
+        if parallel.is_main():
+            checkpoint.save(run_dir, step, module, optimizer, origin)
+        parallel.wait()
+
+    def patient(step: int) -> Any:
+        while True:
+            try:
+                return make_batch(step)
+            except Unready as reason:
+                save(step)
+                if parallel.is_main():
+                    print(f"{name}: {reason}; step {step} is saved, waiting", flush=True)
+                time.sleep(reason.wait_s)
+
+    def evaluated(step: int) -> None:
+        if evaluate is not None and log is not None:
+            module.eval()
+            log.write(step, evaluate())
+            module.train()
+
+    if eval_first and start == 0:
+        evaluated(0)
     clock, counted = time.monotonic(), start
     try:
-        made = batches(make_batch, start, loop.steps, loop.workers)
+        made = batches(patient, start, loop.steps, loop.workers)
         for step, batch in enumerate(made, start):
             seed_step(loop.seed, step)
             rate = learning_rate(optim, step, loop.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
             losses = step_fn(to_device(parallel.share(batch), device))
             loss = losses["loss"]
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"{name}: the loss is {loss.item()} at step {step}; lower the rate"
                 )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            if loss.requires_grad:
+                loss.backward()
             parallel.average_gradients(trained(module).values())
             norm = nn.utils.clip_grad_norm_(trained(module).values(), optim.clip)
             if not torch.isfinite(norm):
@@ -238,21 +283,12 @@ def fit(
                     "minutes_left": left,
                 }
                 if log is not None:
-                    log.scalars(done, {**values, **extra})
+                    log.write(done, {**values, **extra})
                 clock, counted = time.monotonic(), done
             if done % loop.save_every == 0 or done == loop.steps:
-                if parallel.is_main():
-                    checkpoint.save(run_dir, done, module, optimizer)
-                parallel.wait()
-            if (
-                evaluate is not None
-                and log is not None
-                and eval_every
-                and (done % eval_every == 0 or done == loop.steps)
-            ):
-                module.eval()
-                log.scalars(done, evaluate())
-                module.train()
+                save(done)
+            if eval_every and (done % eval_every == 0 or done == loop.steps):
+                evaluated(done)
                 clock, counted = time.monotonic(), done
     finally:
         if log is not None:

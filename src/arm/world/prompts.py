@@ -17,10 +17,10 @@ from arm.world.combinations import (
     HELD_OUT_TOGETHER,
 )
 from arm.world.facts import FACTS, Fact
-from arm.world.language import NUMBERS, plural, with_article
+from arm.world.language import NUMBERS, listed, plural, with_article
 from arm.world.reader import Reading, ReadThing
 from arm.world.sampling import pick
-from arm.world.scene import COLORS, RELATIONS, SHAPES, holds
+from arm.world.scene import COLORS, RELATIONS, SHAPES, Scene, holds
 
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 PREFIXES = ("", "a picture of ", "an image of ", "draw ", "show ")
@@ -136,6 +136,17 @@ def sample_prompt(rng: np.random.Generator, tag: str, *, held_out: bool) -> Prom
         said = [with_article(f"{w.color} {w.shape}") for w in wanted]
         return Prompt(tag, f"{start}{said[0]} and {said[1]}", tuple(wanted))
     raise ValueError(f"'{tag}' is none of {', '.join(TAGS)}")
+
+
+def dense_prompt(rng: np.random.Generator, scene: Scene) -> Prompt:
+    """Every thing of a scene with its colour, and the background: a long prompt with many conditions.
+
+    Equal things are asked for once. Held out only where the scene is.
+    """
+    named = dict.fromkeys((thing.color, thing.shape) for thing in scene.things)
+    phrases = [with_article(f"{color} {shape}") for color, shape in named]
+    text = f"{pick(rng, PREFIXES)}{listed(phrases)} on a {scene.background} background"
+    return Prompt("dense", text, tuple(Wanted(shape, color) for color, shape in named))
 
 
 def knowledge_prompt(rng: np.random.Generator, fact: Fact) -> Prompt:

@@ -1,0 +1,26 @@
+"""Runs that ask what reinforcement learning of one task does to the others."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from arm.configs import grpo, lm
+from arm.evals.world import Size
+from arm.train.runtime import Loop, Optim
+from arm.train.synergy import SynergyRun
+
+
+def micro() -> SynergyRun:
+    """The paper's Table 8 in small, three seeds. Two cores under torchrun, about 4 hours; resumable."""
+    return SynergyRun(
+        out=Path("runs/micro/synergy"),
+        model="micro-sft",
+        t2i=grpo.micro_t2i(),
+        edit=grpo.micro_edit(),
+        joint=grpo.micro_joint(),
+        sft=replace(
+            lm.micro_sft(),
+            loop=Loop(steps=1, log_every=20, bf16=True),
+            optim=Optim(lr=3e-4, warmup=20, weight_decay=0.01, floor=0.1, muon=True),
+        ),
+        size=Size(prompts_per_tag=60, edits_per_kind=40, questions_per_kind=100, wise_prompts=60),
+    )

@@ -1,0 +1,293 @@
+"""A vision-language model as a judge, at any endpoint that speaks the OpenAI chat API.
+
+A local vLLM or SGLang server or a hosted model, by url and name. What a verdict depends on is
+pinned: model, rubric, temperature 0, pictures as PNG. A verdict that cannot be had is missing, never
+zero: a timeout, a refusal or an unreadable reply says nothing about the picture. Nothing is paid
+twice: verdicts are kept under the hash of all that went into them.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image as Pillow
+
+from arm.errors import ArmError, InputError
+
+
+class JudgeError(ArmError):
+    """A judge that cannot be asked at all."""
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """What is judged, each criterion 0 to 10. `version` changes whenever the text does."""
+
+    version: str
+    task: str
+    criteria: Mapping[str, str]
+
+    def instructions(self) -> str:
+        lines = [f'- "{name}": {meaning}' for name, meaning in self.criteria.items()]
+        shape = ", ".join(f'"{name}": 0' for name in self.criteria)
+        return (
+            f"{self.task}\nGive each criterion a number from 0 (fails) to 10 (perfect):\n"
+            + "\n".join(lines)
+            + f"\nAnswer with one JSON object and nothing else: {{{shape}}}"
+        )
+
+
+DRAWING = Rubric(
+    "drawing-1",
+    "You see one picture that was made from a prompt. Judge how well it shows what the prompt asks.",
+    {
+        "objects": "every object that the prompt names is there, in the number it names",
+        "attributes": "each object has the colours and other attributes that the prompt gives it",
+        "relations": "the objects stand to each other as the prompt says; 10 where it says nothing",
+    },
+)
+EDITING = Rubric(
+    "editing-1",
+    "You see two pictures: a source, then the same picture after an edit. Judge the edit.",
+    {
+        "instruction": "the edit does what the instruction asks; an unchanged picture does not",
+        "preservation": "whatever the instruction leaves alone is as it was in the source",
+        "quality": "the edited picture is clean: whole shapes, no smears, no artefacts",
+    },
+)
+ASK_AGAIN = "That could not be read. Answer with the JSON object alone, every criterion a number from 0 to 10."
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """Where the judge is and how it is asked.
+
+    url: as http://127.0.0.1:8000/v1. key_env: the environment variable with the key, if it needs
+    one. retries: of one request, with growing, jittered pauses that respect Retry-After. min_side:
+    smaller pictures are enlarged by a whole factor. cache: a directory, None to keep nothing.
+    """
+
+    url: str
+    model: str
+    key_env: str = "ARM_JUDGE_KEY"
+    timeout_s: float = 60.0
+    retries: int = 4
+    concurrency: int = 8
+    max_tokens: int = 256
+    min_side: int = 256
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not re.match(r"https?://", self.url):
+            raise ValueError(f"url must begin with http:// or https://, not {self.url!r}")
+        if min(self.timeout_s, self.concurrency, self.max_tokens, self.min_side) <= 0:
+            raise ValueError("timeout_s, concurrency, max_tokens and min_side must be positive")
+        if self.retries < 0:
+            raise ValueError("retries must not be negative")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One thing to judge: a prompt or instruction, and the pictures in the order the rubric says."""
+
+    text: str
+    pictures: tuple[UInt8[np.ndarray, "h w 3"], ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`scores` in [0, 1] by criterion; the reply they were read from, and the model that gave it."""
+
+    scores: dict[str, float]
+    reply: str
+    model: str
+
+
+class Tally:
+    """What asking cost, and why verdicts are missing; counted by many threads."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.missing: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def count(self, what: Literal["requests", "cached", "asked_again"]) -> None:
+        with self._lock:
+            self.counts[what] += 1
+
+    def miss(self, why: str) -> None:
+        with self._lock:
+            self.missing[why] += 1
+
+
+def read_verdict(reply: str, criteria: Sequence[str]) -> dict[str, float] | None:
+    """Scores in [0, 1] from the last JSON object of a reply that has all criteria; None where there
+    is none, or where a score is no number from 0 to 10.
+    """
+    for found in reversed(re.findall(r"\{[^{}]*\}", reply)):
+        try:
+            values = json.loads(found)
+        except json.JSONDecodeError:
+            continue
+        if not isinstance(values, dict) or not set(criteria) <= values.keys():
+            continue
+        scores = [values[name] for name in criteria]
+        if all(type(s) in (int, float) and 0 <= s <= 10 for s in scores):
+            return {name: s / 10 for name, s in zip(criteria, scores, strict=True)}
+    return None
+
+
+def png(picture: UInt8[np.ndarray, "h w 3"], min_side: int) -> bytes:
+    """A picture as PNG, enlarged by a whole factor until its shorter side has `min_side` pixels."""
+    factor = -(-min_side // min(picture.shape[:2]))
+    out = io.BytesIO()
+    Pillow.fromarray(picture.repeat(factor, 0).repeat(factor, 1)).save(out, "PNG")
+    return out.getvalue()
+
+
+class Judge:
+    """Judges cases by one rubric. Safe to call again after a failure: what is cached is not asked."""
+
+    def __init__(self, config: JudgeConfig, rubric: Rubric) -> None:
+        self.config, self.rubric, self.tally = config, rubric, Tally()
+
+    @cached_property
+    def _client(self) -> Any:
+        try:
+            import openai
+        except ImportError:
+            raise JudgeError(
+                "a judge needs the openai package: pip install 'arm-lmm[judge]'"
+            ) from None
+        return openai.OpenAI(
+            base_url=self.config.url,
+            api_key=os.environ.get(self.config.key_env) or "none",
+            timeout=self.config.timeout_s,
+            max_retries=self.config.retries,
+        )
+
+    def check(self) -> None:
+        """Raises JudgeError in one line where the endpoint is down, refuses, or has no such model."""
+        import openai
+
+        where = f"the judge at {self.config.url}"
+        try:
+            names = [m.id for m in self._client.with_options(max_retries=1).models.list()]
+        except openai.AuthenticationError:
+            raise JudgeError(f"{where} refuses the key in ${self.config.key_env}") from None
+        except openai.APIConnectionError:
+            raise JudgeError(f"{where} does not answer; start it or name another url") from None
+        except openai.NotFoundError:
+            return  # an endpoint without a list of models: the first question will tell
+        except openai.APIError as error:
+            raise JudgeError(f"{where} fails: {_first_line(error)}") from None
+        if self.config.model not in names:
+            known = ", ".join(names[:8]) or "none"
+            raise JudgeError(f"{where} has no model '{self.config.model}'; it has {known}")
+
+    def __call__(self, cases: Sequence[Case]) -> list[Verdict | None]:
+        """A verdict for each case, in order; None where it is missing."""
+        with ThreadPoolExecutor(self.config.concurrency) as pool:
+            return list(pool.map(self._judge, cases))
+
+    def _judge(self, case: Case) -> Verdict | None:
+        pictures = [png(picture, self.config.min_side) for picture in case.pictures]
+        path = self._cache_path(case.text, pictures)
+        if path is not None and path.is_file():
+            try:
+                kept = Verdict(**json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, TypeError):
+                pass  # half a file is asked for again
+            else:
+                self.tally.count("cached")
+                return kept
+        content: list[dict[str, Any]] = [{"type": "text", "text": f"{self._label()}: {case.text}"}]
+        for data in pictures:
+            url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+            content.append({"type": "image_url", "image_url": {"url": url}})
+        messages = [
+            {"role": "system", "content": self.rubric.instructions()},
+            {"role": "user", "content": content},
+        ]
+        verdict = self._ask(messages)
+        if verdict is not None and path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}.{id(case)}.tmp")
+            temporary.write_text(json.dumps(asdict(verdict)), encoding="utf-8")
+            temporary.replace(path)
+        return verdict
+
+    def _label(self) -> str:
+        return "Prompt" if self.rubric is DRAWING else "Instruction"
+
+    def _ask(self, messages: list[dict[str, Any]]) -> Verdict | None:
+        """One question, and once more where the reply cannot be read."""
+        import openai
+
+        for again in (False, True):
+            try:
+                self.tally.count("requests")
+                answer = self._client.chat.completions.create(
+                    model=self.config.model,
+                    messages=messages,
+                    temperature=0,
+                    max_tokens=self.config.max_tokens,
+                )
+                reply, model = answer.choices[0].message.content or "", answer.model
+            except openai.APIError as error:
+                self.tally.miss(type(error).__name__)
+                return None
+            except (AttributeError, IndexError, TypeError, ValueError):
+                self.tally.miss("no chat completion")
+                return None
+            if not str(model).startswith(self.config.model):
+                self.tally.miss(f"answered by '{model}'")
+                return None
+            scores = read_verdict(reply, list(self.rubric.criteria))
+            if scores is not None:
+                return Verdict(scores, reply, str(model))
+            if not again:
+                self.tally.count("asked_again")
+                messages = [
+                    *messages,
+                    {"role": "assistant", "content": reply},
+                    {"role": "user", "content": ASK_AGAIN},
+                ]
+        self.tally.miss("unreadable")
+        return None
+
+    def _cache_path(self, text: str, pictures: Sequence[bytes]) -> Path | None:
+        if self.config.cache is None:
+            return None
+        rubric = f"{self.rubric.version}\n{self.rubric.instructions()}"
+        parts = [self.config.model.encode(), rubric.encode(), text.encode(), *pictures]
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "big") + part)
+        name = digest.hexdigest()
+        return self.config.cache / name[:2] / f"{name}.json"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def rubric_named(name: str) -> Rubric:
+    """A rubric by its task. Raises InputError for another name."""
+    rubrics = {"drawing": DRAWING, "editing": EDITING}
+    if name not in rubrics:
+        raise InputError(f"there is no rubric '{name}'; there are {', '.join(rubrics)}")
+    return rubrics[name]

@@ -1,0 +1,57 @@
+"""How well a picture fits its text, by the two towers of a SigLIP model.
+
+For drawing only: the sigmoid of the scaled cosine, the probability that the towers give to the pair.
+Our stand-in towers or a real SigLIP2 by the same loader.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from arm.data.pictures import to_float
+from arm.models.pretrained import load_siglip, load_text_tokenizer
+from arm.models.text import encode_captions
+from arm.rewards.base import Attempt, Components
+
+
+@dataclass(frozen=True)
+class SiglipReward:
+    """`towers`: a directory or hub id with the model and its text tokenizer."""
+
+    towers: Path
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        return load_siglip(self.towers), load_text_tokenizer(self.towers)
+
+    def check(self) -> None:
+        """Raises WeightsError where the towers cannot be loaded."""
+        _ = self._loaded
+
+    @torch.no_grad()
+    def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
+        model, tokenizer = self._loaded
+        found: list[Components | None] = [None] * len(attempts)
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, attempt in enumerate(attempts):
+            by_shape.setdefault(attempt.picture.shape, []).append(i)
+        for indices in by_shape.values():
+            pixels = to_float(np.stack([attempts[i].picture for i in indices]))
+            texts = [attempts[i].text for i in indices]
+            # Padded to the full length without a mask, as SigLIP is trained.
+            ids, _ = encode_captions(
+                tokenizer, texts, model.config.text_config.max_position_embeddings
+            )
+            image = model.vision_model(pixels, interpolate_pos_encoding=True).pooler_output
+            text = model.text_model(ids).pooler_output
+            cosine = F.cosine_similarity(image, text)
+            fit = torch.sigmoid(cosine * model.logit_scale.exp() + model.logit_bias)
+            for i, value in zip(indices, fit.flatten().tolist(), strict=True):
+                found[i] = {"fit": value}
+        return found

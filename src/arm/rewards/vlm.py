@@ -1,0 +1,39 @@
+"""A vision-language judge's verdict as a reward (ARM section 4), see `judge.py`.
+
+Drawing: objects, attributes, relations. Editing: instruction, preservation, quality, of the source
+and the edited picture.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from arm.judge import Case, Judge, JudgeConfig, rubric_named
+from arm.rewards.base import Attempt, Components
+
+
+@dataclass(frozen=True)
+class JudgeReward:
+    judge: JudgeConfig
+    rubric: Literal["drawing", "editing"]
+
+    @cached_property
+    def client(self) -> Judge:
+        """The client, with the tally of what it asked."""
+        return Judge(self.judge, rubric_named(self.rubric))
+
+    def check(self) -> None:
+        """Raises JudgeError where the endpoint is down or lacks the model."""
+        self.client.check()
+
+    def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
+        cases = []
+        for attempt in attempts:
+            if self.rubric == "editing" and attempt.source is None:
+                raise ValueError("an edit is judged beside its source, which this attempt lacks")
+            pictures = (
+                (attempt.picture,) if attempt.source is None else (attempt.source, attempt.picture)
+            )
+            cases.append(Case(attempt.text, pictures))
+        return [None if v is None else v.scores for v in self.client(cases)]

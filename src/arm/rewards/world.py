@@ -1,0 +1,47 @@
+"""The world's rewards, exact and free: the reader says what a picture shows.
+
+Drawing: follow, restraint, quality (`world/draw_score.py`). Editing: follow, preserve, quality
+(`world/edit_score.py`), of which a copied source follows nothing and a blank or over-edited picture
+preserves nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from arm.rewards.base import Attempt, Components
+from arm.world.draw_score import score_drawing
+from arm.world.edit_score import score_edit
+from arm.world.edits import Edit
+from arm.world.prompts import Prompt
+from arm.world.reader import read
+
+
+@dataclass(frozen=True)
+class WorldReward:
+    """Scores attempts whose `truth` is a prompt or an edit. `scale`: pixels a unit of the pictures."""
+
+    scale: int = 1
+
+    def check(self) -> None:
+        """Always works."""
+
+    def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
+        return [self._score(attempt) for attempt in attempts]
+
+    def _score(self, attempt: Attempt) -> Components:
+        reading = read(attempt.picture, self.scale)
+        if isinstance(attempt.truth, Prompt):
+            drawn = score_drawing(attempt.truth, reading)
+            return {
+                "follow": drawn.follow,
+                "restraint": drawn.restraint,
+                "quality": drawn.quality,
+            }
+        if isinstance(attempt.truth, Edit):
+            edited = score_edit(attempt.truth, reading)
+            return {
+                "follow": edited.follow,
+                "preserve": edited.preserve,
+                "quality": edited.quality,
+            }
+        raise ValueError("the world scores only what it asked for: this attempt has no truth")

@@ -1,0 +1,259 @@
+"""Reinforcement learning on visual tokens (ARM section 4): sample, paint, score, update.
+
+A step is a pure function of the weights, (seed, step) and what the rewards said. Rollouts and scores
+are journalled (`train/rollout.py`), the update is `train/update.py`, the arithmetic `grpo.py`.
+"""
+
+import copy
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arm.errors import TrainingError
+from arm.evals import world
+from arm.grpo import Advantages
+from arm.models.backbone import save_backbone
+from arm.pipeline import Arm, find_model
+from arm.train import parallel
+from arm.train.export import with_backbone
+from arm.train.log import Logged
+from arm.train.precision import multiply_in_bf16
+from arm.train.problems import drawing_problems, editing_problems
+from arm.train.rollout import (
+    Kind,
+    Rollout,
+    Task,
+    missing_share,
+    sample_rollout,
+    score_rollout,
+    write_scores,
+)
+from arm.train.runtime import Loop, Optim, Unready, fit, training_device, uses_bf16
+from arm.train.update import Anchors, Objective, Updater, advantages_of
+
+
+@dataclass(frozen=True)
+class Patience:
+    """A step with more than `max_missing` of its rewards missing is saved and waited for: `tries`
+    times, `wait_s` seconds each, before the run ends with an error.
+    """
+
+    max_missing: float = 0.1
+    wait_s: float = 30.0
+    tries: int = 40
+
+
+@dataclass(frozen=True)
+class GRPORun:
+    """model: a shipped name or a model directory. drawing, editing: None leaves the task away.
+
+    kl_budget: the run ends with an error when the mean KL to the reference, nats a code, exceeds it.
+    watch: held-out scores every so many steps, `watch_size` for each kind of prompt (0: never).
+    """
+
+    out: Path
+    model: str
+    drawing: Task | None
+    editing: Task | None
+    loop: Loop
+    optim: Optim
+    objective: Objective = field(default_factory=Objective)
+    anchors: Anchors = field(default_factory=Anchors)
+    patience: Patience = field(default_factory=Patience)
+    kl_budget: float | None = None
+    watch: int = 25
+    watch_size: int = 10
+    shuffle_rewards: bool = False
+
+    def __post_init__(self) -> None:
+        if self.drawing is None and self.editing is None:
+            raise ValueError("a run needs drawing, editing or both")
+        if self.loop.workers:
+            raise ValueError("rollouts are made by the model in training: loop.workers must be 0")
+
+    @property
+    def tasks(self) -> dict[Kind, Task]:
+        both: dict[Kind, Task | None] = {"drawing": self.drawing, "editing": self.editing}
+        return {kind: task for kind, task in both.items() if task is not None}
+
+
+@dataclass(eq=False)
+class Update:
+    """What one optimiser step sees: rollouts, and which of their samples are its mini-batch."""
+
+    rollouts: dict[Kind, Rollout]
+    rollout: int
+    part: int
+    step: int
+
+
+class Trainer:
+    """The two halves of a step, `rollouts` and `losses`, around one model and its reference."""
+
+    def __init__(self, run: GRPORun, arm: Arm) -> None:
+        self.run, self.arm = run, arm
+        reference = copy.deepcopy(arm.model).requires_grad_(False)
+        if uses_bf16(run.loop, training_device()):
+            multiply_in_bf16(reference)  # as the policy does, or the two differ by rounding
+        self.updater = Updater(arm, reference, run.objective, run.anchors, run.loop.seed)
+        self.journal = run.out / "journal"
+        self.tries = 0
+        self.made: dict[Kind, Rollout] = {}
+
+    # Sampling and scoring
+
+    def batch(self, step: int) -> Update:
+        """The rollouts for an update; a new one where the last has been used up."""
+        index, part = divmod(step, self.run.objective.mini_batches)
+        if part == 0 or not self.made:
+            self.made = self.rollouts(index)
+        return Update(self.made, index, part, step)
+
+    def rollouts(self, index: int) -> dict[Kind, Rollout]:
+        """Rollout `index` of every task. Raises Unready while too many rewards are missing."""
+        run, made = self.run, {}
+        makers = {"drawing": drawing_problems, "editing": editing_problems}
+        for kind, task in run.tasks.items():
+            share = task.prompts // parallel.world_size()
+            mine = range(parallel.rank() * share, (parallel.rank() + 1) * share)
+            problems = makers[kind](self.arm, run.loop.seed, index, mine)
+            made[kind] = sample_rollout(
+                self.arm, task, kind, problems, self.journal, run.loop.seed, index
+            )
+        for kind, rollout in made.items():
+            score_rollout(self.arm, rollout, kind, self.journal, index)
+        missing = float(parallel.mean(torch.tensor(missing_share(list(made.values())))))
+        if missing > run.patience.max_missing:
+            self.tries += 1
+            reason = f"{missing:.0%} of the rewards are missing"
+            if self.tries > run.patience.tries:
+                raise TrainingError(
+                    f"{run.out.name}: {reason} after {run.patience.tries} tries; what was sampled "
+                    "and scored is kept, start again when the reward answers"
+                )
+            raise Unready(reason, run.patience.wait_s)
+        self.tries = 0
+        for kind, rollout in made.items():
+            write_scores(rollout, kind, self.journal, index, settled=True)
+        return made
+
+    # Updating
+
+    def losses(self, update: Update) -> Mapping[str, Tensor]:
+        """Accumulates the gradients of an update; returns its loss and everything to watch."""
+        run, begun = self.run, time.monotonic()
+        values: dict[str, float] = {}
+        total = 0.0
+        for kind, rollout in update.rollouts.items():
+            order_N = None
+            if run.shuffle_rewards:
+                rng = np.random.default_rng([run.loop.seed, update.rollout, 3])
+                order_N = torch.from_numpy(rng.permutation(len(rollout.codes)))
+            reward_N, advantage = advantages_of(rollout, run.objective, order_N)
+            loss, seen = self.updater.policy(rollout, advantage, update.part)
+            total += loss
+            if run.kl_budget is not None and seen.get("kl", 0.0) > run.kl_budget:
+                raise TrainingError(
+                    f"{run.out.name}: the KL to the reference is {seen['kl']:.3g} nats a code, over "
+                    f"the budget of {run.kl_budget:g}; lower the rate or raise kl_budget"
+                )
+            named = {**seen, **_reward_values(rollout, reward_N, advantage)}
+            values |= {f"{kind}/{name}": value for name, value in named.items()}
+        loss, seen = self.updater.understanding(update.step)
+        values |= seen
+        values["seconds/update"] = time.monotonic() - begun
+        for name in ("sample", "paint", "score"):
+            spent = sum(r.seconds.get(name, 0.0) for r in update.rollouts.values())
+            values[f"seconds/{name}"] = spent
+        return {k: torch.tensor(v) for k, v in {"loss": total + loss, **values}.items()}
+
+    # Watching
+
+    def watched(self) -> dict[str, Logged]:
+        """Held-out scores of all three tasks, and a sheet of drawings and edits."""
+        return watch(self.arm, self.run.watch_size)
+
+
+def _reward_values(rollout: Rollout, reward_N: Tensor, advantage: Advantages) -> dict[str, float]:
+    values = {
+        name: float(part[~part.isnan()].mean()) if not part.isnan().all() else 0.0
+        for name, part in {**rollout.component_tensors(), "reward": reward_N}.items()
+    }
+    return {
+        **values,
+        "spread": advantage.spread,
+        "constant_groups": advantage.constant / max(1, advantage.groups),
+        "missing": advantage.missing / len(reward_N),
+    }
+
+
+def watch(arm: Arm, size: int) -> dict[str, Logged]:
+    """Scores on held-out combinations with the model's default sampling; `size` of each kind."""
+    small = world.Size(
+        prompts_per_tag=size, images_per_prompt=1, edits_per_kind=max(1, size // 2),
+        questions_per_kind=2 * size, seed=5,
+    )  # fmt: skip
+    setting = world.Setting("default")
+    prompts = world.geneval_prompts(small)
+    drawn = world.draw_and_check(arm, prompts, 1, setting, small.seed)
+    edits = world.sampled_edits(arm, small)
+    edited = world.edit_and_score(arm, edits, setting, small.seed)
+    codes = arm.draw_prompts([p.text for p in prompts[:: max(1, size // 2)]], seed=small.seed)
+    tall = world.paint_each(arm, codes)
+    return {
+        "held_out/geneval": float(np.mean([np.mean(v) for v in drawn.values()])),
+        "held_out/gedit": float(
+            np.mean([np.mean([s.overall for s in v]) for v in edited.values()])
+        ),
+        "held_out/vqa": float(world.vqa_scores(arm, small)["accuracy"]["value"]),
+        "drawings": np.concatenate(tall, 1),
+    }
+
+
+def weights_hash(directory: Path) -> str:
+    """SHA-256 over the weight files of a directory, in order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def main(run: GRPORun) -> None:
+    """Trains, and writes a whole model directory to `out`/model."""
+    parallel.start()
+    for task in run.tasks.values():
+        task.reward.check()
+        if task.prompts % parallel.world_size():
+            raise TrainingError(
+                f"{task.prompts} prompts cannot be shared by {parallel.world_size()} processes"
+            )
+    source = find_model(run.model)
+    arm = Arm.from_pretrained(source)
+    arm.model.to(training_device())
+    trainer = Trainer(run, arm)
+    fit(
+        arm.model.requires_grad_(True),
+        trainer.batch,
+        trainer.losses,
+        run_dir=run.out,
+        name=run.out.name,
+        config=run,
+        loop=run.loop,
+        optim=run.optim,
+        evaluate=trainer.watched if run.watch else None,
+        eval_every=run.watch,
+        eval_first=True,
+        shares=True,
+        origin={"reference": weights_hash(source / "backbone")},
+    )
+    if parallel.is_main():
+        backbone = run.out / "backbone"
+        save_backbone(copy.deepcopy(arm.model).half(), arm.vocab, backbone)
+        with_backbone(source, backbone, run.out / "model")
+    parallel.wait()

@@ -1,0 +1,274 @@
+"""The paper's Table 8 in small: what reinforcement learning of one task does to the others.
+
+Every path of stages starts at one supervised model and is trained once a seed; a path's prefix is
+shared. Beside them stand what could explain a gain away: the supervised model at its own best
+temperature (sharper sampling), supervised training continued at equal compute (more training), and
+reinforcement learning by shuffled rewards (any movement at all). All models are asked the same
+prompts, edits and questions of held-out combinations.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.flop_counter import FlopCounterMode
+
+from arm.config import to_json
+from arm.data.shards import read_shards
+from arm.evals import world
+from arm.evals.compare import equivalent, holm, paired
+from arm.evals.report import fill_block
+from arm.generate import Guidance, Sampling
+from arm.models.pretrained import load_text_tokenizer
+from arm.models.text import TextTokenizer
+from arm.models.weights import read_json, write_json
+from arm.pipeline import Arm, find_model
+from arm.train import grpo, parallel
+from arm.train import lm as train_lm
+from arm.train.export import with_backbone
+from arm.train.grpo import GRPORun, Trainer
+from arm.train.lm import LMRun
+
+PATHS: dict[str, tuple[str, ...]] = {
+    "SFT": (),
+    "SFT continued": ("sft",),
+    "T2I RL": ("t2i",),
+    "Edit RL": ("edit",),
+    "T2I -> Edit": ("t2i", "edit"),
+    "Edit -> T2I": ("edit", "t2i"),
+    "T2I -> Edit -> Joint": ("t2i", "edit", "joint"),
+    "shuffled rewards": ("placebo",),
+}
+TASKS = ("geneval", "gedit", "wise", "vqa")
+MARGIN = 0.02
+"""Understanding counts as kept within two points."""
+
+
+@dataclass(frozen=True)
+class SynergyRun:
+    """model: where all start. t2i, edit, joint: the stages; their out, model and seed are set here.
+
+    sft: the supervised stage that is continued, over as many steps as the FLOPs of `t2i` pay for.
+    temperatures: of the sweep by which each model's best one is found, on training combinations.
+    """
+
+    out: Path
+    model: str
+    t2i: GRPORun
+    edit: GRPORun
+    joint: GRPORun
+    sft: LMRun
+    size: world.Size
+    seeds: tuple[int, ...] = (0, 1, 2)
+    temperatures: tuple[float, ...] = (0.0, 0.3, 0.6, 1.0)
+    paths: tuple[str, ...] = tuple(PATHS)
+    into: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = set(self.paths) - PATHS.keys()
+        if unknown or "SFT" not in self.paths:
+            raise ValueError(f"paths are SFT and any of {', '.join(PATHS)}; unknown: {unknown}")
+
+
+def rl_flops(run: GRPORun) -> int:
+    """FLOPs of one step: sampling, painting, both networks and the backward pass."""
+    arm = Arm.from_pretrained(run.model)
+    arm.model.requires_grad_(True)
+    trainer = Trainer(replace(run, out=run.out / "flops"), arm)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        trainer.losses(trainer.batch(0))
+    return counter.get_total_flops()
+
+
+def sft_flops(run: LMRun) -> int:
+    """FLOPs of one forward and backward pass of a supervised step."""
+    words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
+    model, vocab = train_lm.build(run, words.size)
+    chains = [c for _, c in zip(range(256), read_shards(run.shards[0]), strict=False)]
+    batch = train_lm.packed_batch(
+        0, 0, run.samples, run.row_length, chains, run.ratios, run.dropout, run.weights,
+        words.ids, vocab,
+    )  # fmt: skip
+    counter = FlopCounterMode(display=False)
+    with counter:
+        train_lm.next_token_losses(model, batch)["loss"].backward()
+    return counter.get_total_flops()
+
+
+def train_path(run: SynergyRun, seed: int, path: Sequence[str]) -> Path:
+    """The model directory at the end of a path; stages that are done are passed over."""
+    source = find_model(run.model)
+    for depth, stage in enumerate(path):
+        out = run.out / f"seed{seed}" / "-".join(path[: depth + 1])
+        if stage == "sft":
+            paid = rl_flops(replace(run.t2i, model=str(source), out=out)) * parallel.world_size()
+            steps = round(run.t2i.loop.steps * paid / sft_flops(run.sft))
+            stage_run = replace(
+                run.sft, out=out, init_from=source / "backbone",
+                loop=replace(run.sft.loop, steps=steps, seed=1000 + seed),
+            )  # fmt: skip
+            train_lm.main(stage_run)
+            if parallel.is_main():
+                with_backbone(source, out / "model", out / "whole")
+            parallel.wait()
+            source = out / "whole"
+            continue
+        base = {"t2i": run.t2i, "edit": run.edit, "joint": run.joint}.get(stage, run.t2i)
+        grpo.main(
+            replace(
+                base,
+                out=out,
+                model=str(source),
+                shuffle_rewards=stage == "placebo",
+                loop=replace(base.loop, seed=1000 * (depth + 1) + seed),
+            )
+        )
+        source = out / "model"
+    return source
+
+
+def settings(run: SynergyRun, arm: Arm) -> list[world.Setting]:
+    """Sampled and greedy, each with the model's guidance and without; then the sweep's temperatures."""
+    plain = Guidance(1.0, 1.0)
+    warm = Sampling(0.7)
+    found = [
+        world.Setting("sampled", warm, warm, plain),
+        world.Setting("sampled, guided", warm, warm),
+        world.Setting("greedy", world.GREEDY, world.GREEDY, plain),
+        world.Setting("greedy, guided", world.GREEDY, world.GREEDY),
+    ]
+    return found + [world.Setting(f"t{t:g}", Sampling(t), Sampling(t)) for t in run.temperatures]
+
+
+def score_model(run: SynergyRun, directory: Path) -> dict[str, Any]:
+    """Every item's score in every setting, and the best temperature on training combinations."""
+    arm = Arm.from_pretrained(directory)
+    size, found = run.size, {}
+    prompts, knowledge = world.geneval_prompts(size), world.wise_prompts(size)
+    edits = world.sampled_edits(arm, size)
+    for setting in settings(run, arm):
+        drawn = world.draw_and_check(arm, prompts, size.images_per_prompt, setting, size.seed)
+        edited = world.edit_and_score(arm, edits, setting, size.seed)
+        known = world.draw_and_check(arm, knowledge, size.images_per_prompt, setting, size.seed)
+        found[setting.name] = {
+            "geneval": [x for v in drawn.values() for x in v],
+            "gedit": [s.overall for v in edited.values() for s in v],
+            "wise": [x for v in known.values() for x in v],
+        }
+    trained = world.geneval_prompts(size, held_out=False)
+    trained_edits = world.sampled_edits(arm, size, held_out=False)
+    best = {}
+    for task in ("geneval", "gedit"):
+        by_temperature = {}
+        for t in run.temperatures:
+            setting = world.Setting("", Sampling(t), Sampling(t))
+            if task == "geneval":
+                right = world.draw_and_check(arm, trained, 1, setting, size.seed + 1)
+                by_temperature[t] = np.mean([x for v in right.values() for x in v])
+            else:
+                edited = world.edit_and_score(arm, trained_edits, setting, size.seed + 1)
+                by_temperature[t] = np.mean([s.overall for v in edited.values() for s in v])
+        best[task] = max(by_temperature, key=lambda t: float(by_temperature[t]))
+    vqa = [float(question.answer == said) for question, said in world.answered(arm, size)]
+    return {"settings": found, "best": best, "vqa": vqa}
+
+
+def scored(run: SynergyRun, seed: int, name: str) -> dict[str, Any]:
+    """The scores of a path's model, trained and measured unless that is done."""
+    path = PATHS[name]
+    seed = seed if path else 0
+    file = run.out / f"seed{seed}" / f"{'-'.join(path) or 'start'}.scores.json"
+    made_by = to_json(replace(run, seeds=(), paths=("SFT",), into=()))
+    if file.is_file() and (kept := read_json(file))["made_by"] == made_by:
+        return kept["scores"]
+    directory = train_path(run, seed, path)
+    if parallel.is_main():
+        print(f"scoring {name}, seed {seed}", flush=True)
+        scores = score_model(run, directory)
+        write_json({"made_by": made_by, "scores": scores}, file)
+    parallel.wait()
+    return read_json(file)["scores"]
+
+
+def at_best(scores: Mapping[str, Any], task: str) -> list[float]:
+    """A task's items at the temperature that was best on training combinations."""
+    if task == "vqa":
+        return scores["vqa"]
+    best = scores["best"]["gedit" if task == "gedit" else "geneval"]
+    return scores["settings"][f"t{best:g}"][task]
+
+
+def tables(run: SynergyRun) -> dict[str, Any]:
+    """Means a setting, and differences to SFT at its own best temperature, tested."""
+    every = {
+        name: [scored(run, seed, name) for seed in (run.seeds if PATHS[name] else (0,))]
+        for name in run.paths
+    }
+    result: dict[str, Any] = {"means": {}, "to_sft": {}, "best": {}}
+    for name, seeds in every.items():
+        result["best"][name] = [s["best"] for s in seeds]
+        result["means"][name] = {
+            setting: {
+                task: float(np.mean([s["settings"][setting][task] for s in seeds]))
+                for task in ("geneval", "gedit", "wise")
+            }
+            for setting in seeds[0]["settings"]
+        }
+        result["means"][name]["vqa"] = float(np.mean([s["vqa"] for s in seeds]))
+    p_values = {}
+    for name in run.paths:
+        if name == "SFT":
+            continue
+        result["to_sft"][name] = {}
+        for task in TASKS:
+            ours = np.array([at_best(s, task) for s in every[name]])
+            theirs = np.array([at_best(s, task) for s in every["SFT"]])
+            difference = paired(ours, theirs)
+            row: dict[str, Any] = {"mean": float(ours.mean()), **difference.to_dict()}
+            row["seeds"] = ours.mean(1).tolist()
+            p_values[f"{name}|{task}"] = difference.p
+            if task == "vqa":
+                row["kept"], row["kept_p"] = equivalent(ours, theirs, MARGIN)
+            result["to_sft"][name][task] = row
+    for key, value in holm(p_values).items():
+        name, task = key.split("|")
+        result["to_sft"][name][task]["p_holm"] = value
+    result["sft"] = {
+        task: float(np.mean([at_best(s, task) for s in every["SFT"]])) for task in TASKS
+    }
+    return result
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Differences to SFT at its best temperature; bold where they hold after Holm's correction."""
+    lines = [
+        "| | geneval | gedit O | wise | vqa | vqa kept |",
+        "|---|---|---|---|---|---|",
+        "| SFT, best temperature | {geneval:.3f} | {gedit:.2f} | {wise:.3f} | {vqa:.3f} | |".format(
+            **result["sft"]
+        ),
+    ]
+    for name, row in result["to_sft"].items():
+        cells = []
+        for task in TASKS:
+            found = row[task]
+            text = f"{found['mean']:.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
+            cells.append(f"**{text}**" if found["p_holm"] < 0.05 else text)
+        kept = "yes" if row["vqa"]["kept"] else "not shown"
+        lines.append(f"| {name} | {' | '.join(cells)} | {kept} |")
+    return "\n".join(lines)
+
+
+def main(run: SynergyRun) -> None:
+    """Trains and scores what is not done yet, writes table.json, prints the table."""
+    parallel.start()
+    result = tables(run)
+    if not parallel.is_main():
+        return
+    write_json(result, run.out / "table.json")
+    print(markdown(result), flush=True)
+    for path in run.into:
+        fill_block(path, "synergy", markdown(result))

@@ -1,0 +1,210 @@
+"""One update of reinforcement learning: the policy's loss on a rollout, and what anchors it.
+
+The policy that is trained is the one that was sampled, the visual head alone; the reference and the
+anchors stand at the model that the run started from. Samples go through the network in pieces whose
+gradients add up, so a rollout need not fit into memory at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arm.errors import TrainingError
+from arm.generate import Request, Sampling
+from arm.grpo import (
+    Advantages,
+    KLEstimator,
+    Level,
+    Normalization,
+    entropy,
+    exact_kl,
+    gated,
+    gdpo_advantages,
+    group_advantages,
+    policy_loss,
+    sampled_kl,
+    token_mean,
+)
+from arm.models.qwen2 import Qwen2, document_mask
+from arm.pipeline import Arm
+from arm.policy import CodePolicy, code_policy
+from arm.sequence import PackedBatch
+from arm.train import parallel
+from arm.train.problems import questions
+from arm.train.rollout import Rollout
+from arm.train.runtime import to_device
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The paper's clip and KL weight; its advantages are normalised by group.
+
+    mini_batches: updates a rollout, from the sampler's log-probabilities. `update` samples go through
+    the network at a time. ratio_tolerance: the largest mean |log ratio| before a rollout's first
+    update; above it the trained distribution is not the sampled one.
+    """
+
+    clip: float = 0.2
+    kl: float = 0.01
+    kl_estimator: KLEstimator = "exact"
+    normalization: Normalization = "group"
+    floor: float = 0.1
+    level: Level = "token"
+    mini_batches: int = 1
+    update: int = 64
+    ratio_tolerance: float = 0.02
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Weights of the KL to the start model on prompts left empty (of a share of the pictures), and
+    on the answers of `questions` conversations a step. Not in the paper; 0 switches one off.
+    """
+
+    null: float = 0.05
+    null_share: float = 0.125
+    understanding: float = 0.5
+    questions: int = 8
+
+
+def advantages_of(
+    rollout: Rollout, objective: Objective, order_N: Tensor | None = None
+) -> tuple[Tensor, Advantages]:
+    """The rewards (N,) and the advantages of a rollout; `order_N` permutes the rewards (a placebo)."""
+    parts, groups_N = rollout.component_tensors(), rollout.groups_N
+    if order_N is not None:
+        parts = {name: part_N[order_N] for name, part_N in parts.items()}
+    reward_N = gated(parts)
+    if rollout.task.combine == "gdpo":
+        return reward_N, gdpo_advantages(parts, groups_N, floor=objective.floor)
+    return reward_N, group_advantages(reward_N, groups_N, objective.normalization, objective.floor)
+
+
+def answer_kl(model: Qwen2, reference: Qwen2, batch: PackedBatch) -> Tensor:
+    """Mean KL(reference || model) over the answers' words, in nats."""
+
+    def logprobs(network: Qwen2) -> Tensor:
+        x = network.embed(batch.ids, batch.codes, batch.rows, batch.cols)
+        hidden = network(x, batch.positions, document_mask(batch.document_ids))[:, :-1]
+        return network.text_logits(hidden[batch.weights[:, 1:] > 0]).log_softmax(-1)
+
+    with torch.no_grad():
+        kept = logprobs(reference)
+    return exact_kl(kept, logprobs(model)).mean()
+
+
+def _everywhere(count: float) -> float:
+    """The mean of a count over the processes, at least 1: what each divides its sums by."""
+    return float(parallel.mean(torch.tensor(count)).clamp(min=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Updater:
+    """Accumulates gradients in `arm.model`; `reference` is what it started from."""
+
+    arm: Arm
+    reference: Qwen2
+    objective: Objective
+    anchors: Anchors
+    seed: int
+
+    def policy(
+        self, rollout: Rollout, advantage: Advantages, part: int
+    ) -> tuple[float, dict[str, float]]:
+        """One task's share of the loss, for mini-batch `part` of its samples, and what to watch.
+
+        Raises TrainingError where the first update of a rollout is not on policy.
+        """
+        objective, anchors = self.objective, self.anchors
+        chosen = [
+            n
+            for n in range(len(rollout.codes))
+            if n % objective.mini_batches == part and rollout.components[n] is not None
+        ]
+        stride = round(1 / anchors.null_share) if anchors.null and anchors.null_share else 0
+        anchored = set(chosen[::stride]) if stride else set()
+        used = _everywhere(float(advantage.used_N[chosen].sum()))
+        every, nulls = _everywhere(float(len(chosen))), _everywhere(float(len(anchored)))
+        behaviour_NT = rollout.behaviour_NT()
+        total, seen = 0.0, {}
+        for start in range(0, len(chosen), objective.update):
+            piece = chosen[start : start + objective.update]
+            requests = [rollout.requests[n] for n in piece]
+            codes = [rollout.codes[n] for n in piece]
+            sampling = rollout.task.sampling
+            policy = code_policy(self.arm.model, self.arm.vocab, requests, codes, sampling)
+            with torch.no_grad():
+                reference = code_policy(
+                    self.reference, self.arm.vocab, requests, codes, sampling, policy
+                )
+            device, mask_NT = policy.mask_NT.device, policy.mask_NT
+            behaved_NT = behaviour_NT[piece][:, : mask_NT.shape[1]].to(device)
+            surrogate = policy_loss(
+                policy.drawn_NT, behaved_NT, advantage.values_N[piece].to(device), mask_NT,
+                objective.clip, objective.level,
+            )  # fmt: skip
+            kl_NT = exact_NT = exact_kl(policy.logprobs_NTK, reference.logprobs_NTK)
+            if objective.kl_estimator != "exact":
+                kl_NT = sampled_kl(policy.drawn_NT, reference.drawn_NT, objective.kl_estimator)
+            loss = (surrogate.loss_N * advantage.used_N[piece].to(device)).sum() / used
+            loss = loss + objective.kl * token_mean(kl_NT, mask_NT).sum() / every
+            values = {**_watched(policy, exact_NT, behaved_NT), **surrogate.shares()}
+            null = [i for i, n in enumerate(piece) if n in anchored]
+            if null:
+                null_kl = self._null_kl([requests[i] for i in null], [codes[i] for i in null])
+                loss = loss + anchors.null * null_kl / nulls
+                values["null_kl"] = float(null_kl.detach()) / nulls * len(chosen) / len(piece)
+            loss.backward()
+            total += float(loss.detach())
+            largest = max(seen.pop("max_ratio", 0.0), values.pop("max_ratio"))
+            weight = len(piece) / len(chosen)
+            seen = {k: seen.get(k, 0.0) + values.get(k, 0.0) * weight for k in {**seen, **values}}
+            seen["max_ratio"] = largest
+        if part == 0 and seen and seen["mismatch"] > objective.ratio_tolerance:
+            raise TrainingError(
+                "before a rollout's first update the ratio must be 1, but |log ratio| is "
+                f"{seen['mismatch']:.3g} on average (tolerance {objective.ratio_tolerance:g}): the "
+                "distribution in training is not the one that was sampled"
+            )
+        return total, seen
+
+    def _null_kl(self, requests: Sequence[Request], codes: Sequence[np.ndarray]) -> Tensor:
+        """Summed KL of the branches without text, along the pictures that were drawn; a picture's
+        branches share its weight.
+        """
+        nulls = [
+            (Request((null,), (1.0,), request.grid), picture, 1 / len(request.nulls))
+            for request, picture in zip(requests, codes, strict=True)
+            for null in request.nulls
+        ]
+        asked, pictures, shares = zip(*nulls, strict=True)
+        plain = Sampling(1.0)
+        policy = code_policy(self.arm.model, self.arm.vocab, asked, pictures, plain)
+        with torch.no_grad():
+            there = code_policy(self.reference, self.arm.vocab, asked, pictures, plain)
+        divergence_NT = exact_kl(there.logprobs_NTK, policy.logprobs_NTK)
+        share_N = torch.tensor(shares, device=divergence_NT.device)
+        return (token_mean(divergence_NT, policy.mask_NT) * share_N).sum()
+
+    def understanding(self, step: int) -> tuple[float, dict[str, float]]:
+        """The anchor on answers: its share of the loss, and the KL that it holds down."""
+        anchors = self.anchors
+        if not anchors.questions:
+            return 0.0, {}
+        asked = questions(self.arm, self.seed, step, parallel.rank(), anchors.questions)
+        device = self.arm.model.embed_tokens.weight.device
+        divergence = answer_kl(self.arm.model, self.reference, to_device(asked, device))
+        if anchors.understanding:
+            (anchors.understanding * divergence).backward()
+        found = float(divergence.detach())
+        return anchors.understanding * found, {"understanding_kl": found}
+
+
+@torch.no_grad()
+def _watched(policy: CodePolicy, kl_NT: Tensor, behaved_NT: Tensor) -> dict[str, float]:
+    off_NT = (policy.drawn_NT - behaved_NT).abs()
+    each = {"kl": kl_NT, "entropy": entropy(policy.logprobs_NTK), "mismatch": off_NT}
+    return {k: float(token_mean(v, policy.mask_NT).mean()) for k, v in each.items()}

@@ -1,0 +1,49 @@
+"""Paired comparisons, on scores whose answer is known."""
+
+import numpy as np
+import pytest
+
+from arm.evals.compare import equivalent, holm, paired
+
+RNG = np.random.default_rng(0)
+
+
+def test_a_paired_difference_needs_fewer_items_than_an_unpaired_one():
+    hard = RNG.random((1, 200))
+    better = np.clip(hard + 0.05 + 0.01 * RNG.standard_normal((3, 200)), 0, 2)
+    found = paired(better, hard, resamples=2000)
+    assert found.value == pytest.approx(0.05, abs=0.01)
+    assert 0.04 < found.low < found.value < found.high < 0.06
+    assert found.p == 2 / 2000
+
+
+def test_equal_models_do_not_differ():
+    level = RNG.random((1, 300))
+    a, b = level + 0.1 * RNG.standard_normal((3, 300)), level + 0.1 * RNG.standard_normal((3, 300))
+    found = paired(a, b, resamples=2000)
+    assert found.low < 0 < found.high and found.p > 0.05
+    assert equivalent(a, b, 0.05, resamples=2000)[0]
+    assert not equivalent(a, b, 0.001, resamples=2000)[0]
+
+
+def test_a_lucky_seed_is_not_an_effect():
+    """One of three seeds is far better: the interval over seeds reaches down to nothing."""
+    base = np.full((1, 100), 0.5)
+    lucky = np.concatenate([base, base, base + 0.3])
+    found = paired(lucky, base, resamples=2000)
+    assert found.value == pytest.approx(0.1)
+    assert found.low == 0.0
+
+
+def test_two_percent_points_off_are_not_equivalent():
+    base = np.tile([0.0, 1.0], 200)[None]
+    assert equivalent(base - 0.001, base, 0.02, resamples=2000) == (True, 1 / 2000)
+    assert not equivalent(base - 0.03, base, 0.02, resamples=2000)[0]
+    with pytest.raises(ValueError, match="the same items"):
+        paired(base, base[:, :5])
+
+
+def test_holm_by_hand():
+    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    assert holm({"x": 0.9, "y": 0.8}) == pytest.approx({"x": 1.0, "y": 1.0})

@@ -1,0 +1,109 @@
+"""A judge over real HTTP: answers, dawdles, refuses, talks rubbish or hangs up, as it is told."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = Callable[[dict[str, Any], int], Any]
+"""(request body, number of this request from 0) -> text, (status, headers), a number of seconds to
+dawdle before GOOD, or None to hang up."""
+
+GOOD = {
+    "drawing": '{"objects": 8, "attributes": 10, "relations": 5}',
+    "editing": '{"instruction": 9, "preservation": 10, "quality": 4}',
+}
+
+
+def good(body: dict[str, Any], _: int = 0) -> str:
+    asked = body["messages"][0]["content"]
+    return GOOD["drawing" if "objects" in asked else "editing"]
+
+
+@dataclass
+class Server:
+    answer: Answer = good
+    model: str = "judge-1"
+    key: str | None = None
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    active: int = 0
+    most_active: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    url: str = ""
+
+
+def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def send(self, status: int, payload: Any, headers: dict[str, str] | None = None) -> None:
+            data = json.dumps(payload).encode()
+            self.send_response(status)
+            for name, value in {**(headers or {}), "Content-Type": "application/json"}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def do_GET(self) -> None:
+            if server.key and self.headers.get("Authorization") != f"Bearer {server.key}":
+                self.send(401, {"error": {"message": "bad key"}})
+            else:
+                self.send(
+                    200, {"object": "list", "data": [{"id": server.model, "object": "model"}]}
+                )
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with server.lock:
+                number = len(server.bodies)
+                server.bodies.append(body)
+                server.active += 1
+                server.most_active = max(server.most_active, server.active)
+            try:
+                self.respond(server.answer(body, number), body)
+            finally:
+                with server.lock:
+                    server.active -= 1
+
+        def respond(self, answer: Any, body: dict[str, Any]) -> None:
+            if answer is None:
+                self.close_connection = True
+                self.connection.close()
+                return
+            if isinstance(answer, tuple):
+                status, headers = answer
+                self.send(status, {"error": {"message": "as told"}}, headers)
+                return
+            if isinstance(answer, float):
+                time.sleep(answer)
+                answer = good(body)
+            message = {"role": "assistant", "content": answer}
+            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            self.send(
+                200,
+                {"id": "x", "object": "chat.completion", "created": 0, "model": server.model,
+                 "choices": [choice]},
+            )  # fmt: skip
+
+    return Handler
+
+
+@contextmanager
+def judge_server(answer: Answer = good, **options: Any) -> Iterator[Server]:
+    server = Server(answer, **options)
+    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
+    http.handle_error = lambda *_: None  # a client that gave up is no news
+    server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()

@@ -1,0 +1,184 @@
+"""The judge's client against a real HTTP server that is good, slow, wrong, rate-limiting and dead."""
+
+import base64
+import io
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from arm.judge import DRAWING, EDITING, Case, Judge, JudgeConfig, JudgeError, read_verdict
+from judge_server import GOOD, Server, good, judge_server
+
+RNG = np.random.default_rng(0)
+PICTURES = [RNG.integers(0, 256, (8, 12, 3), dtype=np.uint8) for _ in range(8)]
+CASES = [Case(f"a red star number {i}", (p,)) for i, p in enumerate(PICTURES)]
+GOOD_SCORES = {"objects": 0.8, "attributes": 1.0, "relations": 0.5}
+
+
+def judge(server: Server, rubric=DRAWING, **options) -> Judge:
+    options = {"retries": 3, "timeout_s": 10.0, "min_side": 16, **options}
+    return Judge(JudgeConfig(server.url, "judge-1", **options), rubric)
+
+
+def test_verdicts_and_what_is_sent():
+    with judge_server() as server:
+        found = judge(server)(CASES[:1])
+        assert found[0] is not None and found[0].scores == GOOD_SCORES
+        assert judge(server, EDITING)([Case("remove the star", tuple(PICTURES[:2]))])[0] is not None
+    drawing, editing = server.bodies
+    assert drawing["model"] == "judge-1" and drawing["temperature"] == 0
+    assert "a red star number 0" in drawing["messages"][1]["content"][0]["text"]
+    assert len(editing["messages"][1]["content"]) == 3
+    url = drawing["messages"][1]["content"][1]["image_url"]["url"]
+    assert url.startswith("data:image/png;base64,")
+    sent = np.array(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+    assert sent.shape == (16, 24, 3)
+    assert np.array_equal(sent[::2, ::2], PICTURES[0])  # every pixel as it was
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ('{"objects": 8, "attributes": 10, "relations": 5}', GOOD_SCORES),
+        ('Sure!\n```json\n{"relations": 5, "objects": 8.0, "attributes": 10}\n```', GOOD_SCORES),
+        ('{"objects": 1} no: {"objects": 8, "attributes": 10, "relations": 5, "why": ""}', GOOD_SCORES),
+        ('{"objects": 8, "attributes": 10}', None),
+        ('{"objects": 11, "attributes": 10, "relations": 5}', None),
+        ('{"objects": true, "attributes": 10, "relations": 5}', None),
+        ('{"objects": "8", "attributes": 10, "relations": 5}', None),
+        ('{"objects": NaN, "attributes": 10, "relations": 5}', None),
+        ("The picture is lovely, 9/10.", None),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_reading_a_verdict(reply: str, expected: dict[str, float] | None):
+    assert read_verdict(reply, list(DRAWING.criteria)) == expected
+
+
+def test_an_unreadable_reply_is_asked_about_once():
+    with judge_server(lambda body, n: "hm" if n == 0 else good(body)) as server:
+        asking = judge(server)
+        assert asking(CASES[:1])[0] is not None
+    assert len(server.bodies) == 2
+    assert [m["role"] for m in server.bodies[1]["messages"]] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+    ]
+    assert asking.tally.counts["asked_again"] == 1
+
+
+def test_rubbish_is_missing_and_never_zero():
+    with judge_server(lambda body, n: "banana") as server:
+        asking = judge(server)
+        assert asking(CASES[:3]) == [None] * 3
+    assert len(server.bodies) == 6
+    assert asking.tally.missing == {"unreadable": 3}
+
+
+def test_a_rate_limit_is_waited_for():
+    limited = (429, {"Retry-After": "0.3"})
+    with judge_server(lambda body, n: limited if n < 2 else good(body)) as server:
+        begun = time.monotonic()
+        assert judge(server)(CASES[:1])[0] is not None
+        assert time.monotonic() - begun > 0.3
+    assert len(server.bodies) == 3
+
+
+def test_an_endless_rate_limit_is_missing():
+    with judge_server(lambda body, n: (429, {"Retry-After": "0.01"})) as server:
+        asking = judge(server, retries=2)
+        assert asking(CASES[:1]) == [None]
+    assert len(server.bodies) == 3
+    assert asking.tally.missing == {"RateLimitError": 1}
+
+
+def test_a_slow_answer_is_missing_and_costs_the_others_nothing():
+    def slow_for_one(body, n):
+        return 3.0 if "number 0" in body["messages"][1]["content"][0]["text"] else good(body)
+
+    with judge_server(slow_for_one) as server:
+        asking = judge(server, timeout_s=0.5, retries=0)
+        found = asking(CASES[:4])
+    assert found[0] is None and all(v is not None for v in found[1:])
+    assert asking.tally.missing == {"APITimeoutError": 1}
+
+
+def test_a_server_error_and_a_hang_up_are_retried():
+    with judge_server(lambda body, n: [(500, {}), None, good(body)][min(n, 2)]) as server:
+        assert judge(server)(CASES[:1])[0] is not None
+    assert len(server.bodies) == 3
+
+
+def test_a_dead_endpoint_is_one_line():
+    with judge_server() as server:
+        pass
+    asking = judge(server, retries=0)
+    with pytest.raises(JudgeError, match=r"the judge at http://127.* does not answer; start it"):
+        asking.check()
+    assert asking(CASES[:2]) == [None, None]
+    assert asking.tally.missing == {"APIConnectionError": 2}
+
+
+def test_a_wrong_model_or_key_is_one_line():
+    with judge_server(model="other") as server:
+        with pytest.raises(JudgeError, match="has no model 'judge-1'; it has other"):
+            judge(server).check()
+        # An endpoint that answers with another model than was pinned gives no verdict.
+        asking = judge(server)
+        assert asking(CASES[:1]) == [None]
+        assert asking.tally.missing == {"answered by 'other'": 1}
+    with judge_server(key="secret") as server:
+        with pytest.raises(JudgeError, match=r"refuses the key in \$ARM_JUDGE_KEY"):
+            judge(server).check()
+
+
+def test_a_key_is_sent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ARM_JUDGE_KEY", "secret")
+    with judge_server(key="secret") as server:
+        judge(server).check()
+
+
+def test_concurrency_is_capped():
+    with judge_server(lambda body, n: 0.1) as server:
+        assert None not in judge(server, concurrency=3)(CASES)
+    assert server.most_active == 3
+
+
+def test_nothing_is_paid_twice(tmp_path: Path):
+    with judge_server() as server:
+        first = judge(server, cache=tmp_path)(CASES[:3])
+        again = judge(server, cache=tmp_path)
+        assert again(CASES[:4])[:3] == first
+        assert len(server.bodies) == 4
+        assert again.tally.counts["cached"] == 3
+        # Another picture, text, rubric or model is another question.
+        judge(server, cache=tmp_path)([Case(CASES[0].text, (PICTURES[5],))])
+        judge(server, cache=tmp_path)([Case("a ring", (PICTURES[0],))])
+        assert len(server.bodies) == 6
+        file = next(tmp_path.rglob("*.json"))
+        file.write_text(file.read_text()[:20])
+        assert None not in judge(server, cache=tmp_path)(CASES[:4])
+        assert len(server.bodies) <= 7
+
+
+def test_what_is_missing_is_not_cached(tmp_path: Path):
+    with judge_server(lambda body, n: "hm" if n < 2 else good(body)) as server:
+        assert judge(server, cache=tmp_path)(CASES[:1]) == [None]
+        assert judge(server, cache=tmp_path)(CASES[:1])[0] is not None
+    assert json.loads(next(tmp_path.rglob("*.json")).read_text())["reply"] == GOOD["drawing"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"url": "localhost:1"}, "url must begin"), ({"concurrency": 0}, "must be positive"),
+     ({"retries": -1}, "not be negative")],
+)  # fmt: skip
+def test_bad_settings(options: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        JudgeConfig(**{"url": "http://x/v1", "model": "m", **options})

@@ -1,0 +1,92 @@
+"""The experiment from end to end, at the smallest size: every path, every control."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import rl_run
+from arm.evals.world import Size
+from arm.models.weights import read_json
+from arm.train import synergy
+from arm.train.runtime import Loop, Optim
+from arm.train.synergy import PATHS, TASKS, SynergyRun
+from conftest import TinyChain
+
+
+@pytest.fixture(scope="module")
+def run(chain: TinyChain, tmp_path_factory: pytest.TempPathFactory) -> SynergyRun:
+    out = tmp_path_factory.mktemp("synergy")
+    stage = rl_run.world(
+        "", out, loop=Loop(steps=1, log_every=1), anchors=rl_run.Anchors(questions=1)
+    )
+    readme = out / "TABLE.md"
+    readme.write_text("<!-- synergy -->\n<!-- /synergy -->\n")
+    return SynergyRun(
+        out=out,
+        model=str(chain.model),
+        t2i=replace(stage, editing=None),
+        edit=replace(stage, drawing=None),
+        joint=stage,
+        sft=replace(chain.lm_run, loop=Loop(steps=1, log_every=1), optim=Optim(lr=1e-3)),  # pyright: ignore[reportArgumentType]
+        size=Size(
+            prompts_per_tag=1, images_per_prompt=1, edits_per_kind=1, questions_per_kind=1,
+            wise_prompts=3,
+        ),
+        seeds=(0, 1),
+        temperatures=(0.0, 0.7),
+        into=(readme,),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_all_paths(run: SynergyRun, monkeypatch: pytest.MonkeyPatch):
+    synergy.main(run)
+    table = read_json(run.out / "table.json")
+    assert table["to_sft"].keys() == PATHS.keys() - {"SFT"}
+    for row in table["to_sft"].values():
+        assert row.keys() == set(TASKS)
+        assert all(
+            c["low"] <= c["value"] <= c["high"] and c["p_holm"] >= c["p"] for c in row.values()
+        )
+        assert "kept" in row["vqa"]
+    assert {"sampled", "sampled, guided", "greedy", "greedy, guided", "t0", "t0.7"} == table[
+        "means"
+    ]["T2I -> Edit -> Joint"].keys() - {"vqa"}
+    # Prefixes are shared: five reinforced paths with six stages of their own, and the placebo.
+    trained = {p.parent.name for p in run.out.glob("seed0/*/model/arm.json")}
+    assert trained == {"t2i", "edit", "t2i-edit", "edit-t2i", "t2i-edit-joint", "placebo"}
+    config = json.loads((run.out / "seed0/t2i-edit/config.json").read_text())
+    assert config["model"] == str(run.out / "seed0/t2i/model")
+    assert json.loads((run.out / "seed0/placebo/config.json").read_text())["shuffle_rewards"]
+    assert "| T2I RL |" in run.into[0].read_text()
+    # Called again, nothing is trained or scored again.
+    monkeypatch.setattr(synergy, "score_model", None)
+    monkeypatch.setattr(synergy, "train_path", None)
+    synergy.main(run)
+
+
+def test_controls_are_at_equal_compute(run: SynergyRun):
+    rl, sft = (
+        synergy.rl_flops(run.t2i.__class__(**{**vars(run.t2i), "model": run.model})),
+        synergy.sft_flops(run.sft),
+    )
+    assert rl > 0 and sft > 0
+
+
+def test_unknown_paths_are_refused(run: SynergyRun):
+    with pytest.raises(ValueError, match=r"unknown: \{'T2I'\}"):
+        replace(run, paths=("SFT", "T2I"))
+
+
+def test_the_best_temperature_is_the_models_own():
+    scores = {
+        "best": {"geneval": 0.3, "gedit": 0.0},
+        "settings": {
+            "t0": {"geneval": [0.1], "gedit": [2.0], "wise": [0.0]},
+            "t0.3": {"geneval": [0.4], "gedit": [1.0], "wise": [0.5]},
+        },
+        "vqa": [1.0],
+    }
+    found = {task: synergy.at_best(scores, task) for task in TASKS}
+    assert found == {"geneval": [0.4], "gedit": [2.0], "wise": [0.5], "vqa": [1.0]}
