@@ -112,7 +112,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> TinyChain:
         loop=loop,
     )
     train_lm.main(lm_run)
-    e = export.micro()
+    e = export.micro_sft()
     train_export.main(
         replace(
             e,

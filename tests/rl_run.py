@@ -1,4 +1,4 @@
-"""A reinforcement-learning run for tests in processes of their own: `arm train rl_run:judged`."""
+"""A reinforcement-learning run for tests in processes of their own: `arm train tests.rl_run:judged`."""
 
 import os
 from pathlib import Path

@@ -33,7 +33,7 @@ def test_scores_are_those_of_the_shipped_file():
 
 
 def test_tables_are_those_of_the_shipped_files():
-    shipped = shipped_models()["micro"]
+    shipped = shipped_models()["micro-sft"]
     losses = json.loads((shipped / "losses.json").read_text())
     assert _block(README, "losses") == markdown_grid(losses, LOSS_COLUMNS, "losses")
     decoders = decoder_rows(json.loads((shipped / "decoders.json").read_text()))

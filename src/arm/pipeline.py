@@ -50,7 +50,11 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Defaults:
-    """How a model is meant to be used, from its arm.json. Grids are (height, width) in tokens."""
+    """How a model is meant to be used, from its arm.json. Grids are (height, width) in tokens.
+
+    parts: the model, by shipped name or path, whose tokenizer, towers and decoders this one shares;
+    "" where they lie beside its backbone.
+    """
 
     scale: int
     grids: tuple[tuple[int, int], ...]
@@ -59,6 +63,26 @@ class Defaults:
     guidance: Guidance
     edit_guidance: Guidance
     detokenizer: str
+    parts: str = ""
+
+
+def load_defaults(directory: Path) -> Defaults:
+    """A model directory's arm.json. Raises WeightsError where it is damaged."""
+    try:
+        return from_json(Defaults, read_json(directory / "arm.json"))
+    except ConfigError as error:
+        raise WeightsError(f"{directory / 'arm.json'}: {error}") from None
+
+
+def parts_of(directory: Path) -> Path:
+    """Where the parts of a model lie that may be shared. Raises WeightsError where they are missing."""
+    defaults = load_defaults(directory)
+    if not defaults.parts:
+        return directory
+    parts = find_model(defaults.parts)
+    if load_defaults(parts).parts:
+        raise WeightsError(f"{parts} shares the parts of another model: {directory} must name that")
+    return parts
 
 
 def shipped_models() -> dict[str, Path]:
@@ -129,7 +153,7 @@ class Chat:
 
 
 class Arm:
-    """A loaded model. Make one with `from_pretrained`."""
+    """A loaded model. Make one with `from_pretrained`. `directory` holds the parts but the backbone."""
 
     def __init__(
         self,
@@ -150,17 +174,14 @@ class Arm:
 
         Raises WeightsError that names what is missing, damaged or unknown.
         """
-        directory = find_model(source)
-        try:
-            defaults = from_json(Defaults, read_json(directory / "arm.json"))
-        except ConfigError as error:
-            raise WeightsError(f"{directory / 'arm.json'}: {error}") from None
+        own = find_model(source)
+        defaults, directory = load_defaults(own), parts_of(own)
         tokenizer = VisualTokenizer.load(directory, load_siglip(directory / "siglip").vision_model)
         words = TextTokenizer(load_text_tokenizer(directory / "siglip"))
-        model, vocab = load_backbone(directory / "backbone")
+        model, vocab = load_backbone(own / "backbone")
         if (words.size, tokenizer.fsq.num_codes) != (vocab.text_size, vocab.num_codes):
             raise WeightsError(
-                f"{directory}: its parts do not belong together: {words.size} words and "
+                f"{own}: its parts do not belong together: {words.size} words and "
                 f"{tokenizer.fsq.num_codes} codes beside a backbone of {vocab}"
             )
         painter = load_detokenizer(directory, tokenizer, detokenizer or defaults.detokenizer)

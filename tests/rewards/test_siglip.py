@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arm.errors import WeightsError
-from arm.pipeline import find_model
+from arm.pipeline import find_model, parts_of
 from arm.rewards.base import Attempt
 from arm.rewards.siglip import SiglipReward
 from arm.world.captions import short_caption
@@ -18,7 +18,7 @@ def test_a_picture_fits_its_own_caption_best():
     rng = np.random.default_rng(1)
     scenes = [sample_scene(rng, *((56, 56), (48, 64))[i % 2], max_things=2) for i in range(16)]
     pictures, texts = [render(s) for s in scenes], [short_caption(rng, s) for s in scenes]
-    reward = SiglipReward(find_model("micro") / "siglip")
+    reward = SiglipReward(parts_of(find_model("micro")) / "siglip")
     reward.check()
     own = reward([Attempt(t, p) for t, p in zip(texts, pictures, strict=True)])
     other = reward([Attempt(texts[i - 1], pictures[i]) for i in range(16)])

@@ -257,10 +257,10 @@ def test_bad_runs(changes: dict, message: str):
 
 def start(chain: TinyChain, url: str, out: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "arm", "train", "rl_run:judged"],
+        [sys.executable, "-m", "arm", "train", "tests.rl_run:judged"],
         env={
             **os.environ, "RL_JUDGE": url, "RL_OUT": str(out), "RL_MODEL": str(chain.model),
-            "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]), **environment,
+            "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2]), **environment,
         },
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

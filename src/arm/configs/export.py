@@ -8,11 +8,11 @@ from arm.pipeline import Defaults
 from arm.train.export import ExportRun
 
 
-def micro() -> ExportRun:
-    """The shipped `micro`, from runs/micro. Seconds."""
+def micro_sft() -> ExportRun:
+    """The shipped `micro-sft`: the supervised model, and the parts that `micro` shares. Seconds."""
     root = Path("runs/micro")
     return ExportRun(
-        out=Path("src/arm/weights/micro"),
+        out=Path("src/arm/weights/micro-sft"),
         standins=root / "standins",
         tokenizer=root / "tokenizer_pixel",
         backbone=root / "lm_sft/model",
@@ -29,6 +29,17 @@ def micro() -> ExportRun:
     )
 
 
+def micro() -> ExportRun:
+    """The shipped `micro`: the backbone after reinforcement learning. Seconds."""
+    supervised = micro_sft()
+    return replace(
+        supervised,
+        out=Path("src/arm/weights/micro"),
+        backbone=Path("runs/micro/grpo_joint/backbone"),
+        defaults=replace(supervised.defaults, parts="micro-sft"),
+    )
+
+
 def tiny() -> ExportRun:
     """The model `tiny`, from runs/tiny, into runs/tiny/model; `micro`'s default sampling. Seconds."""
     root = Path("runs/tiny")
@@ -38,5 +49,5 @@ def tiny() -> ExportRun:
         tokenizer=root / "tokenizer",
         backbone=root / "lm_sft/model",
         detokenizers=(root / "flux/model", root / "sana/model"),
-        defaults=replace(micro().defaults, scale=2, grids=((8, 8), (7, 9), (9, 7))),
+        defaults=replace(micro_sft().defaults, scale=2, grids=((8, 8), (7, 9), (9, 7))),
     )

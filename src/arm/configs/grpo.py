@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from arm.generate import Sampling
+from arm.judge import JudgeConfig
+from arm.rewards.vlm import JudgeReward
 from arm.rewards.world import WorldReward
 from arm.train.grpo import GRPORun
 from arm.train.rollout import Task
@@ -54,4 +56,20 @@ def micro_joint() -> GRPORun:
         out=Path("runs/micro/grpo_joint"),
         drawing=_drawing(4),
         editing=_editing(4),
+    )
+
+
+def micro_judged() -> GRPORun:
+    """Drawing before a vision-language judge: set drawing.reward.judge.url and .model.
+
+    The endpoint may be a local vLLM or SGLang server. Not run at length here: this project's machines
+    have no such model; its client is tested against a server that answers like one.
+    """
+    judge = JudgeConfig(
+        "http://127.0.0.1:8000/v1", "Qwen2.5-VL-7B-Instruct", cache=Path("runs/micro/verdicts")
+    )
+    return replace(
+        micro_t2i(),
+        out=Path("runs/micro/grpo_judged"),
+        drawing=replace(_drawing(8), reward=JudgeReward(judge, "drawing"), combine="gdpo"),
     )

@@ -1,7 +1,7 @@
 """The last stage: one directory with everything that `Arm.from_pretrained` needs, in 16 bits."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,12 +11,14 @@ from arm.models.backbone import load_backbone, save_backbone
 from arm.models.pretrained import load_siglip, load_vae
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import load_tensors, save_tensors, write_json
-from arm.pipeline import Defaults
+from arm.pipeline import Defaults, load_defaults, parts_of, shipped_models
 
 
 @dataclass(frozen=True)
 class ExportRun:
-    """Where the trained parts lie, where the model goes, and how it is meant to be used."""
+    """Where the trained parts lie, where the model goes, and how it is meant to be used. With
+    `defaults.parts` the backbone alone is written.
+    """
 
     out: Path
     standins: Path
@@ -26,28 +28,34 @@ class ExportRun:
     defaults: Defaults
 
 
-MADE_FOR_ONE = ("backbone", "*.md", "scores.json", "decoders.json", "losses.json")
-"""What a model directory holds that is not true of it with another backbone."""
-
-
 def with_backbone(source: Path, backbone: Path, out: Path) -> None:
-    """Writes the model directory `out`: `source` with another backbone, in 16 bits."""
-    ignored = shutil.ignore_patterns(*MADE_FOR_ONE)
-    shutil.copytree(source, out, dirs_exist_ok=True, ignore=ignored)
+    """Writes the model directory `out`: another backbone in 16 bits, and the parts of `source`."""
+    parts = parts_of(source)
+    name = next((n for n, path in shipped_models().items() if path == parts), str(parts.resolve()))
     model, vocab = load_backbone(backbone)
     save_backbone(model.half(), vocab, out / "backbone")
+    write_json(to_json(replace(load_defaults(source), parts=name)), out / "arm.json")
 
 
 def main(run: ExportRun) -> None:
     """Writes the model directory; what was there is replaced file by file."""
     half = torch.float16
+    model, vocab = load_backbone(run.backbone)
+    save_backbone(model.to(half), vocab, run.out / "backbone")
+    write_json(to_json(run.defaults), run.out / "arm.json")
+    if not run.defaults.parts:
+        export_parts(run, half)
+    size = sum(path.stat().st_size for path in run.out.rglob("*.safetensors"))
+    print(f"{run.out}: {size / 1e6:.1f} MB of weights")
+
+
+def export_parts(run: ExportRun, half: torch.dtype) -> None:
+    """Tokenizer, towers and decoders."""
     siglip = load_siglip(run.standins / "siglip")
     VisualTokenizer.load(run.tokenizer, siglip.vision_model).save(run.out, half)
     siglip.half().save_pretrained(run.out / "siglip")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(run.standins / "siglip" / name, run.out / "siglip" / name)
-    model, vocab = load_backbone(run.backbone)
-    save_backbone(model.to(half), vocab, run.out / "backbone")
     if run.detokenizers:
         load_vae(run.standins / "vae").half().save_pretrained(run.out / "vae")
     for source in run.detokenizers:
@@ -58,6 +66,3 @@ def main(run: ExportRun) -> None:
         save_tensors(
             load_tensors(source / "painter.safetensors"), target / "painter.safetensors", half
         )
-    write_json(to_json(run.defaults), run.out / "arm.json")
-    size = sum(path.stat().st_size for path in run.out.rglob("*.safetensors"))
-    print(f"{run.out}: {size / 1e6:.1f} MB of weights")
