@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import rl_run
 from arm.errors import TrainingError, WeightsError
@@ -61,6 +62,7 @@ def test_it_trains_and_tells(whole: Path, chain: TinyChain):
     assert [line["step"] for line in held_out] == [0, 4]
     assert {"held_out/geneval", "held_out/gedit"} <= held_out[0].keys()
     assert (whole / "pictures/drawings_000004.png").is_file()
+    assert Image.open(whole / "pictures/edits_000000.png").size[1] == 2 * 56
     steps = [line for line in lines if "loss" in line]
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
     common = "reward follow quality spread constant_groups missing entropy kl null_kl ratio max_ratio clipped"

@@ -50,11 +50,11 @@ def test_all_paths(run: SynergyRun, monkeypatch: pytest.MonkeyPatch):
             c["low"] <= c["value"] <= c["high"] and c["p_holm"] >= c["p"] for c in row.values()
         )
         assert "kept" in row["vqa"]
-    assert {"sampled", "sampled, guided", "greedy", "greedy, guided", "t0", "t0.7"} == table[
-        "means"
-    ]["T2I -> Edit -> Joint"].keys() - {"vqa"}
+    assert {"unguided, sampled", "unguided, greedy", "t0", "t0.7"} == table["means"][
+        "T2I -> Edit -> Joint"
+    ].keys() - {"vqa"}
     # Prefixes are shared: five reinforced paths with six stages of their own, and the placebo.
-    trained = {p.parent.name for p in run.out.glob("seed0/*/model/arm.json")}
+    trained = {p.parents[1].name for p in run.out.glob("seed0/*/model/arm.json")}
     assert trained == {"t2i", "edit", "t2i-edit", "edit-t2i", "t2i-edit-joint", "placebo"}
     config = json.loads((run.out / "seed0/t2i-edit/config.json").read_text())
     assert config["model"] == str(run.out / "seed0/t2i/model")

@@ -23,9 +23,7 @@ def micro() -> Stages:
             "lm:micro_ct",
             "lm:micro_sft",
             "export:micro_sft",
-            "grpo:micro_t2i",
-            "grpo:micro_edit",
-            "grpo:micro_joint",
+            "synergy:micro_shipped",
             "export:micro",
         ),
     )

@@ -35,7 +35,7 @@ def micro() -> ExportRun:
     return replace(
         supervised,
         out=Path("src/arm/weights/micro"),
-        backbone=Path("runs/micro/grpo_joint/backbone"),
+        backbone=Path("runs/micro/synergy/seed0/t2i-edit-joint/backbone"),
         defaults=replace(supervised.defaults, parts="micro-sft"),
     )
 

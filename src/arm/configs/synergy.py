@@ -22,5 +22,10 @@ def micro() -> SynergyRun:
             loop=Loop(steps=1, log_every=20, bf16=True),
             optim=Optim(lr=3e-4, warmup=20, weight_decay=0.01, floor=0.1, muon=True),
         ),
-        size=Size(prompts_per_tag=60, edits_per_kind=40, questions_per_kind=100, wise_prompts=60),
+        size=Size(images_per_prompt=1, prompts_per_tag=40),
     )
+
+
+def micro_shipped() -> SynergyRun:
+    """The path that ships as `micro` (T2I, editing, joint; seed 0) beside the supervised model."""
+    return replace(micro(), seeds=(0,), paths=("SFT", "T2I -> Edit -> Joint"))

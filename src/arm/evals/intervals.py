@@ -31,13 +31,25 @@ def mean_of_groups(groups: Mapping[str, Sequence[float]], seed: int = 0) -> Scor
 
     Raises ValueError for no group or an empty one.
     """
+    return weighted_mean_of_groups(groups, None, seed)
+
+
+def weighted_mean_of_groups(
+    groups: Mapping[str, Sequence[float]], weights: Mapping[str, float] | None = None, seed: int = 0
+) -> Score:
+    """The mean of the groups' means, by the groups' weights (None: all alike; they need not sum to 1).
+
+    Raises ValueError for no group or an empty one, and KeyError for one without a weight.
+    """
     if not groups or not all(len(v) for v in groups.values()):
         raise ValueError("a score needs at least one sample in every group")
     rng = np.random.default_rng(seed)
     arrays = [np.asarray(values, dtype=np.float64) for values in groups.values()]
-    means = np.stack(
+    share = np.array([1.0 if weights is None else weights[name] for name in groups])
+    share = share / share.sum()
+    means = share @ np.stack(
         [a[rng.integers(len(a), size=(RESAMPLES, len(a)))].mean(1) for a in arrays]
-    ).mean(0)
+    )
     low, high = np.percentile(means, [2.5, 97.5])
-    value = float(np.mean([a.mean() for a in arrays]))
+    value = float(share @ np.array([a.mean() for a in arrays]))
     return Score(value, float(low), float(high), sum(map(len, arrays)))

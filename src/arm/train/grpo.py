@@ -194,7 +194,9 @@ def _reward_values(rollout: Rollout, reward_N: Tensor, advantage: Advantages) ->
 
 
 def watch(arm: Arm, size: int) -> dict[str, Logged]:
-    """Scores on held-out combinations with the model's default sampling; `size` of each kind."""
+    """Scores on held-out combinations with the model's default sampling, `size` of each kind; a row
+    of drawings, and edits below their sources.
+    """
     small = world.Size(
         prompts_per_tag=size, images_per_prompt=1, edits_per_kind=max(1, size // 2),
         questions_per_kind=2 * size, seed=5,
@@ -205,14 +207,18 @@ def watch(arm: Arm, size: int) -> dict[str, Logged]:
     edits = world.sampled_edits(arm, small)
     edited = world.edit_and_score(arm, edits, setting, small.seed)
     codes = arm.draw_prompts([p.text for p in prompts[:: max(1, size // 2)]], seed=small.seed)
-    tall = world.paint_each(arm, codes)
+    alike = [e for e in edits if (e.source.height, e.source.width) == world.scene_size(arm, 0)][:8]
+    sources = world.encode_scenes(arm, [e.source for e in alike])
+    changed = arm.edit_codes(sources, [e.instruction for e in alike], seed=small.seed)
+    pairs = [np.concatenate(world.paint_each(arm, c), 1) for c in (sources, changed)]
     return {
         "held_out/geneval": float(np.mean([np.mean(v) for v in drawn.values()])),
         "held_out/gedit": float(
             np.mean([np.mean([s.overall for s in v]) for v in edited.values()])
         ),
         "held_out/vqa": float(world.vqa_scores(arm, small)["accuracy"]["value"]),
-        "drawings": np.concatenate(tall, 1),
+        "drawings": np.concatenate(world.paint_each(arm, codes), 1),
+        "edits": np.concatenate(pairs, 0),
     }
 
 

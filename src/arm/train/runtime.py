@@ -157,8 +157,13 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed(seed * 1_000_003 + step)
 
 
-MAY_CHANGE = ("log_every", "save_every", "steps", "workers", "compile", "out")
-"""What may change between a run and its resumption."""
+MAY_CHANGE = frozenset(
+    (
+        "log_every", "save_every", "steps", "workers", "compile", "out", "into",
+        "url", "key_env", "timeout_s", "retries", "concurrency", "cache", "wait_s", "tries",
+    )
+)  # fmt: skip
+"""What may change between a run and its resumption: how long, how fast, and where a judge is."""
 
 
 def same_run(old: Any, new: Any, run_dir: Path, path: str = "") -> None:

@@ -62,7 +62,7 @@ class SynergyRun:
     sft: LMRun
     size: world.Size
     seeds: tuple[int, ...] = (0, 1, 2)
-    temperatures: tuple[float, ...] = (0.0, 0.3, 0.6, 1.0)
+    temperatures: tuple[float, ...] = (0.0, 0.3, 0.6)
     paths: tuple[str, ...] = tuple(PATHS)
     into: tuple[Path, ...] = ()
 
@@ -130,17 +130,14 @@ def train_path(run: SynergyRun, seed: int, path: Sequence[str]) -> Path:
     return source
 
 
-def settings(run: SynergyRun, arm: Arm) -> list[world.Setting]:
-    """Sampled and greedy, each with the model's guidance and without; then the sweep's temperatures."""
-    plain = Guidance(1.0, 1.0)
-    warm = Sampling(0.7)
-    found = [
-        world.Setting("sampled", warm, warm, plain),
-        world.Setting("sampled, guided", warm, warm),
-        world.Setting("greedy", world.GREEDY, world.GREEDY, plain),
-        world.Setting("greedy, guided", world.GREEDY, world.GREEDY),
+def settings(run: SynergyRun) -> list[world.Setting]:
+    """Sampled and greedy without guidance; then the temperatures with the model's own guidance."""
+    plain, warm = Guidance(1.0, 1.0), Sampling(0.7)
+    bare = [
+        world.Setting("unguided, sampled", warm, warm, plain),
+        world.Setting("unguided, greedy", world.GREEDY, world.GREEDY, plain),
     ]
-    return found + [world.Setting(f"t{t:g}", Sampling(t), Sampling(t)) for t in run.temperatures]
+    return bare + [world.Setting(f"t{t:g}", Sampling(t), Sampling(t)) for t in run.temperatures]
 
 
 def score_model(run: SynergyRun, directory: Path) -> dict[str, Any]:
@@ -149,7 +146,7 @@ def score_model(run: SynergyRun, directory: Path) -> dict[str, Any]:
     size, found = run.size, {}
     prompts, knowledge = world.geneval_prompts(size), world.wise_prompts(size)
     edits = world.sampled_edits(arm, size)
-    for setting in settings(run, arm):
+    for setting in settings(run):
         drawn = world.draw_and_check(arm, prompts, size.images_per_prompt, setting, size.seed)
         edited = world.edit_and_score(arm, edits, setting, size.seed)
         known = world.draw_and_check(arm, knowledge, size.images_per_prompt, setting, size.seed)

@@ -1,0 +1,121 @@
+"""What the benchmarks share: items, reading the authors' files, and means over groups."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from arm.errors import DataError
+from arm.evals.intervals import Score, weighted_mean_of_groups
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt, instruction or question. `image`: its source or the picture asked about, as a path
+    below the benchmark's own folder of images; `data`: what its score needs, as its authors name it.
+    """
+
+    id: str
+    text: str
+    group: str
+    image: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The score over all items with its interval, that of each group, and how many verdicts are
+    missing of how many. `details`: what else the benchmark reports.
+    """
+
+    overall: Score
+    groups: Mapping[str, Score]
+    missing: int
+    total: int
+    details: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def missing_share(self) -> float:
+        return self.missing / self.total
+
+
+def need_file(directory: Path, name: str, benchmark: str) -> Path:
+    """A file of a benchmark's directory. Raises DataError that says what should be there."""
+    path = directory / name
+    if not path.is_file():
+        raise DataError(f"{directory} is no {benchmark} directory: it has no {name}")
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """Raises DataError for a file that is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no JSON file ({error})") from None
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and objects. Raises DataError that names the line at fault."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error})") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: no JSON ({error})") from None
+        if not isinstance(found, dict):
+            raise DataError(f"{path}:{number}: no JSON object")
+        yield number, found
+
+
+def need(data: Mapping[str, Any], key: str, where: str) -> Any:
+    """A field. Raises DataError that names where it is missing."""
+    if not isinstance(data, Mapping) or key not in data:
+        raise DataError(
+            f"{where}: the field '{key}' is missing; is this another version of the file?"
+        )
+    return data[key]
+
+
+def need_count(items: Sequence[Item], count: int, benchmark: str, partial: bool) -> list[Item]:
+    """The items. Raises DataError where they are not as many as published and `partial` is False."""
+    if len(items) != count and not partial:
+        raise DataError(
+            f"{benchmark} has {count:,} items, this directory {len(items):,}: it is of another version, "
+            "or cut"
+        )
+    if len({item.id for item in items}) != len(items):
+        raise DataError(f"{benchmark}: two items have the same id")
+    return list(items)
+
+
+def result(
+    items: Sequence[Item],
+    values: Mapping[str, float | None],
+    weights: Mapping[str, float] | None = None,
+    details: Mapping[str, float] | None = None,
+) -> Result:
+    """Mean of each group, then their mean (weighted where weights are given). A group of which all
+    values are missing has no score and no say; items without a value count as missing.
+
+    Raises DataError where nothing is left to score.
+    """
+    groups: dict[str, list[float]] = {}
+    for item in items:
+        value = values.get(item.id)
+        if value is not None:
+            groups.setdefault(item.group, []).append(value)
+    if not groups:
+        raise DataError("all verdicts are missing: there is nothing to score")
+    missing = len(items) - sum(map(len, groups.values()))
+    each = {name: weighted_mean_of_groups({name: found}) for name, found in groups.items()}
+    overall = weighted_mean_of_groups(groups, weights)
+    return Result(overall, each, missing, len(items), details or {})

@@ -1,0 +1,113 @@
+"""GenEval (arXiv 2310.11513): 553 prompts of six tags, checked by an object detector.
+
+Four pictures a prompt; the score is the unweighted mean of the six tags' image accuracies.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from arm.errors import DataError
+from arm.evals.benchmarks.base import Item, Result, json_lines, need, need_count, need_file, result
+
+COUNT = 553
+TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
+MIN_SCORE, MIN_SCORE_COUNTING = 0.3, 0.9
+"""Detections below this are dropped; the counting tag is stricter."""
+MAX_OBJECTS = 16
+POSITION_THRESHOLD = 0.1
+"""Share of the two objects' sizes by which they must be apart."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """An object in a picture: class name, box (x0, y0, x1, y1) in pixels, confidence, colour."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    score: float
+    color: str | None = None
+
+
+def load(directory: Path, partial: bool = False) -> list[Item]:
+    """The items of `evaluation_metadata.jsonl`; an id is the number of its line from 0, as the
+    authors' folders of pictures are named ("00012"). Raises DataError.
+    """
+    path = need_file(directory, "evaluation_metadata.jsonl", "GenEval")
+    items = []
+    for number, line in json_lines(path):
+        where = f"{path}:{number}"
+        tag = need(line, "tag", where)
+        if tag not in TAGS:
+            raise DataError(f"{where}: '{tag}' is none of {', '.join(TAGS)}")
+        need(line, "include", where)
+        items.append(Item(f"{len(items):05d}", need(line, "prompt", where), tag, data=line))
+    return need_count(items, COUNT, "GenEval", partial)
+
+
+def relations(a: Detection, b: Detection) -> set[str]:
+    """How a stands to b: none, one or two of left of, right of, above, below.
+
+    The offset of the centres, less a tenth of both sizes along each axis; a direction counts where
+    what is left along it is more than half of the whole offset's length.
+    """
+    first, second = np.reshape(a.box, (2, 2)), np.reshape(b.box, (2, 2))
+    offset = first.mean(0) - second.mean(0)
+    slack = POSITION_THRESHOLD * (np.ptp(first, 0) + np.ptp(second, 0))
+    left = np.maximum(np.abs(offset) - slack, 0) * np.sign(offset)
+    if np.abs(left).max() < 1e-3:
+        return set()
+    right, down = left / np.linalg.norm(offset)
+    found = {
+        "left of": right < -0.5, "right of": right > 0.5, "above": down < -0.5, "below": down > 0.5
+    }  # fmt: skip
+    return {name for name, holds in found.items() if holds}
+
+
+def kept(item: Item, detections: Sequence[Detection]) -> dict[str, list[Detection]]:
+    """Detections that count, by class, the surest first, at most sixteen of each."""
+    least = MIN_SCORE_COUNTING if item.group == "counting" else MIN_SCORE
+    found: dict[str, list[Detection]] = {}
+    for detection in sorted(detections, key=lambda d: -d.score):
+        same = found.setdefault(detection.name, [])
+        if detection.score > least and len(same) < MAX_OBJECTS:
+            same.append(detection)
+    return found
+
+
+def check(item: Item, detections: Sequence[Detection]) -> bool:
+    """Whether a picture shows what the prompt asks, by the authors' rules."""
+    objects = kept(item, detections)
+    matched: list[list[Detection]] = []
+    right = True
+    for wanted in item.data["include"]:
+        count = wanted["count"]
+        found = objects.get(wanted["class"], [])[:count]
+        ok = len(found) >= count
+        if ok and "color" in wanted:
+            ok = sum(d.color == wanted["color"] for d in found) >= count
+        if ok and "position" in wanted:
+            relation, target = wanted["position"]
+            others = matched[target]
+            ok = bool(others) and all(relation in relations(a, b) for a in found for b in others)
+        right = right and ok
+        matched.append(found if ok else [])
+    too_many = any(
+        len(objects.get(e["class"], [])) >= e["count"] for e in item.data.get("exclude", [])
+    )
+    return right and not too_many
+
+
+def score(items: Sequence[Item], right: Mapping[str, Sequence[bool | None]]) -> Result:
+    """The score from the checks of each prompt's pictures; None is a picture that has none.
+
+    A tag's accuracy is over pictures; intervals redraw prompts.
+    """
+    values: dict[str, float | None] = {}
+    for item in items:
+        told = [r for r in right.get(item.id, ()) if r is not None]
+        values[item.id] = sum(told) / len(told) if told else None
+    return result(items, values)

@@ -1,0 +1,128 @@
+"""WISE (arXiv 2503.07265): 1,000 prompts that need knowledge, by a judge. Two protocols, never mixed.
+
+Legacy: consistency, realism and aesthetics, 0 to 2 each; WiScore = (0.7 C + 0.2 R + 0.1 A) / 2. Verified:
+one binary score with other prompts; its figures cannot be compared with legacy ones.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from arm.errors import DataError
+from arm.evals.benchmarks.base import (
+    Item,
+    Result,
+    need,
+    need_count,
+    need_file,
+    read_json,
+    result,
+)
+
+Protocol = Literal["legacy", "verified"]
+COUNT = 1000
+FILES: dict[Protocol, tuple[str, ...]] = {
+    protocol: tuple(
+        f"{protocol}/{name}{'_verified' if protocol == 'verified' else ''}.json"
+        for name in ("cultural_common_sense", "spatio-temporal_reasoning", "natural_science")
+    )
+    for protocol in ("legacy", "verified")
+}
+ENDS: dict[Protocol, dict[str, int]] = {
+    "legacy": {
+        "culture": 400, "time": 567, "space": 700, "biology": 800, "physics": 900, "chemistry": 1000
+    },
+    "verified": {
+        "culture": 400, "time": 520, "space": 640, "biology": 760, "physics": 880, "chemistry": 1000
+    },
+}  # fmt: skip
+"""The last prompt id of each category."""
+WEIGHTS: dict[Protocol, dict[str, float]] = {
+    "legacy": {
+        "culture": 0.4, "time": 0.167, "space": 0.133, "biology": 0.1, "physics": 0.1,
+        "chemistry": 0.1,
+    },
+    "verified": {
+        "culture": 0.4, "time": 0.12, "space": 0.12, "biology": 0.12, "physics": 0.12,
+        "chemistry": 0.12,
+    },
+}  # fmt: skip
+CRITERIA = ("Consistency", "Realism", "Aesthetic Quality")
+JUDGE_FILES: dict[Protocol, str] = {
+    "legacy": "judge_prompt_legacy_gpt4o.json",
+    "verified": "judge_prompt_verified_qwen35.json",
+}
+
+
+def category(prompt_id: int, protocol: Protocol) -> str:
+    """Raises DataError for an id outside 1..1000."""
+    for name, end in ENDS[protocol].items():
+        if 1 <= prompt_id <= end:
+            return name
+    raise DataError(f"WISE has prompt ids 1 to {COUNT}, not {prompt_id}")
+
+
+def load(directory: Path, protocol: Protocol, partial: bool = False) -> list[Item]:
+    """The prompts of the protocol's three files, by id; `data` has the judge's explanation."""
+    items = []
+    for name in FILES[protocol]:
+        path = need_file(directory, name, f"WISE ({protocol})")
+        for n, entry in enumerate(read_json(path)):
+            where = f"{path}, entry {n}"
+            number = need(entry, "prompt_id", where)
+            data = {"explanation": need(entry, "Explanation", where)}
+            text = need(entry, "Prompt", where)
+            items.append(Item(str(number), text, category(number, protocol), data=data))
+    return need_count(items, COUNT, f"WISE ({protocol})", partial)
+
+
+def judge_prompt(directory: Path, protocol: Protocol, item: Item) -> str:
+    """The authors' prompt to the judge with an item's text and explanation in it."""
+    path = need_file(directory, JUDGE_FILES[protocol], "WISE")
+    (template,) = read_json(path)
+    places = {
+        "{prompt_data['Prompt']}": item.text,
+        "{prompt_data['Explanation']}": item.data["explanation"],
+    }
+    for place, text in places.items():
+        if place not in template:
+            raise DataError(f"{path} has no place {place} for an item's text")
+        template = template.replace(place, text)
+    return template
+
+
+def read_legacy(reply: str) -> tuple[int, int, int] | None:
+    """The three scores of a reply; None where one is missing or none of 0, 1, 2."""
+    scores = []
+    for name in CRITERIA:
+        found = re.search(rf"{name}\W*?:\W*?([0-2])(?![\d.])", reply, re.IGNORECASE)
+        if found is None:
+            return None
+        scores.append(int(found[1]))
+    return scores[0], scores[1], scores[2]
+
+
+def read_verified(reply: str) -> int | None:
+    """The binary score of a reply; None where there is none."""
+    found = re.search(r"score\W*?:\W*?([01])(?![\d.])", reply, re.IGNORECASE)
+    return None if found is None else int(found[1])
+
+
+def wiscore(consistency: int, realism: int, aesthetics: int) -> float:
+    return (0.7 * consistency + 0.2 * realism + 0.1 * aesthetics) / 2
+
+
+def score(items: Sequence[Item], replies: Mapping[str, str | None], protocol: Protocol) -> Result:
+    """The weighted mean over categories of what the judge's replies say."""
+    values: dict[str, float | None] = {}
+    for item in items:
+        reply = replies.get(item.id)
+        if reply is None:
+            continue
+        if protocol == "legacy":
+            scores = read_legacy(reply)
+            values[item.id] = None if scores is None else wiscore(*scores)
+        else:
+            values[item.id] = read_verified(reply)
+    return result(items, values, WEIGHTS[protocol])

@@ -1,0 +1,107 @@
+"""POPE (arXiv 2305.10355) and MME (arXiv 2306.13394): questions with yes or no for an answer."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from arm.evals.benchmarks.base import Item, Result, json_lines, need, need_count, need_file, result
+
+POPE_SPLITS = ("random", "popular", "adversarial")
+POPE_COUNTS = {"random": (2910, 3000), "popular": (3000,), "adversarial": (3000,)}
+"""Published counts; two versions of the random split are about."""
+MME_COUNT = 2374
+PERCEPTION = (
+    "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark",
+    "artwork", "OCR",
+)  # fmt: skip
+
+
+def load_pope(directory: Path, split: str, partial: bool = False) -> list[Item]:
+    """A split of POPE on COCO: `coco/coco_pope_SPLIT.json`, a JSON object a line."""
+    path = need_file(directory, f"coco/coco_pope_{split}.json", "POPE")
+    items = [
+        Item(
+            str(need(line, "question_id", f"{path}:{n}")),
+            need(line, "text", f"{path}:{n}"),
+            split,
+            need(line, "image", f"{path}:{n}"),
+            {"answer": need(line, "label", f"{path}:{n}")},
+        )
+        for n, line in json_lines(path)
+    ]
+    counts = POPE_COUNTS[split]
+    count = len(items) if len(items) in counts else counts[-1]
+    return need_count(items, count, f"POPE ({split})", partial)
+
+
+def load_mme(directory: Path, partial: bool = False) -> list[Item]:
+    """`mme_questions.jsonl`: two questions about each picture."""
+    path = need_file(directory, "mme_questions.jsonl", "MME")
+    items = []
+    for n, line in json_lines(path):
+        task, image, text, answer = (
+            need(line, key, f"{path}:{n}") for key in ("task", "image", "question", "answer")
+        )
+        items.append(
+            Item(str(len(items)), text, task, f"{task}/{image}", {"answer": answer.lower()})
+        )
+    return need_count(items, MME_COUNT, "MME", partial)
+
+
+def read_pope(answer: str) -> str:
+    """POPE's reading: the first sentence without commas; a word No, not or no means no, else yes."""
+    words = answer.split(".")[0].replace(",", "").split(" ")
+    return "no" if {"No", "not", "no"} & set(words) else "yes"
+
+
+def score_pope(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
+    """Accuracy with its interval; `details` has precision, recall, F1 of yes and the share of yes.
+
+    POPE reads everything as yes or no; an answer that is missing is None and leaves the score.
+    """
+    said = {i.id: read_pope(a) for i in items if (a := answers.get(i.id)) is not None}
+    pairs = [(i.data["answer"] == "yes", said[i.id] == "yes") for i in items if i.id in said]
+    hits = sum(t and s for t, s in pairs)
+    yes_said, yes_true = sum(s for _, s in pairs), sum(t for t, _ in pairs)
+    precision, recall = hits / max(1, yes_said), hits / max(1, yes_true)
+    details = {
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / (precision + recall) if hits else 0.0,
+        "yes_share": yes_said / max(1, len(pairs)),
+    }
+    right = {i.id: float(said[i.id] == i.data["answer"]) for i in items if i.id in said}
+    return result(items, right, details=details)
+
+
+def read_mme(answer: str) -> str | None:
+    """MME's reading: yes or no at the beginning of the answer; None for anything else.
+
+    The authors' script counts that as wrong; here it is missing, and a picture with a missing answer
+    leaves the score.
+    """
+    start = answer.strip().lower()[:4]
+    return next((word for word in ("yes", "no") if start.startswith(word)), None)
+
+
+def score_mme(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
+    """Accuracy % + accuracy-plus % of each subtask (0 to 200); `details` has the sums of perception
+    (2,000 at most) and cognition (800), as published. `overall` is the mean of the subtasks.
+    """
+    pictures: dict[tuple[str, str | None], list[bool | None]] = {}
+    for item in items:
+        said = answers.get(item.id)
+        read = None if said is None else read_mme(said)
+        right = None if read is None else read == item.data["answer"]
+        pictures.setdefault((item.group, item.image), []).append(right)
+    pairs, values = [], {}
+    for (group, image), told in pictures.items():
+        pair = Item(f"{group}/{image}", "", group)
+        pairs.append(pair)
+        known = [t for t in told if t is not None]
+        complete = len(known) == len(told)
+        values[pair.id] = 100 * (sum(known) / len(known) + all(known)) if complete else None
+    found = result(pairs, values)
+    sums = {"perception": 0.0, "cognition": 0.0}
+    for name, score in found.groups.items():
+        sums["perception" if name in PERCEPTION else "cognition"] += score.value
+    return Result(found.overall, found.groups, found.missing, found.total, sums)
