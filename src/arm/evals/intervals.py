@@ -46,10 +46,8 @@ def weighted_mean_of_groups(
     rng = np.random.default_rng(seed)
     arrays = [np.asarray(values, dtype=np.float64) for values in groups.values()]
     share = np.array([1.0 if weights is None else weights[name] for name in groups])
-    share = share / share.sum()
-    means = share @ np.stack(
-        [a[rng.integers(len(a), size=(RESAMPLES, len(a)))].mean(1) for a in arrays]
-    )
+    drawn = [a[rng.integers(len(a), size=(RESAMPLES, len(a)))].mean(1) for a in arrays]
+    means = np.average(np.stack(drawn), 0, share)
     low, high = np.percentile(means, [2.5, 97.5])
-    value = float(share @ np.array([a.mean() for a in arrays]))
+    value = float(np.average([a.mean() for a in arrays], weights=share))
     return Score(value, float(low), float(high), sum(map(len, arrays)))

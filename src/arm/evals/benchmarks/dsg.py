@@ -76,22 +76,15 @@ def with_dependencies(
     leads back says nothing.
     """
     done: dict[int, bool | None] = {}
-
-    def settle(number: int, above: tuple[int, ...]) -> bool | None:
-        if number not in done:
-            path = (*above, number)
-            linked = [p for p in questions[number]["parents"] if p in questions and p not in path]
-            parents = [settle(p, path) for p in linked]
-            own = said.get(number)
-            if False in parents:
-                own = False
-            elif None in parents and own is not False:
-                own = None
-            done[number] = own
-        return done[number]
-
     for number in questions:
-        settle(number, ())
+        above, todo = {number}, [number]
+        while todo:
+            parents = questions[todo.pop()]["parents"]
+            new = [p for p in parents if p in questions and p not in above]
+            above |= set(new)
+            todo += new
+        answers = [said.get(n) for n in above]
+        done[number] = False if False in answers else None if None in answers else True
     return done
 
 
