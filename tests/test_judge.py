@@ -70,7 +70,7 @@ def test_an_unreadable_reply_is_asked_about_once():
         "assistant",
         "user",
     ]
-    assert asking.tally.counts["asked_again"] == 1
+    assert asking.endpoint.tally.counts["asked_again"] == 1
 
 
 def test_rubbish_is_missing_and_never_zero():
@@ -78,7 +78,7 @@ def test_rubbish_is_missing_and_never_zero():
         asking = judge(server)
         assert asking(CASES[:3]) == [None] * 3
     assert len(server.bodies) == 6
-    assert asking.tally.missing == {"unreadable": 3}
+    assert asking.endpoint.tally.missing == {"unreadable": 3}
 
 
 def test_a_rate_limit_is_waited_for():
@@ -95,7 +95,7 @@ def test_an_endless_rate_limit_is_missing():
         asking = judge(server, retries=2)
         assert asking(CASES[:1]) == [None]
     assert len(server.bodies) == 3
-    assert asking.tally.missing == {"RateLimitError": 1}
+    assert asking.endpoint.tally.missing == {"RateLimitError": 1}
 
 
 def test_a_slow_answer_is_missing_and_costs_the_others_nothing():
@@ -106,7 +106,7 @@ def test_a_slow_answer_is_missing_and_costs_the_others_nothing():
         asking = judge(server, timeout_s=0.5, retries=0)
         found = asking(CASES[:4])
     assert found[0] is None and all(v is not None for v in found[1:])
-    assert asking.tally.missing == {"APITimeoutError": 1}
+    assert asking.endpoint.tally.missing == {"APITimeoutError": 1}
 
 
 def test_a_server_error_and_a_hang_up_are_retried():
@@ -120,28 +120,28 @@ def test_a_dead_endpoint_is_one_line():
         pass
     asking = judge(server, retries=0)
     with pytest.raises(JudgeError, match=r"the judge at http://127.* does not answer; start it"):
-        asking.check()
+        asking.endpoint.check()
     assert asking(CASES[:2]) == [None, None]
-    assert asking.tally.missing == {"APIConnectionError": 2}
+    assert asking.endpoint.tally.missing == {"APIConnectionError": 2}
 
 
 def test_a_wrong_model_or_key_is_one_line():
     with judge_server(model="other") as server:
         with pytest.raises(JudgeError, match="has no model 'judge-1'; it has other"):
-            judge(server).check()
+            judge(server).endpoint.check()
         # An endpoint that answers with another model than was pinned gives no verdict.
         asking = judge(server)
         assert asking(CASES[:1]) == [None]
-        assert asking.tally.missing == {"answered by 'other'": 1}
+        assert asking.endpoint.tally.missing == {"answered by 'other'": 1}
     with judge_server(key="secret") as server:
         with pytest.raises(JudgeError, match=r"refuses the key in \$ARM_JUDGE_KEY"):
-            judge(server).check()
+            judge(server).endpoint.check()
 
 
 def test_a_key_is_sent(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ARM_JUDGE_KEY", "secret")
     with judge_server(key="secret") as server:
-        judge(server).check()
+        judge(server).endpoint.check()
 
 
 def test_concurrency_is_capped():
@@ -156,7 +156,7 @@ def test_nothing_is_paid_twice(tmp_path: Path):
         again = judge(server, cache=tmp_path)
         assert again(CASES[:4])[:3] == first
         assert len(server.bodies) == 4
-        assert again.tally.counts["cached"] == 3
+        assert again.endpoint.tally.counts["cached"] == 3
         # Another picture, text, rubric or model is another question.
         judge(server, cache=tmp_path)([Case(CASES[0].text, (PICTURES[5],))])
         judge(server, cache=tmp_path)([Case("a ring", (PICTURES[0],))])
@@ -171,7 +171,7 @@ def test_what_is_missing_is_not_cached(tmp_path: Path):
     with judge_server(lambda body, n: "hm" if n < 2 else good(body)) as server:
         assert judge(server, cache=tmp_path)(CASES[:1]) == [None]
         assert judge(server, cache=tmp_path)(CASES[:1])[0] is not None
-    assert json.loads(next(tmp_path.rglob("*.json")).read_text())["reply"] == GOOD["drawing"]
+    assert json.loads(next(tmp_path.rglob("*.json")).read_text())["text"] == GOOD["drawing"]
 
 
 @pytest.mark.parametrize(

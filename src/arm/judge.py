@@ -13,12 +13,12 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any, Literal
 
 import numpy as np
@@ -108,12 +108,19 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Reply:
+    """What the judge said, and the model that it called itself."""
+
+    text: str
+    model: str
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """`scores` in [0, 1] by criterion; the reply they were read from, and the model that gave it."""
+    """`scores` in [0, 1] by criterion, and the reply they were read from."""
 
     scores: dict[str, float]
-    reply: str
-    model: str
+    reply: Reply
 
 
 class Tally:
@@ -158,11 +165,23 @@ def png(picture: UInt8[np.ndarray, "h w 3"], min_side: int) -> bytes:
     return out.getvalue()
 
 
-class Judge:
-    """Judges cases by one rubric. Safe to call again after a failure: what is cached is not asked."""
+Messages = list[dict[str, Any]]
 
-    def __init__(self, config: JudgeConfig, rubric: Rubric) -> None:
-        self.config, self.rubric, self.tally = config, rubric, Tally()
+
+def user_message(text: str, pictures: Sequence[bytes]) -> dict[str, Any]:
+    """A user's turn of a text and PNG files."""
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    for data in pictures:
+        url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        content.append({"type": "image_url", "image_url": {"url": url}})
+    return {"role": "user", "content": content}
+
+
+class Endpoint:
+    """Asks one model. Safe to use again after a failure: what is cached is not asked again."""
+
+    def __init__(self, config: JudgeConfig) -> None:
+        self.config, self.tally = config, Tally()
 
     @cached_property
     def _client(self) -> Any:
@@ -181,11 +200,12 @@ class Judge:
 
     def check(self) -> None:
         """Raises JudgeError in one line where the endpoint is down, refuses, or has no such model."""
+        client = self._client
         import openai
 
         where = f"the judge at {self.config.url}"
         try:
-            names = [m.id for m in self._client.with_options(max_retries=1).models.list()]
+            names = [m.id for m in client.with_options(max_retries=1).models.list()]
         except openai.AuthenticationError:
             raise JudgeError(f"{where} refuses the key in ${self.config.key_env}") from None
         except openai.APIConnectionError:
@@ -198,87 +218,106 @@ class Judge:
             known = ", ".join(names[:8]) or "none"
             raise JudgeError(f"{where} has no model '{self.config.model}'; it has {known}")
 
-    def __call__(self, cases: Sequence[Case]) -> list[Verdict | None]:
-        """A verdict for each case, in order; None where it is missing."""
-        with ThreadPoolExecutor(self.config.concurrency) as pool:
-            return list(pool.map(self._judge, cases))
+    def ask_all(
+        self, questions: Sequence[Messages], readable: Callable[[str], bool], again: str
+    ) -> list[Reply | None]:
+        """A readable reply to each question, in order; None where it is missing.
 
-    def _judge(self, case: Case) -> Verdict | None:
-        pictures = [png(picture, self.config.min_side) for picture in case.pictures]
-        path = self._cache_path(case.text, pictures)
+        again: what is said, once, after a reply that is not readable.
+        """
+        with ThreadPoolExecutor(self.config.concurrency) as pool:
+            return list(pool.map(lambda q: self._kept_or_asked(q, readable, again), questions))
+
+    def _kept_or_asked(
+        self, messages: Messages, readable: Callable[[str], bool], again: str
+    ) -> Reply | None:
+        path = self._cache_path(messages)
         if path is not None and path.is_file():
             try:
-                kept = Verdict(**json.loads(path.read_text(encoding="utf-8")))
+                kept = Reply(**json.loads(path.read_text(encoding="utf-8")))
             except (ValueError, TypeError):
                 pass  # half a file is asked for again
             else:
                 self.tally.count("cached")
                 return kept
-        content: list[dict[str, Any]] = [{"type": "text", "text": f"{self._label()}: {case.text}"}]
-        for data in pictures:
-            url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-            content.append({"type": "image_url", "image_url": {"url": url}})
-        messages = [
-            {"role": "system", "content": self.rubric.instructions()},
-            {"role": "user", "content": content},
-        ]
-        verdict = self._ask(messages)
-        if verdict is not None and path is not None:
+        reply = self._ask(messages, readable, again)
+        if reply is not None and path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}.{id(case)}.tmp")
-            temporary.write_text(json.dumps(asdict(verdict)), encoding="utf-8")
+            temporary = path.with_suffix(f".{os.getpid()}.{get_ident()}.tmp")
+            temporary.write_text(json.dumps(asdict(reply)), encoding="utf-8")
             temporary.replace(path)
-        return verdict
+        return reply
 
-    def _label(self) -> str:
-        return "Prompt" if self.rubric is DRAWING else "Instruction"
-
-    def _ask(self, messages: list[dict[str, Any]]) -> Verdict | None:
+    def _ask(self, messages: Messages, readable: Callable[[str], bool], again: str) -> Reply | None:
         """One question, and once more where the reply cannot be read."""
+        client = self._client
         import openai
 
-        for again in (False, True):
+        for last in (False, True):
             try:
                 self.tally.count("requests")
-                answer = self._client.chat.completions.create(
+                answer = client.chat.completions.create(
                     model=self.config.model,
                     messages=messages,
                     temperature=0,
                     max_tokens=self.config.max_tokens,
                 )
-                reply, model = answer.choices[0].message.content or "", answer.model
+                text, model = answer.choices[0].message.content or "", str(answer.model)
             except openai.APIError as error:
                 self.tally.miss(type(error).__name__)
                 return None
             except (AttributeError, IndexError, TypeError, ValueError):
                 self.tally.miss("no chat completion")
                 return None
-            if not str(model).startswith(self.config.model):
+            if not model.startswith(self.config.model):
                 self.tally.miss(f"answered by '{model}'")
                 return None
-            scores = read_verdict(reply, list(self.rubric.criteria))
-            if scores is not None:
-                return Verdict(scores, reply, str(model))
-            if not again:
+            if readable(text):
+                return Reply(text, model)
+            if not last:
                 self.tally.count("asked_again")
-                messages = [
-                    *messages,
-                    {"role": "assistant", "content": reply},
-                    {"role": "user", "content": ASK_AGAIN},
-                ]
+                said = {"role": "assistant", "content": text}
+                messages = [*messages, said, {"role": "user", "content": again}]
         self.tally.miss("unreadable")
         return None
 
-    def _cache_path(self, text: str, pictures: Sequence[bytes]) -> Path | None:
+    def _cache_path(self, messages: Messages) -> Path | None:
+        """Named by the hash of the model and all that it is told, pictures included."""
         if self.config.cache is None:
             return None
-        rubric = f"{self.rubric.version}\n{self.rubric.instructions()}"
-        parts = [self.config.model.encode(), rubric.encode(), text.encode(), *pictures]
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(len(part).to_bytes(8, "big") + part)
-        name = digest.hexdigest()
+        told = json.dumps([self.config.model, messages], sort_keys=True)
+        name = hashlib.sha256(told.encode()).hexdigest()
         return self.config.cache / name[:2] / f"{name}.json"
+
+
+class Judge:
+    """Judges cases by one rubric."""
+
+    def __init__(self, config: JudgeConfig, rubric: Rubric) -> None:
+        self.endpoint, self.rubric = Endpoint(config), rubric
+
+    def __call__(self, cases: Sequence[Case]) -> list[Verdict | None]:
+        """A verdict for each case, in order; None where it is missing."""
+        criteria = list(self.rubric.criteria)
+        label = "Prompt" if self.rubric is DRAWING else "Instruction"
+        min_side = self.endpoint.config.min_side
+        questions = [
+            [
+                {"role": "system", "content": self.rubric.instructions()},
+                user_message(
+                    f"{label}: {case.text}", [png(picture, min_side) for picture in case.pictures]
+                ),
+            ]
+            for case in cases
+        ]
+        replies = self.endpoint.ask_all(
+            questions, lambda text: read_verdict(text, criteria) is not None, ASK_AGAIN
+        )
+        verdicts: list[Verdict | None] = []
+        for reply in replies:
+            scores = None if reply is None else read_verdict(reply.text, criteria)
+            verdicts.append(Verdict(scores, reply) if scores and reply else None)
+        return verdicts
 
 
 def _first_line(error: Exception) -> str:

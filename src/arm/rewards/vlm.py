@@ -25,7 +25,7 @@ class JudgeReward:
 
     def check(self) -> None:
         """Raises JudgeError where the endpoint is down or lacks the model."""
-        self.client.check()
+        self.client.endpoint.check()
 
     def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
         cases = []
