@@ -218,15 +218,18 @@ class Endpoint:
             known = ", ".join(names[:8]) or "none"
             raise JudgeError(f"{where} has no model '{self.config.model}'; it has {known}")
 
-    def ask_all(
-        self, questions: Sequence[Messages], readable: Callable[[str], bool], again: str
+    def ask_each(
+        self,
+        questions: Sequence[Messages],
+        readers: Sequence[Callable[[str], bool]],
+        again: str,
     ) -> list[Reply | None]:
-        """A readable reply to each question, in order; None where it is missing.
+        """A reply to each question, in order, that its reader can read; None where it is missing.
 
-        again: what is said, once, after a reply that is not readable.
+        again: what is said, once, after a reply that cannot be read.
         """
         with ThreadPoolExecutor(self.config.concurrency) as pool:
-            return list(pool.map(lambda q: self._kept_or_asked(q, readable, again), questions))
+            return list(pool.map(lambda q, r: self._kept_or_asked(q, r, again), questions, readers))
 
     def _kept_or_asked(
         self, messages: Messages, readable: Callable[[str], bool], again: str
@@ -310,9 +313,8 @@ class Judge:
             ]
             for case in cases
         ]
-        replies = self.endpoint.ask_all(
-            questions, lambda text: read_verdict(text, criteria) is not None, ASK_AGAIN
-        )
+        readers = [lambda text: read_verdict(text, criteria) is not None] * len(questions)
+        replies = self.endpoint.ask_each(questions, readers, ASK_AGAIN)
         verdicts: list[Verdict | None] = []
         for reply in replies:
             scores = None if reply is None else read_verdict(reply.text, criteria)

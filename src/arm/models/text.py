@@ -63,5 +63,12 @@ class TextTokenizer:
             raise InputError(f"the model does not know a word of '{text}'")
         return ids
 
+    def known(self, text: str) -> str:
+        """The words of a text that the tokenizer knows, in order; "" where there is none."""
+        if self.tokenizer.unk_token_id is None:
+            return text
+        vocabulary = self.tokenizer.get_vocab()
+        return " ".join(w for w in re.findall(r"\w+|[^\w\s]", text.lower()) if w in vocabulary)
+
     def text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids))

@@ -2,18 +2,29 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from arm.errors import ArmError, InputError, did_you_mean
-
-if TYPE_CHECKING:
-    from arm.generate import Guidance, Sampling
-    from arm.pipeline import Arm
+from arm.cli.evaluate import evaluate
+from arm.cli.options import (
+    Decoder,
+    ImageScale,
+    Model,
+    Seed,
+    Temperature,
+    TextScale,
+    TopK,
+    TopP,
+    guidance,
+    load,
+    parse_size,
+    quiet,
+    sampling,
+    write_picture,
+)
+from arm.errors import ArmError, InputError
 
 app = typer.Typer(
     help="ARM: one next-token model that understands, draws and edits pictures.",
@@ -22,98 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Model = Annotated[str, typer.Option("--model", help="A shipped name or a directory.")]
-Decoder = Annotated[
-    str | None, typer.Option("--decoder", help="pixel, flux or sana; the model's own by default.")
-]
-Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same seed gives the same picture.")
-]
-Temperature = Annotated[float | None, typer.Option(help="0 is greedy; the model's own by default.")]
-TopK = Annotated[int | None, typer.Option(help="Sample from the k likeliest codes; 0 from all.")]
-TopP = Annotated[float | None, typer.Option(help="Sample from the likeliest codes of this mass.")]
-TextScale = Annotated[
-    float | None, typer.Option("--guidance", help="Guidance by the text; 1 is none.")
-]
-ImageScale = Annotated[
-    float | None, typer.Option("--image-guidance", help="Guidance by the source.")
-]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result to this file.")]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Loading bars and notices of the libraries stay out of a user's terminal."""
-    import logging
-
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("diffusers").setLevel(logging.ERROR)
-    yield
-
-
-def load(model: str, decoder: str | None = None) -> "Arm":
-    with quiet():
-        from arm.pipeline import Arm
-
-        return Arm.from_pretrained(model, decoder)
-
-
-def sampling(
-    default: "Sampling", temperature: float | None, top_k: int | None, top_p: float | None
-) -> "Sampling":
-    from arm.generate import Sampling
-
-    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    values = {k: getattr(default, k) if v is None else v for k, v in given.items()}
-    try:
-        return Sampling(**values)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
-def guidance(default: "Guidance", text: float | None, image: float | None = None) -> "Guidance":
-    from arm.generate import Guidance
-
-    try:
-        return Guidance(
-            default.text if text is None else text, default.image if image is None else image
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
-def parse_size(size: str | None) -> tuple[int, int] | None:
-    """'64x48' -> (64, 48). Raises InputError for anything else."""
-    if size is None:
-        return None
-    parts = size.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
-        raise InputError(f"'{size}' is no size; give WIDTHxHEIGHT in pixels, as 56x56")
-    return int(parts[0]), int(parts[1])
-
-
-def write_picture(image: Any, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be written ({error}); name a file like picture.png"
-        ) from None
-
-
-def write_json_file(data: Any, path: Path | None) -> None:
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error})") from None
 
 
 @app.command()
@@ -288,50 +207,7 @@ def train(
         start(config)
 
 
-@app.command("eval")
-def evaluate(
-    benchmark: Annotated[str, typer.Argument(help="world, decoders or sweep")],
-    model: Model = "micro",
-    decoder: Decoder = None,
-    json_file: JsonFile = None,
-    out: Annotated[Path, typer.Option(help="Folder for pictures.")] = Path("eval"),
-    into: Annotated[
-        list[Path] | None,
-        typer.Option(help="Fill the block <!-- scores --> or <!-- decoders --> of this file."),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A small sample, with wide intervals.")
-    ] = False,
-    seed: Seed = 2026,
-) -> None:
-    """Score a model; prints a table with 95 % intervals."""
-    known = ("world", "decoders", "sweep")
-    if benchmark not in known:
-        raise InputError(
-            f"there is no benchmark '{benchmark}'; there are {', '.join(known)}.{did_you_mean(benchmark, known)}"
-        )
-    arm = load(model, decoder)
-    with quiet():
-        from dataclasses import replace
-
-        from arm.evals import decoders, sweep, world
-        from arm.evals import report as report_tables
-
-        size = world.quick(seed) if quick else replace(world.Size(), seed=seed)
-
-        def report(part: str) -> None:
-            typer.echo(f"{part} ...", err=True)
-
-        if benchmark == "world":
-            result = world.evaluate(arm, size, report)
-        elif benchmark == "sweep":
-            result = sweep.sweep(arm, size, report)
-        else:
-            result = decoders.compare(arm, out, count=32 if quick else 128, seed=seed)
-        report_tables.print_scores(result)
-    write_json_file(result, json_file)
-    for path in into or []:
-        report_tables.fill_scores(path, benchmark, result)
+app.command("eval")(evaluate)
 
 
 def main() -> None:

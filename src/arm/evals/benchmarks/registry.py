@@ -1,0 +1,127 @@
+"""All published benchmarks by name: what is made for them, what a judge is asked, how they are scored."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from arm.evals.benchmarks import dsg, editing, wise, yesno
+from arm.evals.benchmarks.base import Item, Result
+
+Kind = Literal["drawing", "editing", "questions"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One question to the judge: its text, whether it sees the source before the picture, and what
+    makes a reply readable.
+    """
+
+    text: str
+    with_source: bool
+    readable: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """`pictures` of each item (the authors' number). calls: what the judge is asked about each
+    picture of an item. score: from the replies, [item][picture][call], None where missing; of
+    benchmarks that ask, from the answers by item.
+    """
+
+    name: str
+    kind: Kind
+    load: Callable[[Path], list[Item]]
+    score: Callable[[Sequence[Item], Mapping[str, Any]], Result]
+    pictures: int = 1
+    calls: Callable[[Path, Item], list[Call]] = field(default=lambda directory, item: [])
+
+
+def _yes(reply: str) -> bool | None:
+    word = reply.strip().strip("*.!\"'").lower()[:3].rstrip(" ,.")
+    return {"yes": True, "no": False}.get(word)
+
+
+def _dsg_calls(directory: Path, item: Item) -> list[Call]:
+    return [
+        Call(
+            f"{question['text']} Answer with one word, yes or no.",
+            False,
+            lambda reply: _yes(reply) is not None,
+        )
+        for question in item.data["questions"].values()
+    ]
+
+
+def _dsg_score(items: Sequence[Item], replies: Mapping[str, Any]) -> Result:
+    answers = {}
+    for item in items:
+        numbers = list(item.data["questions"])
+        answers[item.id] = [
+            {n: None if r is None else _yes(r) for n, r in zip(numbers, told, strict=True)}
+            for told in replies.get(item.id, [])
+        ]
+    return dsg.score(items, answers)
+
+
+def _wise(protocol: wise.Protocol) -> Benchmark:
+    read = wise.read_legacy if protocol == "legacy" else wise.read_verified
+
+    def score(items: Sequence[Item], replies: Mapping[str, Any]) -> Result:
+        first = {name: told[0][0] for name, told in replies.items() if told}
+        return wise.score(items, first, protocol)
+
+    def calls(directory: Path, item: Item) -> list[Call]:
+        text = wise.judge_prompt(directory, protocol, item)
+        return [Call(text, False, lambda reply: read(reply) is not None)]
+
+    name = "wise" if protocol == "legacy" else "wise-verified"
+    return Benchmark(name, "drawing", lambda d: wise.load(d, protocol), score, calls=calls)
+
+
+def _gedit_calls(directory: Path, item: Item) -> list[Call]:
+    def readable(reply: str) -> bool:
+        return editing.read_viescore(reply) is not None
+
+    return [
+        Call(editing.gedit_prompt(directory, item, "SC"), True, readable),
+        Call(editing.gedit_prompt(directory, item, "PQ"), False, readable),
+    ]
+
+
+def _gedit_score(items: Sequence[Item], replies: Mapping[str, Any]) -> Result:
+    return editing.score_gedit(
+        items, {name: (told[0][0], told[0][1]) for name, told in replies.items() if told}
+    )
+
+
+def _imgedit_calls(directory: Path, item: Item) -> list[Call]:
+    text = editing.imgedit_prompt(directory, item)
+    return [Call(text, True, lambda reply: editing.read_imgedit(reply) is not None)]
+
+
+def _imgedit_score(items: Sequence[Item], replies: Mapping[str, Any]) -> Result:
+    return editing.score_imgedit(
+        items, {name: told[0][0] for name, told in replies.items() if told}
+    )
+
+
+def _pope(split: str) -> Benchmark:
+    return Benchmark(
+        f"pope-{split}", "questions", lambda d: yesno.load_pope(d, split), yesno.score_pope
+    )
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    b.name: b
+    for b in (
+        _wise("legacy"),
+        _wise("verified"),
+        Benchmark("dsg", "drawing", dsg.load_dsg, _dsg_score, calls=_dsg_calls),
+        Benchmark("dpg", "drawing", dsg.load_dpg, _dsg_score, 4, _dsg_calls),
+        Benchmark("gedit", "editing", editing.load_gedit, _gedit_score, calls=_gedit_calls),
+        Benchmark("imgedit", "editing", editing.load_imgedit, _imgedit_score, calls=_imgedit_calls),
+        *(_pope(split) for split in yesno.POPE_SPLITS),
+        Benchmark("mme", "questions", yesno.load_mme, yesno.score_mme),
+    )
+}
