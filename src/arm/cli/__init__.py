@@ -22,6 +22,7 @@ from arm.cli.options import (
     parse_size,
     quiet,
     sampling,
+    write_json_file,
     write_picture,
 )
 from arm.errors import ArmError, InputError
