@@ -10,7 +10,7 @@ anchors, exact KL over the visual slice in place of an estimate, top-k 64 (of 4,
 from dataclasses import replace
 from pathlib import Path
 
-from arm.generate import Sampling
+from arm.generate import Guidance, Sampling
 from arm.judge import JudgeConfig
 from arm.rewards.vlm import JudgeReward
 from arm.rewards.world import WorldReward
@@ -20,7 +20,8 @@ from arm.train.runtime import Loop, Optim
 
 
 def _drawing(prompts: int) -> Task:
-    return Task(prompts, Sampling(0.7, top_k=64), WorldReward())
+    guided = Guidance(2.25, 1.0)  # what the model draws with; without it hardly a picture is right
+    return Task(prompts, Sampling(0.7, top_k=64), WorldReward(), guidance=guided)
 
 
 def _editing(prompts: int) -> Task:
@@ -34,8 +35,10 @@ def micro_t2i() -> GRPORun:
         model="micro-sft",
         drawing=_drawing(8),
         editing=None,
-        loop=Loop(steps=150, seed=30, log_every=1, save_every=10, bf16=True),
+        loop=Loop(steps=100, seed=30, log_every=1, save_every=10, bf16=True),
         optim=Optim(lr=1e-4, warmup=5, weight_decay=0.01, floor=0.2),
+        watch=50,
+        watch_size=8,
     )
 
 

@@ -12,8 +12,8 @@ from arm.evals.intervals import mean_of_groups
 from arm.generate import Guidance, Sampling
 from arm.pipeline import Arm
 
-TEMPERATURES = (0.0, 0.3, 0.6, 1.0)
-GUIDANCES = (Guidance(1.0, 1.0), Guidance(1.5, 1.25), Guidance(2.5, 1.5))
+TEMPERATURES = (0.0, 0.3, 0.6)
+GUIDANCES = (Guidance(1.0, 1.0), Guidance(1.5, 1.0), Guidance(2.25, 1.0))
 
 
 def sweep(
