@@ -23,7 +23,7 @@ def micro_sft() -> ExportRun:
             sampling=Sampling(temperature=0.3),
             edit_sampling=Sampling(temperature=0.0),
             guidance=Guidance(text=2.25, image=1.0),
-            edit_guidance=Guidance(text=1.25, image=1.0),
+            edit_guidance=Guidance(text=1.5, image=1.0),
             detokenizer="pixel",
         ),
     )
