@@ -1,6 +1,7 @@
 """Several runs one after the other: a whole model by one command.
 
 A stage that has finished with the same configuration is passed over, one that was stopped resumes.
+Under torchrun the stages whose module says SHARED run on all processes, the others on the first.
 """
 
 import importlib
@@ -10,6 +11,7 @@ from typing import Any
 
 from arm.config import dump, load_run, to_json
 from arm.models.weights import read_json
+from arm.train import parallel
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,22 @@ def start(config: Any) -> None:
 
 
 def main(stages: Stages) -> None:
+    parallel.start()
     stages.out.mkdir(parents=True, exist_ok=True)
     for name in stages.runs:
         mark = stages.out / f"{name.replace(':', '_')}.done.json"
         config = load_run(name)
-        if mark.is_file() and read_json(mark) == to_json(config):
-            print(f"{name}: done before", flush=True)
+        done = mark.is_file() and read_json(mark) == to_json(config)
+        parallel.wait()  # all have looked before the first one writes
+        if parallel.is_main():
+            print(f"{name}: {'done before' if done else 'started'}", flush=True)
+        if done:
             continue
-        print(f"{name}: started", flush=True)
-        start(config)
-        dump(config, mark)
+        if getattr(importlib.import_module(type(config).__module__), "SHARED", False):
+            start(config)
+        elif parallel.is_main():
+            with parallel.alone():
+                start(config)
+        parallel.wait()
+        if parallel.is_main():
+            dump(config, mark)

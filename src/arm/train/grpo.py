@@ -37,6 +37,9 @@ from arm.train.rollout import (
 from arm.train.runtime import Loop, Optim, Unready, fit, training_device, uses_bf16
 from arm.train.update import Anchors, Objective, Updater, advantages_of
 
+SHARED = True
+"""Several processes may run it together (`train/chain.py`)."""
+
 
 @dataclass(frozen=True)
 class Patience:

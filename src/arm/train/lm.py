@@ -25,6 +25,9 @@ from arm.train import parallel
 from arm.train.runtime import Loop, Optim, fit, training_device
 from arm.vocab import Vocab
 
+SHARED = True
+"""Several processes may run it together (`train/chain.py`)."""
+
 
 @dataclass(frozen=True)
 class Backbone:

@@ -7,8 +7,10 @@ loss of the whole batch, and the run equals one process up to rounding.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -17,12 +19,28 @@ from torch import Tensor
 
 from arm.errors import ConfigError
 
+_ALONE = [False]
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """What runs inside is one process, whatever it was started with."""
+    _ALONE[0] = True
+    try:
+        yield
+    finally:
+        _ALONE[0] = False
+
 
 def world_size() -> int:
+    if _ALONE[0]:
+        return 1
     return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", 1))
 
 
 def rank() -> int:
+    if _ALONE[0]:
+        return 0
     return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", 0))
 
 
@@ -37,7 +55,8 @@ def start() -> None:
         on_gpu = torch.cuda.is_available()
         if on_gpu:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        # A process may wait as long as another scores or waits for a judge.
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(days=1))
 
 
 def share(batch: Any) -> Any:

@@ -19,6 +19,9 @@ from arm.models.weights import write_json
 from arm.train import grpo, parallel
 from arm.train.grpo import GRPORun
 
+SHARED = True
+"""Several processes may run it together (`train/chain.py`)."""
+
 
 @dataclass(frozen=True)
 class RatesRun:

@@ -31,6 +31,8 @@ from arm.train.export import with_backbone
 from arm.train.grpo import GRPORun, Trainer
 from arm.train.lm import LMRun
 
+SHARED = True
+"""Several processes may run it together (`train/chain.py`)."""
 PATHS: dict[str, tuple[str, ...]] = {
     "SFT": (),
     "SFT continued": ("sft",),
