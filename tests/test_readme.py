@@ -14,6 +14,7 @@ from arm.evals.report import (
     markdown_grid,
 )
 from arm.pipeline import shipped_models
+from arm.train.synergy import markdown as synergy_markdown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,6 +39,11 @@ def test_tables_are_those_of_the_shipped_files():
     assert _block(README, "losses") == markdown_grid(losses, LOSS_COLUMNS, "losses")
     decoders = decoder_rows(json.loads((shipped / "decoders.json").read_text()))
     assert _block(README, "decoders") == markdown_grid(decoders, DECODER_COLUMNS, "decoder")
+
+
+def test_the_table_of_reinforcement_learning_is_that_of_the_shipped_file():
+    table = json.loads((shipped_models()["micro"] / "synergy.json").read_text())
+    assert _block(README, "synergy") == synergy_markdown(table)
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)", README))

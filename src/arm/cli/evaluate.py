@@ -137,6 +137,7 @@ def _published(
     from arm.evals import harness
     from arm.evals import report as report_tables
     from arm.evals.benchmarks.registry import BENCHMARKS
+    from arm.evals.page import page
     from arm.judge import Endpoint
     from arm.models.weights import write_json
     from arm.pipeline import find_model
@@ -171,8 +172,11 @@ def _published(
     elif not pictures.is_dir():
         raise InputError(f"{pictures} is no folder of pictures")
     with quiet():
+        replies: harness.Replies = {}
         if endpoint is None:
-            result = benchmark.score(items, harness.read_answers(out))
+            answers = harness.read_answers(out)
+            replies = {name: [[answer]] for name, answer in answers.items()}
+            result = benchmark.score(items, answers)
         else:
             calls = sum(len(benchmark.calls(data, item)) for item in items) * benchmark.pictures
             typer.echo(f"{calls:,} questions to {config.model if config else ''}", err=True)
@@ -182,9 +186,11 @@ def _published(
                 typer.echo(f"{count} verdicts missing: {why}", err=True)
         report = harness.report_of(benchmark, result, config, failed)
         write_json(report, out / "report.json")
+        shown_items = harness.shown(benchmark, items, images, folder, replies)
+        (out / "report.html").write_text(page(report, shown_items), encoding="utf-8")
         if settings.limit is not None:
             typer.echo(f"only the first {len(items)} items: not a score of {name}", err=True)
+        typer.echo(f"{out / 'report.html'} written", err=True)
         typer.echo(f"{name}: {result.missing_share:.1%} of {result.total} verdicts are missing")
-        shown = {k: report[k] for k in ("overall", "groups", "details")}
-        report_tables.print_scores(shown)
+        report_tables.print_scores({k: report[k] for k in ("overall", "groups", "details")})
     write_json_file(report, json_file)

@@ -4,7 +4,7 @@
     RUN/images/ID_K.png   picture K of item ID
     RUN/answers.jsonl     one answer a line, of benchmarks that ask
     RUN/replies/          what the judge said, by the hash of all it was told
-    RUN/report.json       scores with intervals, the judge, and what is missing
+    RUN/report.json       scores with intervals, the judge, and what is missing; report.html shows it
 
 Both halves pass over what is there, so a killed run goes on, and no judge call is paid twice. The second
 half also takes a plain folder of pictures that another system made, named ID_K.png or ID.png.
@@ -24,6 +24,7 @@ from PIL import Image as Pillow
 from arm.errors import ConfigError, InputError
 from arm.evals.benchmarks.base import Item, Result
 from arm.evals.benchmarks.registry import Benchmark, Call
+from arm.evals.page import Shown
 from arm.judge import Endpoint, JudgeConfig, Messages, png, user_message
 from arm.models.weights import read_json, write_json
 from arm.pipeline import Arm, Codes
@@ -266,6 +267,19 @@ def judge(
         reply = None if messages is None else next(found)
         replies[name][k].append(None if reply is None else reply.text)
     return replies
+
+
+def shown(
+    benchmark: Benchmark, items: Sequence[Item], images: Path, folder: Path, replies: Replies
+) -> list[Shown]:
+    """Every item as the page shows it: the first picture that was made, and its source before it."""
+    found = []
+    for item in items:
+        source = () if item.image is None else (images / item.image,)
+        made = () if benchmark.kind == "questions" else (folder / picture_name(item, 0),)
+        said = replies.get(item.id) or [[None]]
+        found.append(Shown(item.id, item.text, item.group, (*source, *made), tuple(said[0])))
+    return found
 
 
 def report_of(

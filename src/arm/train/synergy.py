@@ -180,7 +180,13 @@ def scored(run: SynergyRun, seed: int, name: str) -> dict[str, Any]:
     path = PATHS[name]
     seed = seed if path else 0
     file = run.out / f"seed{seed}" / f"{'-'.join(path) or 'start'}.scores.json"
-    made_by = to_json(replace(run, seeds=(), paths=("SFT",), into=()))
+    # What the scores stand on, and nothing else: other paths' settings may change.
+    everything = to_json(run)
+    stages = {"sft": "sft", "placebo": "t2i"}
+    made_by = {
+        key: everything[key]
+        for key in ("model", "size", "temperatures", *(stages.get(s, s) for s in path))
+    }
     if file.is_file() and (kept := read_json(file))["made_by"] == made_by:
         return kept["scores"]
     directory = train_path(run, seed, path)
