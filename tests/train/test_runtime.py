@@ -14,7 +14,7 @@ from arm.train.runtime import Log, Loop, batches, to_device
 
 def test_scalars_go_to_a_file_and_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     log = Log(tmp_path, "run", 10, 0)
-    log.scalars(5, {"loss": 0.5})
+    log.write(5, {"loss": 0.5})
     log.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 5, "loss": 0.5}
     assert "run 5/10 loss 0.5" in capsys.readouterr().out
@@ -24,7 +24,7 @@ def test_lines_after_the_resumed_step_are_dropped(tmp_path: Path):
     for start, steps in ((0, (1, 2, 3)), (2, (3,))):
         log = Log(tmp_path, "run", 3, start)
         for step in steps:
-            log.scalars(step, {"loss": float(step)})
+            log.write(step, {"loss": float(step)})
         log.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
@@ -41,7 +41,7 @@ def test_wandb_takes_part_where_a_project_is_named(tmp_path: Path, monkeypatch: 
     assert seen == []
     monkeypatch.setenv("WANDB_PROJECT", "arm")
     log = Log(tmp_path, "run", 1, 0)
-    log.scalars(1, {"loss": 2.0})
+    log.write(1, {"loss": 2.0})
     log.close()
     assert seen == ["run", ({"loss": 2.0}, 1), "finished"]
 
