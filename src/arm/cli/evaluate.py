@@ -169,6 +169,10 @@ def _published(
             failed = harness.make(
                 arm, benchmark, items, images, out, settings, lambda t: typer.echo(t, err=True)
             )
+        for item, why in list(failed.items())[:1]:
+            typer.echo(
+                f"{len(failed)} of {len(items)} items passed over, as {item}: {why}", err=True
+            )
     elif not pictures.is_dir():
         raise InputError(f"{pictures} is no folder of pictures")
     with quiet():
