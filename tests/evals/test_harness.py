@@ -207,4 +207,4 @@ def test_pope_by_the_model_itself(run, chain: TinyChain, tmp_path: Path):
     (data / "0.png").unlink()
     code, _, errors = run("pope-random", *options)
     assert code == 2 and "all verdicts are missing" in errors
-    assert "6 of 6 items passed over, as 1:" in errors and "0.png is missing" in errors
+    assert "6 of 6 items passed over, as 0:" in errors and "0.png is missing" in errors
