@@ -28,7 +28,7 @@ def micro() -> SynergyRun:
 
 def micro_shipped() -> SynergyRun:
     """The path that ships as `micro` (T2I, editing, joint; seed 0) with its stages, beside the supervised
-    model. Two cores under torchrun, about 55 minutes.
+    model and editing alone. Two cores under torchrun, about 75 minutes.
     """
-    stages = ("SFT", "T2I RL", "T2I -> Edit", "T2I -> Edit -> Joint")
+    stages = ("SFT", "T2I RL", "Edit RL", "T2I -> Edit", "T2I -> Edit -> Joint")
     return replace(micro(), seeds=(0,), paths=stages)
