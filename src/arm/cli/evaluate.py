@@ -139,7 +139,7 @@ def _published(
     from arm.evals.benchmarks.registry import BENCHMARKS
     from arm.evals.page import page
     from arm.judge import Endpoint
-    from arm.models.weights import write_json
+    from arm.models.weights import weights_hash, write_json
     from arm.pipeline import find_model
 
     benchmark = BENCHMARKS[name]
@@ -160,7 +160,7 @@ def _published(
             manifest = {
                 "benchmark": name,
                 "model": model,
-                "hash": harness.model_hash(arm, find_model(model)),
+                "hash": weights_hash(*sorted({find_model(model), arm.directory})),
                 "decoder": decoder or arm.defaults.detokenizer,
                 "seed": settings.seed,
                 "known_words": settings.known_words,

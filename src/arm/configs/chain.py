@@ -6,7 +6,9 @@ from arm.train.chain import Stages
 
 
 def micro() -> Stages:
-    """Everything that ships as `micro`, from nothing. One CPU core with bf16 units, about 2.5 hours; resumable."""
+    """Everything that ships as `micro`, from nothing. Two CPU cores with bf16 units under torchrun,
+    about 5 hours; resumable.
+    """
     return Stages(
         out=Path("runs/micro/chain"),
         runs=(

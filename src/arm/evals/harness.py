@@ -10,7 +10,6 @@ Both halves pass over what is there, so a killed run goes on, and no judge call 
 half also takes a plain folder of pictures that another system made, named ID_K.png or ID.png.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,22 +45,12 @@ class Settings:
     seed: int = 0
     limit: int | None = None
     known_words: bool = False
-    batch: int = 32
 
 
 def picture_name(item: Item, index: int) -> str:
     """A file name for any id."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in item.id)
     return f"{safe}_{index}.png"
-
-
-def model_hash(arm: Arm, source: Path) -> str:
-    """SHA-256 over the weights of the model and of the parts it shares."""
-    digest = hashlib.sha256()
-    for folder in sorted({source, arm.directory}):
-        for path in sorted(folder.rglob("*.safetensors")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def begin(out: Path, manifest: Mapping[str, Any]) -> None:
@@ -110,35 +99,29 @@ def make(
     folder = out / "images"
     folder.mkdir(parents=True, exist_ok=True)
     todo = [
-        (item, k)
-        for item in items
+        (place, item, k)
+        for place, item in enumerate(items)
         for k in range(benchmark.pictures)
         if not (folder / picture_name(item, k)).is_file()
     ]
-    for start in range(0, len(todo), settings.batch):
-        ready: list[tuple[Item, int, str, Codes | None]] = []
-        for item, k in todo[start : start + settings.batch]:
-            try:
-                text = spoken(arm, item.text, settings)
-                source = None
-                if benchmark.kind == "editing":
-                    source = arm.encode(_source(images, item))
-                arm.words.ids(text)
-            except InputError as error:
-                failed[item.id] = str(error)
-                continue
-            ready.append((item, k, text, source))
-        # An item's picture depends on its place and the seed alone, not on what was made before.
-        for item, k, text, source in ready:
-            seed = settings.seed * 1_000_003 + 16 * items.index(item) + k
-            if source is None:
-                codes = arm.draw_prompts([text], seed=seed)[0]
-            else:
+    for number, (place, item, k) in enumerate(todo, 1):
+        # A picture depends on its item's place and the seed alone, not on what was made before.
+        seed = settings.seed * 1_000_003 + 16 * place + k
+        try:
+            text = spoken(arm, item.text, settings)
+            if benchmark.kind == "editing":
+                source = arm.encode(_source(images, item))
                 codes = arm.edit_codes([source], [text], seed=seed)[0]
-            path = folder / picture_name(item, k)
-            arm.decode(codes, seed=seed).save(path.with_suffix(".tmp"), "PNG")
-            path.with_suffix(".tmp").replace(path)
-        report(f"{min(start + settings.batch, len(todo))} of {len(todo)} pictures")
+            else:
+                codes = arm.draw_prompts([text], seed=seed)[0]
+        except InputError as error:
+            failed[item.id] = str(error)
+            continue
+        path = folder / picture_name(item, k)
+        arm.decode(codes, seed=seed).save(path.with_suffix(".tmp"), "PNG")
+        path.with_suffix(".tmp").replace(path)
+        if number % 32 == 0 or number == len(todo):
+            report(f"{number} of {len(todo)} pictures")
     return failed
 
 

@@ -1,5 +1,6 @@
 """Weight files: safetensors only, written whole or not at all, read with one clear line on damage."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -33,6 +34,15 @@ def save_tensors(
     data = {name: ready(tensor) for name, tensor in tensors.items()}
     save_file(data, temporary, {"format": "pt"})  # transformers asks for the format
     os.replace(temporary, path)
+
+
+def weights_hash(*directories: Path) -> str:
+    """SHA-256 over the weight files below each directory, in order of their names."""
+    digest = hashlib.sha256()
+    for directory in directories:
+        for path in sorted(directory.rglob("*.safetensors")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

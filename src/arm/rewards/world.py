@@ -6,7 +6,7 @@ preserves nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from arm.rewards.base import Attempt, Components
 from arm.world.draw_score import score_drawing
@@ -31,17 +31,7 @@ class WorldReward:
     def _score(self, attempt: Attempt) -> Components:
         reading = read(attempt.picture, self.scale)
         if isinstance(attempt.truth, Prompt):
-            drawn = score_drawing(attempt.truth, reading)
-            return {
-                "follow": drawn.follow,
-                "restraint": drawn.restraint,
-                "quality": drawn.quality,
-            }
+            return asdict(score_drawing(attempt.truth, reading))
         if isinstance(attempt.truth, Edit):
-            edited = score_edit(attempt.truth, reading)
-            return {
-                "follow": edited.follow,
-                "preserve": edited.preserve,
-                "quality": edited.quality,
-            }
+            return asdict(score_edit(attempt.truth, reading))
         raise ValueError("the world scores only what it asked for: this attempt has no truth")

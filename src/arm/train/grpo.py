@@ -5,7 +5,6 @@ are journalled (`train/rollout.py`), the update is `train/update.py`, the arithm
 """
 
 import copy
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from arm.errors import TrainingError
 from arm.evals import world
 from arm.grpo import Advantages
 from arm.models.backbone import save_backbone
+from arm.models.weights import weights_hash
 from arm.pipeline import Arm, find_model
 from arm.train import parallel
 from arm.train.export import with_backbone
@@ -223,14 +223,6 @@ def watch(arm: Arm, size: int) -> dict[str, Logged]:
         "drawings": np.concatenate(world.paint_each(arm, codes), 1),
         "edits": np.concatenate(pairs, 0),
     }
-
-
-def weights_hash(directory: Path) -> str:
-    """SHA-256 over the weight files of a directory, in order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def main(run: GRPORun) -> None:
