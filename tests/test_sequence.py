@@ -90,6 +90,23 @@ def test_a_source_picture_can_be_learned_too():
     assert codes == [0] * 4 + [0.25] * 2 + [0] * 4 + [1] * 9 + [0, 1]
 
 
+def test_a_picture_may_carry_loss_or_not_whoever_shows_it():
+    def shown(loss: bool | None) -> Image:
+        return Image(FLAT.codes, loss)
+
+    sample = (
+        user(shown(True), shown(False), shown(None)),
+        assistant(shown(True), shown(False), shown(None), weight=0.5),
+    )
+    tokens = flatten(sample, VOCAB, Weights(text=3.0, code=0.25, source_code=0.1))
+    codes = tokens.weights[tokens.codes >= 0].reshape(6, 2)
+    expected = np.array([0.25, 0, 0.1, 0.25, 0, 0.125])[:, None].repeat(2, 1)
+    np.testing.assert_array_equal(codes, expected.astype(np.float32))
+    # <image> <h> <w> of the assistant are words of the turn, whatever its codes weigh.
+    openings = tokens.weights[tokens.ids == IMAGE].tolist()
+    assert openings == [0, 0, 0, 1.5, 1.5, 1.5]
+
+
 def test_positions_count_without_a_stride():
     tokens = flatten(EDITING, VOCAB)
     assert tokens.positions.tolist() == list(range(len(tokens))) and tokens.following == len(tokens)

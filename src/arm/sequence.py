@@ -9,7 +9,8 @@ tasks differ only in what the parts are:
     drawing         <user> prompt <end> <assistant> IMAGE <end>
     editing         <user> IMAGE instruction <end> <assistant> IMAGE <end>
 
-Loss falls on what the assistant says, and where `Weights` says so on the user's pictures. `</image>` is never predicted: it follows by counting.
+Loss falls on what the assistant says, and where `Weights` says so on the user's pictures; a picture
+may say otherwise (`Image.loss`). `</image>` is never predicted: it follows by counting.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,9 +34,14 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """Codes (H, W), each in [0, num_codes)."""
+    """Codes (H, W), each in [0, num_codes).
+
+    loss: True or False gives the codes the weight `Weights.code` or 0, whoever shows the picture and
+    whatever the turn weighs; None leaves it to the turn (see `Weights`).
+    """
 
     codes: NDArray[np.int64]
+    loss: bool | None = None
 
 
 Part = Text | Image
@@ -185,6 +191,8 @@ def flatten(
                 out.plain(part.ids, on * weights.text)
             else:
                 code = on * weights.code if turn.assistant else weights.source_code
+                if part.loss is not None:
+                    code = weights.code if part.loss else 0.0
                 out.image(part.codes, on * weights.text, code)
         out.plain([vocab.end], on * weights.text)
     if open_answer or open_image:

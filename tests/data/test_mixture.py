@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from arm.data.mixture import TASKS, Dropout, Ratios, packed_batch, sample_task
+from arm.data.mixture import TASKS, Dropout, Ratios, filled_rows, mixed, packed_batch, world_samples
+from arm.errors import DataError
 from arm.models.text import TextTokenizer
 from arm.sequence import Image, PackedBatch, Sample, Text, Weights, flatten, unpack
 from arm.vocab import Vocab
@@ -29,7 +30,8 @@ def only(task: str) -> Ratios:
 
 def draws(ratios: Ratios, dropout: Dropout, words: TextTokenizer, count: int) -> list[Sample]:
     rng = np.random.default_rng(0)
-    return [sample_task(rng, CHAINS, ratios, dropout, words.ids) for _ in range(count)]
+    draw = world_samples(CHAINS, ratios, dropout, words.ids)
+    return [draw(rng) for _ in range(count)]
 
 
 def condition(sample: Sample) -> tuple[bool, bool]:
@@ -49,8 +51,8 @@ def test_ratios_name_the_tasks():
 
 def batch(seed: int, step: int, words: TextTokenizer, **changes: float) -> PackedBatch:
     vocab = Vocab(words.size, NUM_CODES, 8)
-    mix = (CHAINS, RATIOS, Dropout(), Weights(**changes))
-    return packed_batch(seed, step, 24, 400, *mix, words.ids, vocab)
+    draw = world_samples(CHAINS, RATIOS, Dropout(), words.ids)
+    return packed_batch(seed, step, 24, 400, draw, Weights(**changes), vocab)
 
 
 def same(one: PackedBatch, two: PackedBatch) -> bool:
@@ -129,3 +131,32 @@ def test_no_unknown_words_and_no_long_samples(words: TextTokenizer):
     vocab = Vocab(words.size, NUM_CODES, 8)
     lengths = [len(flatten(s, vocab)) for s in draws(RATIOS, Dropout(), words, 2000)]
     assert max(lengths) < 200
+
+
+def rows(words: TextTokenizer, numbers: list[int], length: int = 400) -> PackedBatch:
+    draw = world_samples(CHAINS, RATIOS, Dropout(), words.ids)
+    return filled_rows(1, 2, numbers, length, draw, Weights(), Vocab(words.size, NUM_CODES, 8))
+
+
+def test_rows_are_made_apart_as_together(words: TextTokenizer):
+    together = rows(words, [0, 1, 2, 3])
+    apart = [rows(words, [0, 2]), rows(words, [1, 3])]
+    for name in (f.name for f in fields(PackedBatch)):
+        even, odd = (getattr(part, name) for part in apart)
+        assert torch.equal(getattr(together, name), torch.stack([even, odd], 1).flatten(0, 1))
+
+
+def test_rows_are_nearly_full(words: TextTokenizer):
+    filled = (rows(words, list(range(8)), 2000).document_ids >= 0).float().mean()
+    assert filled > 0.9
+
+
+def test_a_row_that_no_sample_fits(words: TextTokenizer):
+    with pytest.raises(DataError, match="no sample of 4 fits a row of 3 tokens; raise row_length"):
+        rows(words, [0], 3)
+
+
+def test_mixes_are_drawn_by_weight(words: TextTokenizer):
+    apart = [(1.0, lambda rng: (1,)), (3.0, lambda rng: (2,))]
+    draw, rng = mixed(apart), np.random.default_rng(0)  # pyright: ignore[reportArgumentType]
+    assert_share(sum(draw(rng) == (2,) for _ in range(400)), 400, 0.75)

@@ -115,3 +115,12 @@ def test_pairs_of_a_contrastive_batch():
     assert same_captions(batch).int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
     # ("blue", "heart") and ("red", "ring") are held out.
     assert counted_pairs(batch).int().tolist() == [[1, 0, 1], [1, 1, 0], [1, 0, 1]]
+
+
+def test_pairs_of_pictures_that_are_not_the_worlds():
+    from arm.data.pictures import PictureBatch, counted_pairs, same_captions
+
+    names = ("a hat", "a dress", "a hat")
+    batch = PictureBatch(torch.zeros(3, 3, 16, 16), names, names, ())
+    assert same_captions(batch).int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    assert counted_pairs(batch).all() and counted_pairs(batch).shape == (3, 3)

@@ -1,18 +1,23 @@
 """The weighted mix of tasks, as packed batches that are pure functions of (seed, step)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 
+from arm.data.code_shards import CodeConversations
+from arm.data.conversation import task_of, to_sample
 from arm.data.copying import copying
 from arm.data.edit import edit
 from arm.data.interleaved import interleaved
 from arm.data.shards import Chain
+from arm.data.skipped import Skipped
 from arm.data.t2i import draw
 from arm.data.tasks import Task, Tokenize
 from arm.data.text import facts
 from arm.data.understand import understand
+from arm.errors import DataError, InputError
 from arm.sequence import PackedBatch, Sample, Weights, drop_condition, flatten, pack
 from arm.vocab import Vocab
 
@@ -50,46 +55,135 @@ GUIDED = ("text_to_image", "editing")
 """Tasks whose condition is sometimes dropped."""
 
 
-def sample_task(
-    rng: np.random.Generator,
-    chains: Sequence[Chain],
-    ratios: Ratios,
-    dropout: Dropout,
-    tokenize: Tokenize,
-) -> Sample:
-    """One sample of the mix from a random chain."""
+Draw = Callable[[np.random.Generator], Sample]
+"""One random sample of a mix."""
+
+
+def drop_some(rng: np.random.Generator, sample: Sample, dropout: Dropout) -> Sample:
+    """The sample, now and then with its condition dropped."""
+    draw = rng.random()
+    if draw < dropout.both:
+        return drop_condition(sample, text=True, image=True)
+    if draw < dropout.both + dropout.text:
+        return drop_condition(sample, text=True, image=False)
+    if draw < dropout.both + dropout.text + dropout.image:
+        return drop_condition(sample, text=False, image=True)
+    return sample
+
+
+def world_samples(
+    chains: Sequence[Chain], ratios: Ratios, dropout: Dropout, tokenize: Tokenize
+) -> Draw:
+    """The mix of the world's tasks, each sample from a random chain."""
     names = tuple(TASKS)
     weights = np.array([getattr(ratios, name) for name in names])
-    while True:
-        name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
-        chain = chains[int(rng.integers(len(chains)))]
-        sample = TASKS[name](rng, chain, tokenize)
-        if sample is None:
-            continue
-        if name in GUIDED:
-            draw = rng.random()
-            if draw < dropout.both:
-                return drop_condition(sample, text=True, image=True)
-            if draw < dropout.both + dropout.text:
-                return drop_condition(sample, text=True, image=False)
-            if draw < dropout.both + dropout.text + dropout.image:
-                return drop_condition(sample, text=False, image=True)
-        return sample
+
+    def draw(rng: np.random.Generator) -> Sample:
+        while True:
+            name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+            chain = chains[int(rng.integers(len(chains)))]
+            sample = TASKS[name](rng, chain, tokenize)
+            if sample is not None:
+                return drop_some(rng, sample, dropout) if name in GUIDED else sample
+
+    return draw
+
+
+TRIES = 100
+"""Conversations in a row that cannot be used, after which their source is given up."""
+
+
+def conversation_samples(
+    shards: CodeConversations,
+    dropout: Dropout,
+    tokenize: Tokenize,
+    vocab: Vocab,
+    length: int,
+    skipped: Skipped,
+) -> Draw:
+    """Random conversations of code shards, with condition dropout where a picture is drawn.
+
+    One that is damaged, or has more than `length` tokens, or words or codes that the model does not
+    have, is noted in `skipped` and another taken. Raises DataError after TRIES of them in a row.
+    """
+
+    def draw(rng: np.random.Generator) -> Sample:
+        reason = ""
+        for _ in range(TRIES):
+            index = int(rng.integers(len(shards)))
+            try:
+                conversation, codes = shards[index]
+                sample = to_sample(conversation, codes, tokenize)
+                if task_of(conversation) in ("drawing", "editing"):
+                    sample = drop_some(rng, sample, dropout)
+                tokens = len(flatten(sample, vocab))
+                if tokens <= length:
+                    return sample
+                reason = f"{tokens} tokens do not fit a row of {length}"
+            except (DataError, InputError, ValueError) as error:
+                reason = str(error)
+            skipped.add(shards.where(index), reason)
+        raise DataError(
+            f"{shards.directory}: {TRIES} conversations in a row cannot be used; the last: {reason}"
+        )
+
+    return draw
+
+
+def mixed(parts: Sequence[tuple[float, Draw]]) -> Draw:
+    """Several mixes as one, each by its weight."""
+    if len(parts) == 1:
+        return parts[0][1]
+    weights = np.array([weight for weight, _ in parts])
+
+    def draw(rng: np.random.Generator) -> Sample:
+        return parts[int(rng.choice(len(parts), p=weights / weights.sum()))][1](rng)
+
+    return draw
 
 
 def packed_batch(
+    seed: int, step: int, count: int, length: int, draw: Draw, weights: Weights, vocab: Vocab
+) -> PackedBatch:
+    """`count` samples in as few rows of `length` tokens as first fit finds."""
+    rng = np.random.default_rng([seed, step])
+    return pack([flatten(draw(rng), vocab, weights) for _ in range(count)], length, vocab)
+
+
+MISSES = 4
+"""Samples that did not fit, after which a row counts as full."""
+
+
+def filled_rows(
     seed: int,
     step: int,
-    count: int,
+    rows: Sequence[int],
     length: int,
-    chains: Sequence[Chain],
-    ratios: Ratios,
-    dropout: Dropout,
+    draw: Draw,
     weights: Weights,
-    tokenize: Tokenize,
     vocab: Vocab,
 ) -> PackedBatch:
-    """`count` samples of the mix in as few rows of `length` tokens as first fit finds."""
-    rng = np.random.default_rng([seed, step])
-    samples = (sample_task(rng, chains, ratios, dropout, tokenize) for _ in range(count))
-    return pack([flatten(sample, vocab, weights) for sample in samples], length, vocab)
+    """Rows of `length` tokens, each as full as random samples make it.
+
+    A row is a pure function of (seed, step, its number), so processes make their own alone and together
+    the rows that one would make. Raises DataError where no sample fits a row.
+    """
+    made = []
+    for row in rows:
+        rng = np.random.default_rng([seed, step, row])
+        found, room, missed = [], length, 0
+        while room and missed < MISSES:
+            tokens = flatten(draw(rng), vocab, weights)
+            if len(tokens) <= room:
+                found.append(tokens)
+                room -= len(tokens)
+            else:
+                missed += 1
+        if not found:
+            raise DataError(
+                f"no sample of {MISSES} fits a row of {length} tokens; raise row_length"
+            )
+        made.append(pack(found, length, vocab))
+    return PackedBatch(
+        *(torch.cat([getattr(batch, f.name) for batch in made]) for f in fields(PackedBatch))
+    )

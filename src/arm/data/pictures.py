@@ -38,7 +38,7 @@ class GridWeight:
 @dataclass(frozen=True)
 class PictureBatch:
     """One grid a batch: `images` (B, 3, H, W) in [-1, 1]; of each a short caption, one with every
-    detail, and the scene. Where asked for, `twins` are the same pictures with one thing changed, and
+    detail, and the scene (users' pictures have none). Where asked for, `twins` are the same pictures with one thing changed, and
     `shared` marks the patches that the change leaves alone.
     """
 
@@ -56,8 +56,12 @@ def same_captions(batch: PictureBatch) -> Bool[Tensor, "b b"]:
 
 
 def counted_pairs(batch: PictureBatch) -> Bool[Tensor, "b b"]:
-    """Pairs (picture, caption) that a contrastive loss may use (`tells_on_held_out`)."""
+    """Pairs (picture, caption) that a contrastive loss may use (`tells_on_held_out`); all pairs of
+    pictures that are not the world's.
+    """
     scenes = batch.scenes
+    if not scenes:
+        return torch.ones(len(batch.captions), len(batch.captions), dtype=torch.bool)
     return torch.tensor([[not tells_on_held_out(a, b) for b in scenes] for a in scenes])
 
 

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,21 +23,28 @@ def open_image(path: str | Path) -> Image.Image:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist or is no file; name a picture (PNG, JPEG, ...)")
+    return read_image(path, str(path))
+
+
+def read_image(file: Path | BinaryIO, name: str) -> Image.Image:
+    """An RGB picture from a file or its opened bytes; `name` is what errors call it (InputError)."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            image = Image.open(file)
         check_size(image)  # before any pixel is decoded
         return as_rgb(ImageOps.exif_transpose(image))
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{name}: {error}") from None
     except Image.DecompressionBombError:
         raise InputError(
-            f"{path}: the picture has more than 64 megapixels; make it smaller"
+            f"{name}: the picture has more than 64 megapixels; make it smaller"
         ) from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "its format is not known" if unknown else error
         raise InputError(
-            f"{path} is no readable picture ({error}); give a PNG or JPEG file"
+            f"{name} is no readable picture ({reason}); give a PNG or JPEG file"
         ) from None
 
 

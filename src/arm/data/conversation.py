@@ -1,0 +1,289 @@
+"""The one format of users' data: a conversation of words and pictures, whatever the task.
+
+A record is a JSON object (the layout of messages and images that TRL and LLaMA-Factory read too):
+
+    {"messages": [{"role": "user", "content": "<image> make the star green"},
+                  {"role": "assistant", "content": "<image>", "weight": 1.0}],
+     "images": ["before.png", "after.png"],
+     "image_loss": [false, true],
+     "id": "edit-17"}
+
+- Each `<image>` takes the next of `images`. Words and pictures may stand in a message in any order;
+  blanks beside a picture and at a message's ends are not part of the words.
+- The user and the assistant take turns, the user first and the assistant last. A single message of the
+  assistant is a document: text alone, or text and pictures as a page has them.
+- `weight` (optional, the assistant's messages only) scales the loss of what is said.
+- `image_loss` (optional): whether a picture's codes are learned. Without it, or where it is null, the
+  assistant's are, and the user's as the run's `Weights.source_code` says.
+
+`{"image": "a.jpg", "text": "a red star"}` is the short form of a picture with its caption. It becomes a
+drawing: the user says the caption, the assistant shows the picture. Training of the tokenizer reads
+the same record as the pair of picture and caption (`caption_of`).
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arm.data.tasks import Tokenize
+from arm.errors import DataError, did_you_mean
+from arm.sequence import Image, Part, Sample, Text, Turn
+
+PLACEHOLDER = "<image>"
+KEYS = ("messages", "images", "image_loss", "id")
+SHORT_KEYS = ("image", "text", "id")
+MESSAGE_KEYS = ("role", "content", "weight")
+Role = Literal["user", "assistant"]
+TaskName = Literal["text", "understanding", "drawing", "editing", "interleaved"]
+NEEDED = "a record needs messages (with images for its <image> placeholders), or image and text"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one side says: words, and pictures by their index in the conversation."""
+
+    role: Role
+    parts: tuple[str | int, ...]
+    weight: float = 1.0
+
+    @property
+    def content(self) -> str:
+        """The parts as a record has them, with placeholders."""
+        return "".join(PLACEHOLDER if isinstance(part, int) else part for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """`images` names each picture and `image_loss` says whether its codes are learned (None: the
+    default of its side).
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    images: tuple[str, ...] = ()
+    image_loss: tuple[bool | None, ...] = ()
+
+
+def parse_conversation(record: object, where: str) -> Conversation:
+    """A record of either form. `where` ("train.jsonl:12") opens every error and is the default id.
+
+    Keys that are null count as absent, as columns of a table have them. Raises DataError that names the
+    place, the key, and what would be right.
+    """
+    if not isinstance(record, Mapping):
+        raise DataError(f"{where}: a record is a JSON object, not {_kind(record)}; {NEEDED}")
+    given = {str(key): value for key, value in record.items() if value is not None}
+    if not is_record(given):
+        raise DataError(f"{where}: its keys are {', '.join(given) or 'none'}; {NEEDED}")
+    keys = KEYS if "messages" in given else SHORT_KEYS
+    _known(given, keys, where, "a record")
+    if keys is SHORT_KEYS:
+        image, text = _text(given["image"], where, "image"), _text(given["text"], where, "text")
+        if PLACEHOLDER in text:
+            raise DataError(f"{where}: text holds {PLACEHOLDER}; a caption is words alone")
+        said = [{"role": "user", "content": text}, {"role": "assistant", "content": PLACEHOLDER}]
+        given = {"id": given.get("id"), "messages": said, "images": [image]}
+    images = tuple(
+        _text(name, where, f"images[{i}]")
+        for i, name in enumerate(_list(given.get("images", []), where, "images"))
+    )
+    return Conversation(
+        _id(given.get("id"), where),
+        _messages(given["messages"], len(images), where),
+        images,
+        _image_loss(given.get("image_loss"), len(images), where),
+    )
+
+
+def is_record(keys: Mapping[str, Any] | Sequence[str]) -> bool:
+    """Whether these keys are those of a record, of the long form or the short one."""
+    return "messages" in keys or ("image" in keys and "text" in keys)
+
+
+def to_record(conversation: Conversation) -> dict[str, Any]:
+    """The JSON object that `parse_conversation` reads as this conversation."""
+    messages = [
+        {"role": m.role, "content": m.content} | ({} if m.weight == 1 else {"weight": m.weight})
+        for m in conversation.messages
+    ]
+    record: dict[str, Any] = {"id": conversation.id, "messages": messages}
+    if conversation.images:
+        record["images"] = list(conversation.images)
+    if any(loss is not None for loss in conversation.image_loss):
+        record["image_loss"] = list(conversation.image_loss)
+    return record
+
+
+def to_sample(
+    conversation: Conversation, codes: Sequence[NDArray[Any]], tokenize: Tokenize
+) -> Sample:
+    """The training sample, with `codes` (H, W) of each picture in the order of `images`."""
+    if len(codes) != len(conversation.images):
+        raise ValueError(f"{len(codes)} grids of codes for {len(conversation.images)} pictures")
+
+    def part(piece: str | int) -> Part:
+        if isinstance(piece, str):
+            return Text(tokenize(piece))
+        return Image(codes[piece].astype(np.int64), conversation.image_loss[piece])
+
+    return tuple(
+        Turn(tuple(map(part, m.parts)), assistant=m.role == "assistant", weight=m.weight)
+        for m in conversation.messages
+    )
+
+
+def caption_of(conversation: Conversation) -> str | None:
+    """The caption of a conversation that is one picture drawn from words, else None."""
+    if len(conversation.images) == 1 and len(conversation.messages) == 2:
+        asked, shown = conversation.messages
+        if shown.parts == (0,):
+            return str(asked.parts[0])
+    return None
+
+
+def task_of(conversation: Conversation) -> TaskName:
+    """The task, told by which side has pictures and whether the assistant's stand alone.
+
+    user: picture + words, assistant: words     -> understanding
+    user: words, assistant: picture             -> drawing
+    user: picture + words, assistant: picture   -> editing (also in several turns)
+    pictures among the assistant's words, drawing in several turns   -> interleaved
+    """
+    shows = {role: False for role in get_args(Role)}
+    for message in conversation.messages:
+        shows[message.role] |= any(isinstance(part, int) for part in message.parts)
+    if not shows["assistant"]:
+        return "understanding" if shows["user"] else "text"
+    answers = [m for m in conversation.messages if m.role == "assistant"]
+    if any(isinstance(part, str) for answer in answers for part in answer.parts):
+        return "interleaved"
+    if shows["user"]:
+        return "editing"
+    return "drawing" if len(conversation.messages) == 2 else "interleaved"
+
+
+def _messages(value: object, num_images: int, where: str) -> tuple[Message, ...]:
+    items = _list(value, where, "messages")
+    if not items:
+        raise DataError(f"{where}: messages is empty; give at least one message")
+    messages: list[Message] = []
+    used = 0
+    for i, item in enumerate(items):
+        key = f"messages[{i}]"
+        if not isinstance(item, Mapping):
+            raise DataError(f"{where}: {key} is {_kind(item)}; give role and content")
+        given = {str(k): v for k, v in item.items() if v is not None}
+        _known(given, MESSAGE_KEYS, where, key)
+        role = _role(given.get("role"), where, key)
+        pieces = _text(given.get("content"), where, f"{key}.content").split(PLACEHOLDER)
+        parts: list[str | int] = []
+        for k, piece in enumerate(map(str.strip, pieces)):
+            if k:
+                parts.append(used)
+                used += 1
+            if piece:
+                parts.append(piece)
+        messages.append(Message(role, tuple(parts), _weight(given, role, where, key)))
+    _check_turns(messages, where)
+    if used != num_images:
+        raise DataError(
+            f"{where}: {used} {PLACEHOLDER} in messages but {num_images} in images; "
+            "give one placeholder for each picture"
+        )
+    return tuple(messages)
+
+
+def _check_turns(messages: Sequence[Message], where: str) -> None:
+    if len(messages) == 1 and messages[0].role == "assistant":
+        return
+    for i, message in enumerate(messages):
+        right = get_args(Role)[i % 2]
+        if message.role != right:
+            raise DataError(
+                f"{where}: messages[{i}] is the {message.role}'s where the {right}'s turn is; the "
+                "user speaks first, then both take turns (one message of the assistant alone is a document)"
+            )
+    if messages[-1].role == "user":
+        raise DataError(f"{where}: the last message is the user's; the assistant must answer it")
+
+
+def _role(value: object, where: str, key: str) -> Role:
+    for role in get_args(Role):
+        if value == role:
+            return role
+    hint = did_you_mean(str(value), get_args(Role))
+    if value == "system":
+        hint = " Put a system prompt before the words of the first user message."
+    raise DataError(f"{where}: {key}.role must be user or assistant, not {value!r}.{hint}")
+
+
+def _weight(given: Mapping[str, Any], role: Role, where: str, key: str) -> float:
+    if "weight" not in given:
+        return 1.0
+    value = given["weight"]
+    if role == "user":
+        raise DataError(
+            f"{where}: {key}.weight: the user's words carry no loss; weigh the assistant's"
+        )
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:
+        raise DataError(f"{where}: {key}.weight must be a number from 0 up, not {value!r}")
+    return float(value)
+
+
+def _image_loss(value: object, num_images: int, where: str) -> tuple[bool | None, ...]:
+    if value is None:
+        return (None,) * num_images
+    flags = _list(value, where, "image_loss")
+    if len(flags) != num_images:
+        raise DataError(
+            f"{where}: image_loss has {len(flags)} entries for {num_images} images; give one each"
+        )
+    for i, flag in enumerate(flags):
+        if not isinstance(flag, bool | None):
+            raise DataError(
+                f"{where}: image_loss[{i}] must be true, false or null, not {_kind(flag)}"
+            )
+    return tuple(flags)
+
+
+def _id(value: object, where: str) -> str:
+    if value is None:
+        return where
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    raise DataError(f"{where}: id must be text, not {_kind(value)}")
+
+
+def _text(value: object, where: str, key: str) -> str:
+    if not isinstance(value, str):
+        hint = f" with {PLACEHOLDER} where a picture stands" if key.endswith("content") else ""
+        raise DataError(f"{where}: {key} must be text{hint}, not {_kind(value)}")
+    if not value.strip():
+        raise DataError(f"{where}: {key} is empty; say something or leave the record out")
+    return value
+
+
+def _list(value: object, where: str, key: str) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise DataError(f"{where}: {key} must be a list, not {_kind(value)}")
+    return list(value)
+
+
+def _known(given: Mapping[str, Any], keys: Sequence[str], where: str, what: str) -> None:
+    for key in given:
+        if key not in keys:
+            hint = did_you_mean(key, keys) or f" The keys of {what} are {', '.join(keys)}."
+            raise DataError(f"{where}: {what} has no key '{key}'.{hint}")
+
+
+def _kind(value: object) -> str:
+    """What a JSON value is, in words."""
+    names = {str: "text", bool: "true or false", int: "a number", float: "a number"}
+    names |= {list: "a list", tuple: "a list", dict: "an object", type(None): "nothing"}
+    return names.get(type(value), re.sub(r"\W", " ", type(value).__name__))

@@ -1,0 +1,88 @@
+"""`arm data` and `arm encode` of data, as a user types them."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from arm import cli
+from conftest import TinyChain
+from user_data import SHORT, png, write_jsonl
+
+DOCS = Path(__file__).parents[2] / "docs/data"
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["arm", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_check(call: Call, tmp_path: Path):
+    code, out, _ = call("data", "check", DOCS, "--json", tmp_path / "report.json")
+    assert code == 0 and "interleaved" in out and "64 / 64 / 64" in out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["records"], report["images"], report["num_faults"]) == (6, 7, 0)
+
+
+def test_check_with_faults(call: Call, tmp_path: Path):
+    path = write_jsonl(tmp_path / "x.jsonl", [SHORT, {}, SHORT, {"messages": []}])
+    (tmp_path / "blue.png").unlink()
+    code, out, _ = call("data", "check", path, "--max-faults", 2)
+    assert code == 1
+    assert "x.jsonl:1: blue.png does not exist" in out and "x.jsonl:2: its keys are none" in out
+    assert "... and 2 more" in out and "x.jsonl:4" not in out.split("x.jsonl:2")[1]
+    code, out, _ = call("data", "check", path, "--no-images")
+    assert code == 1 and "blue.png" not in out and "x.jsonl:4: messages is empty" in out
+    code, out, err = call("data", "check", tmp_path / "none")
+    assert code == 2 and not out and "does not exist; name a folder" in err and "\n" not in err[:-1]
+
+
+def test_convert(call: Call, tmp_path: Path):
+    row = {"source_image": png("red.png"), "edited_image": png("blue.png"), "edit_prompt": "blue"}
+    pq.write_table(pa.Table.from_pylist([row, {**row, "edit_prompt": ""}]), tmp_path / "x.parquet")
+    code, out, _ = call("data", "convert", "ultraedit", tmp_path / "x.parquet", tmp_path / "out")
+    assert code == 0 and "train.jsonl: 1 records; 1 rows skipped, see" in out
+    assert (tmp_path / "out/skipped.jsonl").is_file()
+    code, out, _ = call("data", "check", tmp_path / "out")
+    assert code == 0 and "editing" in out
+    code, _, err = call("data", "convert", "magicbrush", tmp_path / "x.parquet", tmp_path / "out")
+    assert code == 2 and "needs the column 'target_img'; the columns are source_image" in err
+
+
+def test_encode(chain: TinyChain, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    encode = ("encode", DOCS, "--model", chain.model)
+    code, out, _ = call(*encode, "--shard-size", 4)
+    assert code == 0 and "codes: 2 shards with 7 pictures written" in out
+    assert "encode 2/2" in out and "pictures/s" in out
+    assert (tmp_path / "codes/shard_00001.jsonl").is_file()
+    code, _, err = call(*encode, "--shard-size", 5)
+    assert code == 2 and "were made with shard_size 4, not 5" in err
+    picture = DOCS / "star.png"
+    assert call("encode", picture, "--model", chain.model)[0] == 0
+    assert json.loads((tmp_path / "codes.json").read_text())["height"] == 7
+    code, _, err = call("encode", tmp_path / "none", "--model", chain.model)
+    assert code == 2 and "does not exist" in err
+
+
+def test_words(call: Call, chain: TinyChain, tmp_path: Path):
+    lines = [{"image": "a.png", "text": "a red dress"}, {"image": "a.png", "text": "Blouse"}]
+    write_jsonl(tmp_path / "train.jsonl", lines)
+    code, out, _ = call("data", "words", tmp_path, "--model", chain.model, "--out", tmp_path / "w")
+    assert code == 0 and out.strip().endswith("2 of them new: blouse dress")
+    assert (tmp_path / "w/tokenizer.json").is_file()
