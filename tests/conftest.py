@@ -26,6 +26,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> TinyChain:
     import torch
 
     from arm.configs import detokenizer, encode, export, lm, standins, tokenizer
+    from arm.models.pretrained import Pretrained
     from arm.train import detokenizer as train_detokenizer
     from arm.train import encode as train_encode
     from arm.train import export as train_export
@@ -59,7 +60,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> TinyChain:
     tokenizer_run = replace(
         t,
         out=root / "tokenizer",
-        standins=root / "standins",
+        pretrained=Pretrained.under(root / "standins"),
         model=replace(t.model, width=32, num_blocks=1, num_heads=2, pixel=pixel),
         batch=4,
         loop=loop,
@@ -67,7 +68,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> TinyChain:
         eval_pictures=4,
     )
     train_tokenizer.main(tokenizer_run)
-    sizes = {"standins": root / "standins", "tokenizer": root / "tokenizer"}
+    pretrained = Pretrained.under(root / "standins")
+    sizes = {"pretrained": pretrained, "tokenizer": root / "tokenizer"}
     flux = detokenizer.micro_flux()
     sana = detokenizer.micro_sana()
     few = {"batch": 2, "loop": loop, "num_steps": 2, **sizes}

@@ -1,9 +1,12 @@
 """The losses as pure functions of named tensors (ARM sections 1 and 3)."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 def token_cross_entropy(
@@ -11,6 +14,28 @@ def token_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Sum of weight * -log p(target); divide by the weights' total (over all ranks) for the mean."""
     return (F.cross_entropy(logits, targets, reduction="none") * weights).sum()
+
+
+def head_cross_entropy(
+    head: Callable[[Tensor], Tensor],
+    hidden: Float[Tensor, "n d"],
+    targets: Int[Tensor, " n"],
+    weights: Float[Tensor, " n"],
+    chunk: int = 0,
+) -> Float[Tensor, ""]:
+    """`token_cross_entropy` of head(hidden) in fp32, `chunk` positions at a time (0: all at once).
+
+    A chunk's logits are made again in the backward pass, so of N x V logits only `chunk` x V exist.
+    """
+
+    def of(hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        return token_cross_entropy(head(hidden).float(), targets, weights)
+
+    if not chunk or len(hidden) <= chunk:
+        return of(hidden, targets, weights)
+    pieces = zip(hidden.split(chunk), targets.split(chunk), weights.split(chunk), strict=True)
+    found = [checkpoint(of, *piece, use_reentrant=False) for piece in pieces]
+    return torch.stack([loss for loss in found if isinstance(loss, Tensor)]).sum()
 
 
 def x1_flow(
@@ -32,21 +57,21 @@ def x1_flow(
 
 def sigmoid_contrastive(
     image_BD: Float[Tensor, "b d"],
-    text_BD: Float[Tensor, "b d"],
-    same_BB: Bool[Tensor, "b b"],
+    text_ND: Float[Tensor, "n d"],
+    same_BN: Bool[Tensor, "b n"],
     log_scale: Float[Tensor, ""],
     bias: Float[Tensor, ""],
-    counted_BB: Bool[Tensor, "b b"] | None = None,
+    counted_BN: Bool[Tensor, "b n"] | None = None,
 ) -> Float[Tensor, ""]:
     """SigLIP's pairwise loss (L_sig). Embeddings are normalised here; `same` marks true pairs,
-    `counted` the pairs that have a say (None: all).
+    `counted` the pairs that have a say (None: all). There may be more texts than pictures.
     """
-    image_BD, text_BD = F.normalize(image_BD, dim=-1), F.normalize(text_BD, dim=-1)
-    logits = image_BD @ text_BD.T * log_scale.exp() + bias
-    signs = same_BB.to(logits.dtype) * 2 - 1
+    image_BD, text_ND = F.normalize(image_BD, dim=-1), F.normalize(text_ND, dim=-1)
+    logits = image_BD @ text_ND.T * log_scale.exp() + bias
+    signs = same_BN.to(logits.dtype) * 2 - 1
     losses = -F.logsigmoid(signs * logits)
-    if counted_BB is not None:
-        losses = losses * counted_BB
+    if counted_BN is not None:
+        losses = losses * counted_BN
     return losses.sum() / image_BD.shape[0]
 
 

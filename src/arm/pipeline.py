@@ -37,6 +37,7 @@ from arm.models.detokenizer import Detokenizer, PixelDetokenizer
 from arm.models.latent import LatentDetokenizer
 from arm.models.pretrained import load_siglip, load_text_tokenizer, load_vae
 from arm.models.qwen2 import Qwen2
+from arm.models.qwen2_files import Place, on_cpu
 from arm.models.text import TextTokenizer
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import read_json
@@ -169,17 +170,26 @@ class Arm:
         self.tokenizer, self.detokenizer, self.defaults = tokenizer, detokenizer, defaults
 
     @classmethod
-    def from_pretrained(cls, source: str | Path = "micro", detokenizer: str | None = None) -> "Arm":
+    def from_pretrained(
+        cls, source: str | Path = "micro", detokenizer: str | None = None, place: Place = on_cpu
+    ) -> "Arm":
         """Loads a shipped name or a directory. `detokenizer`: pixel, flux or sana (None: the default).
+        `place` gives the backbone its storage, see `from_hf`.
 
         Raises WeightsError that names what is missing, damaged or unknown.
         """
         own = find_model(source)
         defaults, directory = load_defaults(own), parts_of(own)
         tokenizer = VisualTokenizer.load(directory, load_siglip(directory / "siglip").vision_model)
-        words = TextTokenizer(load_text_tokenizer(directory / "siglip"))
-        model, vocab = load_backbone(own / "backbone")
-        if (words.size, tokenizer.fsq.num_codes) != (vocab.text_size, vocab.num_codes):
+        # A backbone brings its own text tokenizer, or reads the words of the text tower.
+        beside = (own / "backbone/tokenizer.json").is_file()
+        words = TextTokenizer(
+            load_text_tokenizer(own / "backbone" if beside else directory / "siglip")
+        )
+        model, vocab = load_backbone(own / "backbone", place)
+        # A published text table has a few rows more than its tokenizer has ids.
+        fits = words.size <= vocab.text_size if beside else words.size == vocab.text_size
+        if not fits or tokenizer.fsq.num_codes != vocab.num_codes:
             raise WeightsError(
                 f"{own}: its parts do not belong together: {words.size} words and "
                 f"{tokenizer.fsq.num_codes} codes beside a backbone of {vocab}"
@@ -359,6 +369,8 @@ def load_detokenizer(directory: Path, tokenizer: VisualTokenizer, name: str) -> 
         raise WeightsError(
             f"{directory} has no decoder '{name}'; it has {', '.join(names)}.{did_you_mean(name, names)}"
         )
+    painter = directory / f"detokenizer_{name}"
+    own = painter / "vae"
     return LatentDetokenizer.load(
-        directory / f"detokenizer_{name}", tokenizer, load_vae(directory / "vae")
+        painter, tokenizer, load_vae(own if own.is_dir() else directory / "vae")
     )

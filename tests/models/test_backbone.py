@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from arm.errors import WeightsError
-from arm.models.backbone import load_backbone, save_backbone
+from arm.models.backbone import load_backbone, save_backbone, with_text_size
 from arm.vocab import Vocab
-from tiny import VISUAL, build
+from tiny import VISUAL, build, seeded
 
 VOCAB = Vocab(text_size=21, num_codes=16, max_side=5)  # 21 + 6 + 2 * 5 = 37 text rows
 
@@ -64,3 +64,26 @@ def test_an_id_space_that_is_none(saved: Path, text: str):
 def test_no_files(tmp_path: Path):
     with pytest.raises(WeightsError, match=r"vocab\.json does not exist"):
         load_backbone(tmp_path)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_room_for_more_words_moves_no_other_row(tied: bool):
+    """Three words more: old words stay, special and shape ids keep their rows three ids further on."""
+    model = build(replace(VISUAL, tie_embeddings=tied))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    grown, vocab = with_text_size(model, VOCAB, 24, seeded())
+    assert vocab == replace(VOCAB, text_size=24)
+    for name, tensor in grown.state_dict().items():
+        if name in ("embed_tokens.weight", "lm_head.weight"):
+            assert torch.equal(tensor[:21], before[name][:21])
+            assert torch.equal(tensor[24:], before[name][21:])
+            away = (tensor[21:24] - before[name][:21].mean(0)).abs().max()
+            assert float(away) < float(before[name].std())
+        else:
+            assert torch.equal(tensor, before[name]), name
+    ids = torch.tensor([[3, 20, vocab.user, vocab.end]])
+    old = torch.tensor([[3, 20, VOCAB.user, VOCAB.end]])
+    hidden = grown(grown.embed(ids), torch.arange(4)[None])
+    again = build(replace(VISUAL, tie_embeddings=tied))
+    assert torch.allclose(hidden, again(again.embed(old), torch.arange(4)[None]), atol=1e-6)
+    assert grown.text_logits(hidden).shape[-1] == vocab.first_code

@@ -1,14 +1,24 @@
 """Users' words: known whatever their case and spacing, and a clear line where they are not."""
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from arm.errors import InputError
-from arm.models.text import TextTokenizer, caption_logits, encode_captions
+from arm.models.pretrained import load_text_tokenizer
+from arm.models.text import (
+    TextTokenizer,
+    caption_logits,
+    encode_captions,
+    text_embeddings,
+    with_words,
+)
 from arm.world.words import build_tokenizer, spaced, world_words
+from checkpoints import caption_lm, fixed_size_towers, gemma_like, naflex_towers, qwen_like
 from tiny import seeded
 
 
@@ -97,3 +107,59 @@ def test_caption_logits_stand_at_the_word_they_predict():
     assert torch.equal(logits[0, 0], prefix[0, -1])
     assert logits[0, 1:].argmax(-1).tolist() == [4, 1, 2]
     assert logits.shape == (1, 4, 5)
+
+
+def test_encode_captions_of_a_language_model():
+    """Qwen2.5's base models end and pad with one token; `most` bounds what the longest may take."""
+    qwen = qwen_like()
+    ids, mask = encode_captions(qwen, ["ab", "A b", ""], most=4)
+    a, b, upper, space = 1, 2, 27, 53
+    assert ids.tolist() == [[a, b, 0, 0], [upper, space, b, 0], [0, 0, 0, 0]]
+    assert mask.int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
+    assert encode_captions(qwen, ["abcdef"], most=4)[0].tolist() == [[a, b, 3, 0]]
+    assert encode_captions(qwen, ["ab"], most=4)[0].tolist() == [[a, b, 0]]
+
+
+@pytest.mark.parametrize("towers", [fixed_size_towers, naflex_towers])
+@pytest.mark.parametrize("text", ["A Red STAR", "a red star", "long " * 40, ""])
+@torch.no_grad()
+def test_text_embeddings_equal_transformers(tmp_path: Path, towers: Any, text: str):
+    """As SigLIP2 was trained (big_vision: lower, no bos, a sticky eos, 64 ids padded on the right)."""
+    from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
+
+    gemma_like().save_pretrained(tmp_path)
+    theirs = Siglip2Tokenizer.from_pretrained(tmp_path, padding_side="right")
+    options = {"padding": "max_length", "max_length": 64, "truncation": True}
+    wanted_ids = theirs([text, "b"], return_tensors="pt", **options).input_ids
+    assert wanted_ids.shape == (2, 64) and (wanted_ids[0] == 1).sum() == 1
+    model = towers()
+    ours = text_embeddings(model, load_text_tokenizer(tmp_path), [text, "b"])
+    wanted = model.get_text_features(input_ids=wanted_ids).pooler_output
+    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_bf16_language_model_gives_fp32_logits():
+    lm = caption_lm()
+    prefix, ids = torch.randn(1, 3, 24, generator=seeded()), torch.tensor([[4, 1, 2, 0]])
+    exact = caption_logits(lm, prefix, ids)
+    short = caption_logits(caption_lm().bfloat16(), prefix, ids)
+    assert short.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(exact, short, dim=-1).min() > 0.99
+
+
+def test_a_word_tokenizer_learns_words(tmp_path: Path):
+    grown, new = with_words(build_tokenizer(), ["A red Dress, and a blouse", "a dress !?"])
+    assert new == ["!?", "blouse", "dress"]
+    grown.save_pretrained(tmp_path)
+    words, old = TextTokenizer(load_text_tokenizer(tmp_path)), TextTokenizer(build_tokenizer())
+    assert words.size == old.size + 3
+    assert words.ids("a red blouse") == (*old.ids("a red"), old.size + 1)
+    assert words.text(words.ids("dress")) == "dress"
+    with pytest.raises(InputError, match="does not know the word 'shoe'"):
+        words.ids("a shoe")
+
+
+def test_a_subword_tokenizer_needs_no_words():
+    tokenizer = qwen_like()
+    assert with_words(tokenizer, ["blouse"]) == (tokenizer, [])

@@ -2,16 +2,28 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from arm.configs import export
 from arm.errors import WeightsError
+from arm.models.backbone import save_backbone
+from arm.models.dit import DiTConfig
+from arm.models.latent import FluxPainter, save_painter
+from arm.models.pretrained import Pretrained
+from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
+from arm.models.weights import load_tensors
 from arm.pipeline import Arm, load_defaults, parts_of, shipped_models
-from arm.train.export import with_backbone
+from arm.train.export import main, with_backbone
+from arm.vocab import Vocab
+from checkpoints import WIDTH, flux, flux_vae, gemma_like, naflex_towers, qwen_like, save
 from conftest import TinyChain
+from tiny import VISUAL, build
 
 GREY = Image.fromarray(np.full((56, 56, 3), 90, dtype=np.uint8))
 
@@ -47,3 +59,53 @@ def test_shipped_models_share_what_they_can():
     assert {"micro", "micro-sft"} <= shipped.keys()
     assert load_defaults(shipped["micro"]).parts == "micro-sft"
     assert parts_of(shipped["micro"]) == shipped["micro-sft"]
+
+
+def test_a_model_of_published_parts(tmp_path: Path):
+    """NaFlex towers with Gemma's tokenizer, a backbone with Qwen2's and a few rows more than it has ids."""
+    vocab = Vocab(text_size=60, num_codes=32, max_side=6)
+    backbone = replace(VISUAL, vocab_size=vocab.first_code, num_codes=32, code_bits=5, max_side=6)
+    save_backbone(build(backbone), vocab, tmp_path / "lm")
+    parts = Pretrained(
+        siglip=save(tmp_path / "towers", naflex_towers(), gemma_like()),
+        caption_lm="none",
+        vae=save(tmp_path / "vae", flux_vae()),
+    )
+    pixel = DiTConfig(width=16, num_blocks=1, num_heads=2)
+    config = TokenizerConfig(code_bits=5, width=16, num_blocks=1, num_heads=2, pixel=pixel)
+    VisualTokenizer(config, naflex_towers().vision_model).save(tmp_path / "tokenizer")
+    save_painter(
+        FluxPainter(flux(), WIDTH),
+        tmp_path / "flux/model",
+        {"num_steps": 1, "guidance_scale": 1.5},
+        torch.bfloat16,
+    )
+    micro = export.micro_sft()
+    run = replace(
+        micro,
+        out=tmp_path / "model",
+        pretrained=parts,
+        tokenizer=tmp_path / "tokenizer",
+        backbone=tmp_path / "lm",
+        detokenizers=(tmp_path / "flux/model",),
+        defaults=replace(micro.defaults, grids=((4, 4), (4, 6)), detokenizer="flux"),
+        text_tokenizer=save(tmp_path / "words", qwen_like()),
+    )
+    main(run)
+    # bf16 stays bf16, whose range is wider; all else is fp16
+    painter = load_tensors(tmp_path / "model/detokenizer_flux/painter.safetensors")
+    assert {t.dtype for t in painter.values()} == {torch.bfloat16}
+    own = load_tensors(tmp_path / "model/tokenizer.safetensors")
+    assert {t.dtype for t in own.values()} == {torch.float16}
+    arm = Arm.from_pretrained(tmp_path / "model")
+    assert arm.words.ids("aB") == (1, 28) and arm.vocab.text_size == 60
+    picture = Image.new("RGB", (24, 16), "red")
+    codes = arm.encode(picture)
+    assert codes.shape == (4, 6) and arm.decode(codes).size == (24, 16)
+    assert arm.create("a", size=(16, 16))[0].size == (16, 16)
+    assert isinstance(arm.ask(picture, "b"), str)
+    with_backbone(tmp_path / "model", tmp_path / "lm", tmp_path / "other")
+    assert Arm.from_pretrained(tmp_path / "other").words.ids("aB") == (1, 28)
+    with pytest.raises(WeightsError, match="31 words and 32 codes beside a backbone"):
+        (tmp_path / "model/backbone/tokenizer.json").unlink()
+        Arm.from_pretrained(tmp_path / "model")

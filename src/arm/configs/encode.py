@@ -5,6 +5,7 @@ from pathlib import Path
 
 from arm.configs.standins import TINY_GRIDS
 from arm.data.pictures import GridWeight
+from arm.models.pretrained import Pretrained
 from arm.train.encode import EncodeRun
 
 
@@ -12,7 +13,7 @@ def micro() -> EncodeRun:
     """30,720 chains of three pictures on 7x7, 6x8 and 8x6 grids. One CPU core, about 5 minutes."""
     return EncodeRun(
         out=Path("runs/micro/codes"),
-        standins=Path("runs/micro/standins"),
+        pretrained=Pretrained.under(Path("runs/micro/standins")),
         tokenizer=Path("runs/micro/tokenizer"),
         grids=(GridWeight(7, 7, 0.7), GridWeight(6, 8, 0.15), GridWeight(8, 6, 0.15)),
         scale=1,
@@ -45,7 +46,7 @@ def tiny() -> EncodeRun:
     """61,440 chains of three pictures on 8x8, 7x9 and 9x7 grids. One GPU; not run at length yet."""
     return EncodeRun(
         out=Path("runs/tiny/codes"),
-        standins=Path("runs/tiny/standins"),
+        pretrained=Pretrained.under(Path("runs/tiny/standins")),
         tokenizer=Path("runs/tiny/tokenizer"),
         grids=TINY_GRIDS,
         scale=2,

@@ -1,7 +1,7 @@
 """How much of a picture survives the tokens: exactness, PSNR, zero-shot accuracy, codebook usage."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from arm.data.pictures import GridWeight, PictureBatch, to_bytes, world_batch
 from arm.models.detokenizer import Detokenizer, PixelDetokenizer
-from arm.models.text import encode_captions
+from arm.models.text import text_embeddings
 from arm.models.tokenizer import VisualTokenizer
 from arm.world.language import with_article
 from arm.world.reader import agrees, read
@@ -99,15 +99,12 @@ def reconstruct(
 
 
 @torch.no_grad()
-def class_embeddings(
-    siglip: Any, words: Any, names: Sequence[str], length: int
-) -> Float[Tensor, "c d"]:
+def class_embeddings(siglip: Any, words: Any, names: Sequence[str]) -> Float[Tensor, "c d"]:
     """The mean normalised text embedding of each name over the templates."""
     rows = []
     for name in names:
         texts = [template.format(name) for template in ZERO_SHOT_TEMPLATES]
-        ids, _ = encode_captions(words, texts, length, siglip.device)
-        rows.append(F.normalize(siglip.text_model(ids).pooler_output, dim=-1).mean(0))
+        rows.append(F.normalize(text_embeddings(siglip, words, texts), dim=-1).mean(0))
     return F.normalize(torch.stack(rows), dim=-1)
 
 
@@ -119,8 +116,7 @@ def zero_shot(
 
     pooled: pictures (B, 3, H, W) -> embeddings (B, D) in the text tower's space.
     """
-    length = siglip.config.text_config.max_position_embeddings
-    classes = class_embeddings(siglip, words, [with_article(s) for s in SHAPES], length)
+    classes = class_embeddings(siglip, words, [with_article(s) for s in SHAPES])
     right = []
     for batch in batches:
         embedded = F.normalize(pooled(batch.images.to(siglip.device)), dim=-1)
@@ -151,6 +147,45 @@ def locality(tokenizer: VisualTokenizer, batches: Sequence[PictureBatch]) -> NDA
             if shared_N.any() and not shared_N.all():
                 kept.append(float(same_N[shared_N].float().mean()))
     return np.array(kept)
+
+
+def fidelity(
+    tokenizer: VisualTokenizer, decoder: Detokenizer, batches: Iterable[PictureBatch]
+) -> dict[str, float]:
+    """How near any pictures are to themselves after encode and decode; no reader is asked."""
+    ratios, structure, codes = [], [], []
+    for batch in batches:
+        codes_BHW = tokenizer.encode(batch.images)
+        codes.extend(codes_BHW.cpu().numpy())
+        for source, output in zip(
+            to_bytes(batch.images), to_bytes(decoder.decode(codes_BHW)), strict=True
+        ):
+            ratios.append(psnr(source, output))
+            structure.append(structural_similarity(source, output, channel_axis=2, data_range=255))
+    used, perplexity = usage(codes, tokenizer.fsq.num_codes)
+    return {
+        "psnr": float(np.mean(ratios)),
+        "ssim": float(np.mean(structure)),
+        "codes_used": used,
+        "perplexity": perplexity,
+        "pictures": float(len(ratios)),
+    }
+
+
+@torch.no_grad()
+def retrieval(
+    tokenizer: VisualTokenizer, siglip: Any, words: Any, batches: Iterable[PictureBatch]
+) -> float:
+    """Share of pictures whose own caption is nearest to their pooled z_q among their batch's captions;
+    an equal caption is right too. `words` is the text tower's tokenizer.
+    """
+    right = []
+    for batch in batches:
+        pooled = F.normalize(pooled_codes(tokenizer)(batch.images), dim=-1)
+        texts = F.normalize(text_embeddings(siglip, words, batch.captions), dim=-1)
+        guesses = (pooled @ texts.T).argmax(-1).tolist()
+        right += [batch.captions[g] == c for g, c in zip(guesses, batch.captions, strict=True)]
+    return float(np.mean(right))
 
 
 def usage(codes: Sequence[NDArray[np.int64]], num_codes: int) -> tuple[float, float]:

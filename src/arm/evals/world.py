@@ -23,7 +23,7 @@ from arm.evals.reconstruction import (
     zero_shot,
 )
 from arm.generate import GREEDY, Guidance, Sampling
-from arm.models.pretrained import load_siglip
+from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.pipeline import Arm, Codes
 from arm.world.edit_score import EditScore, score_edit
 from arm.world.edits import EDITORS, Edit, sample_edit
@@ -230,7 +230,8 @@ def recon_scores(arm: Arm, size: Size) -> dict[str, Any]:
     result = reconstruct(arm.tokenizer, arm.detokenizer, batches, scale)
     singles = held_out_batches(size.pictures // 2, grids, patch, scale, size.seed + 1, singles=1.0)
     siglip = load_siglip(arm.directory / "siglip")
-    right = zero_shot(pooled_codes(arm.tokenizer), siglip, arm.words.tokenizer, singles)
+    words = load_text_tokenizer(arm.directory / "siglip")
+    right = zero_shot(pooled_codes(arm.tokenizer), siglip, words, singles)
     used, perplexity = usage(result.codes, arm.vocab.num_codes)
     twins = held_out_batches(size.pictures // 2, grids, patch, scale, size.seed + 2, twins=True)
     return {

@@ -2,7 +2,8 @@
 
 The networks are diffusers' own (Flux as in FLUX.1, Sana as in SANA-1.5) with z_q in place of their
 text, behind one shape of call. Both predict noise - data at a noise level sigma = 1 - t, so the
-velocity of our path (data - noise at t) is the negative of what they return.
+velocity of our path (data - noise at t) is the negative of what they return. Weights may be bf16;
+latents and velocities keep the caller's dtype.
 
 B batch, C latent channels, h, w latent size, N tokens of z_q, D its width.
 """
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from arm.errors import WeightsError
+from arm.errors import InputError, WeightsError
 from arm.models import flow
 from arm.models.blocks import grid_sines
 from arm.models.detokenizer import seeded_noise
@@ -50,7 +51,9 @@ class FluxPainter(nn.Module):
     """diffusers' FluxTransformer2DModel; one packed 2x2 latent patch a token.
 
     The condition's tokens carry the positions of their patches, so where the code grid and the
-    packed latent grid agree, a code and its latents share a position.
+    packed latent grid agree (patches of 16 and a VAE of factor 8), a code and its latents share a
+    position. The maps of the condition stand before the transformer's own `context_embedder` and
+    `text_embedder`, which are kept: from FLUX.1-dev on, only these two maps are new.
     """
 
     name = "flux"
@@ -71,23 +74,26 @@ class FluxPainter(nn.Module):
         B, C, h, w = latents_BChw.shape
         packed = latents_BChw.view(B, C, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
         guidance = torch.ones_like(t_B) if self.transformer.config.guidance_embeds else None
+        dtype, device = self.transformer.dtype, latents_BChw.device
         output = self.transformer(
-            hidden_states=packed.reshape(B, (h // 2) * (w // 2), 4 * C),
-            encoder_hidden_states=self.condition(z_q_BND),
-            pooled_projections=self.pool(z_q_BND.mean(1)),
+            hidden_states=packed.reshape(B, (h // 2) * (w // 2), 4 * C).to(dtype),
+            encoder_hidden_states=self.condition(z_q_BND).to(dtype),
+            pooled_projections=self.pool(z_q_BND.mean(1)).to(dtype),
             timestep=1 - t_B,
-            img_ids=_grid_ids(h // 2, w // 2).to(latents_BChw),
-            txt_ids=_grid_ids(*grid).to(latents_BChw),
+            img_ids=_grid_ids(h // 2, w // 2).to(device),
+            txt_ids=_grid_ids(*grid).to(device),
             guidance=guidance,
         ).sample
         unpacked = output.view(B, h // 2, w // 2, C, 2, 2).permute(0, 3, 1, 4, 2, 5)
-        return -unpacked.reshape(B, C, h, w)
+        return -unpacked.reshape(B, C, h, w).to(latents_BChw.dtype)
 
 
 class SanaPainter(nn.Module):
     """diffusers' SanaTransformer2DModel; the condition enters by cross-attention.
 
-    Cross-attention knows no places, so each token of the condition is told its own.
+    Cross-attention knows no places, so each token of the condition is told its own; the grid of the
+    codes need not be that of the latents. The map of the condition stands before the transformer's
+    own `caption_projection`, which is kept.
     """
 
     name = "sana"
@@ -106,14 +112,16 @@ class SanaPainter(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         condition = self.condition(z_q_BND)
         places_ND = grid_sines(*grid, condition.shape[-1]).to(condition)
-        return -self.transformer(
-            hidden_states=latents_BChw,
-            encoder_hidden_states=condition + places_ND,
+        dtype = self.transformer.dtype
+        output = self.transformer(
+            hidden_states=latents_BChw.to(dtype),
+            encoder_hidden_states=(condition + places_ND).to(dtype),
             timestep=1000 * (1 - t_B),
         ).sample
+        return -output.to(latents_BChw.dtype)
 
 
-def painters() -> dict[str, tuple[type[nn.Module], Any]]:
+def painters() -> dict[str, tuple[type[FluxPainter] | type[SanaPainter], Any]]:
     """diffusers' class name -> (our painter, their class)."""
     from diffusers.models.transformers.sana_transformer import SanaTransformer2DModel
     from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
@@ -125,16 +133,35 @@ def painters() -> dict[str, tuple[type[nn.Module], Any]]:
 
 
 def to_latents(vae: Any, images_B3HW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-    """Normalised latents of pictures in [-1, 1]: the mean of the VAE's posterior, unit scale."""
-    mean = vae.encode(images_B3HW).latent_dist.mean
-    return (mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    """Normalised latents of pictures in [-1, 1], of unit scale: the mean of an AutoencoderKL's
+    posterior, or the latent of an AutoencoderDC, which has no shift.
+    """
+    found = vae.encode(images_B3HW.to(vae.dtype))
+    mean = (found.latent_dist.mean if "latent_dist" in found else found.latent).to(images_B3HW)
+    return (mean - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
 
 
 def from_latents(vae: Any, latents_BChw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
-    """The inverse of `to_latents`, through the VAE's decoder."""
-    return vae.decode(
-        latents_BChw / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-    ).sample
+    """The inverse of `to_latents`, through the autoencoder's decoder."""
+    shift = vae.config.get("shift_factor") or 0.0
+    raw = latents_BChw / vae.config.scaling_factor + shift
+    return vae.decode(raw.to(vae.dtype)).sample.to(latents_BChw)
+
+
+def latent_shape(vae: Any, height: int, width: int) -> tuple[int, int, int]:
+    """(C, h, w) of the latents of a picture in pixels: factor 8 in FLUX.1's VAE, 32 in SANA's DC-AE.
+
+    Raises InputError where the factor does not divide the picture.
+    """
+    factor = getattr(vae, "spatial_compression_ratio", None)  # AutoencoderDC says it
+    if factor is None:
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    if height % factor or width % factor:
+        raise InputError(
+            f"a picture of {width}x{height} does not fit the autoencoder: both must be multiples of "
+            f"{factor}; choose another size"
+        )
+    return vae.config.latent_channels, height // factor, width // factor
 
 
 class LatentDetokenizer:
@@ -164,8 +191,7 @@ class LatentDetokenizer:
         tok, vae = self.tokenizer, self.vae
         B, gh, gw = codes_BHW.shape
         scale = self.guidance_scale if guidance_scale is None else guidance_scale
-        factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        shape = (vae.config.latent_channels, gh * tok.patch // factor, gw * tok.patch // factor)
+        shape = latent_shape(vae, gh * tok.patch, gw * tok.patch)
         z_q = tok.dequantize(codes_BHW)
         # With guidance, one batch of 2B: the conditioned half and the half with an empty condition.
         both = z_q if scale == 1 else torch.cat([z_q, torch.zeros_like(z_q)])
@@ -183,8 +209,12 @@ class LatentDetokenizer:
         return from_latents(vae, latents).clamp(-1, 1)
 
     @classmethod
-    def load(cls, directory: Path, tokenizer: VisualTokenizer, vae: Any) -> "LatentDetokenizer":
-        """Reads what `save_painter` wrote. Raises WeightsError."""
+    def load(
+        cls, directory: Path, tokenizer: VisualTokenizer, vae: Any, keep_bf16: bool = False
+    ) -> "LatentDetokenizer":
+        """Reads what `save_painter` wrote: fp32, or bf16 where the file has it and `keep_bf16` asks for
+        it. Raises WeightsError.
+        """
         data = read_json(directory / "config.json")
         known = painters()
         if data.get("_class_name") not in known:
@@ -192,19 +222,30 @@ class LatentDetokenizer:
                 f"{directory / 'config.json'}: '{data.get('_class_name')}' is none of {', '.join(known)}"
             )
         painter_class, transformer_class = known[data["_class_name"]]
-        transformer = transformer_class.from_config(data)
-        painter = painter_class(transformer, tokenizer.encoder.config.hidden_size)
         path = directory / "painter.safetensors"
-        load_parameters(trained(painter), load_tensors(path), path)
+        tensors = load_tensors(path)
+        transformer = transformer_class.from_config(data)
+        stored = tensors.get("transformer.proj_out.weight")
+        if keep_bf16 and stored is not None and stored.dtype == torch.bfloat16:
+            transformer = transformer.to(torch.bfloat16)
+        painter = painter_class(transformer, tokenizer.encoder.width)
+        load_parameters(trained(painter), tensors, path)
         sampler = read_json(directory / "sampler.json")
         painter.requires_grad_(False).eval()
         return cls(tokenizer, painter, vae, **sampler)  # pyright: ignore[reportArgumentType]
 
 
 def save_painter(
-    painter: Any, directory: Path, sampler: dict[str, float], dtype: torch.dtype | None = None
+    painter: Any,
+    directory: Path,
+    sampler: dict[str, float],
+    dtype: torch.dtype | None = None,
+    write: bool = True,
 ) -> None:
-    """config.json in diffusers' layout, the weights, and the sampler's defaults."""
-    painter.transformer.save_config(directory)
-    save_tensors(trained(painter), directory / "painter.safetensors", dtype)
-    write_json(sampler, directory / "sampler.json")
+    """config.json in diffusers' layout, the weights, and the sampler's defaults. All processes that
+    share a painter call it, and one of them should `write`.
+    """
+    save_tensors(trained(painter), directory / "painter.safetensors", dtype, write)
+    if write:
+        painter.transformer.save_config(directory)
+        write_json(sampler, directory / "sampler.json")

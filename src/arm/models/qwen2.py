@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from arm.models.attention import Documents, attend
 from arm.models.kv_cache import KVCache
 from arm.models.visual import Visual
+from arm.models.weights import assign
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class RMSNorm(nn.Module):
 
 
 Rope = tuple[Tensor, Tensor]
+Mask = Tensor | Documents | None
+"""Who attends to whom: bool (B or 1, 1, T, S), the documents of packed rows, or None for all before."""
 
 
 def rope_table(positions_BT: Tensor, head_dim: int, theta: float) -> Rope:
@@ -119,7 +123,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(query, config.hidden_size, bias=False)
 
     def forward(
-        self, x_BTD: Tensor, rope: Rope, mask_B1TS: Tensor | None, kv_cache: KVCache | None
+        self, x_BTD: Tensor, rope: Rope, mask_B1TS: Mask, kv_cache: KVCache | None
     ) -> Tensor:
         q_BNTH, k_BKSH, v_BKSH = (
             project(x_BTD).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -128,11 +132,7 @@ class Attention(nn.Module):
         q_BNTH, k_BKSH = apply_rope(q_BNTH, *rope), apply_rope(k_BKSH, *rope)
         if kv_cache is not None:
             k_BKSH, v_BKSH = kv_cache.append(self.layer, k_BKSH, v_BKSH)
-        # Without a mask, several tokens are the first ones (S == T), and a single one sees all.
-        causal = mask_B1TS is None and x_BTD.shape[1] > 1
-        out_BNTH = F.scaled_dot_product_attention(
-            q_BNTH, k_BKSH, v_BKSH, attn_mask=mask_B1TS, is_causal=causal, enable_gqa=True
-        )
+        out_BNTH = attend(q_BNTH, k_BKSH, v_BKSH, mask_B1TS)
         return self.o_proj(out_BNTH.transpose(1, 2).flatten(2))
 
 
@@ -156,7 +156,7 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config)
 
     def forward(
-        self, x_BTD: Tensor, rope: Rope, mask_B1TS: Tensor | None, kv_cache: KVCache | None
+        self, x_BTD: Tensor, rope: Rope, mask_B1TS: Mask, kv_cache: KVCache | None
     ) -> Tensor:
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, mask_B1TS, kv_cache)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
@@ -213,18 +213,19 @@ class Qwen2(nn.Module):
 
     def forward(
         self, x_BTD: Tensor, positions_BT: Tensor,
-        mask_B1TS: Tensor | None = None, kv_cache: KVCache | None = None,
+        mask_B1TS: Mask = None, kv_cache: KVCache | None = None,
     ) -> Tensor:  # fmt: skip
         """Final hidden states (B, T, D), normed, of vectors x_BTD at positions >= 0.
 
-        mask_B1TS is true where token t may attend to token s; every token needs at least one, and
-        what the cache hides is not applied to it. None is causal attention to all tokens, cached
+        A tensor mask_B1TS is true where token t may attend to token s; every token needs at least one,
+        and what the cache hides is not applied to it. `Documents` say the same of packed rows, without
+        a cache. None is causal attention to all tokens, cached
         ones included, that the cache does not hide. kv_cache takes the new keys and values in.
         Raises ValueError for a mask of other than T by S tokens and for a full cache.
         """
         T = x_BTD.shape[1]
         S = T if kv_cache is None else kv_cache.length + T
-        if mask_B1TS is not None and mask_B1TS.shape[-2:] != (T, S):
+        if isinstance(mask_B1TS, Tensor) and mask_B1TS.shape[-2:] != (T, S):
             raise ValueError(f"mask of {tuple(mask_B1TS.shape)} for {T} new of {S} tokens")
         if mask_B1TS is None and kv_cache is not None:
             mask_B1TS = kv_cache.mask(T)
@@ -260,7 +261,8 @@ class Qwen2(nn.Module):
         """Normal weights, zero biases, unit norms, for the parameters whose names begin with prefix.
 
         Projections into the residual stream are scaled by 1 / sqrt(2 L), and the map of a code's
-        bits by 1 / sqrt(bits), which gives the embedding of a code the std of a table's row.
+        bits by 1 / sqrt(bits), which gives the embedding of a code the std of a table's row. Values are
+        drawn on the CPU, a parameter at a time, so they do not depend on how the model is shared out.
         """
         residual = ("o_proj.weight", "down_proj.weight")
         scales: dict[str, int] = {name: 2 * self.config.num_layers for name in residual}
@@ -268,10 +270,10 @@ class Qwen2(nn.Module):
             scales["code_embedding.weight"] = self.config.code_bits
         chosen = {name: p for name, p in self.named_parameters() if name.startswith(prefix)}
         for name, parameter in chosen.items():
+            value = torch.zeros(parameter.shape, dtype=parameter.dtype)
             if name.endswith("norm.weight"):
-                parameter.fill_(1.0)
-            elif name.endswith(".bias"):
-                parameter.zero_()
-            else:
+                value.fill_(1.0)
+            elif not name.endswith(".bias"):
                 scale = scales.get(".".join(name.split(".")[-2:]), 1)
-                parameter.normal_(0.0, std / scale**0.5, generator=generator)
+                value.normal_(0.0, std / scale**0.5, generator=generator)
+            assign(parameter, value)

@@ -4,6 +4,7 @@ The text part is a standard checkpoint; the visual part lies beside it in `visua
 """
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
-from torch import Tensor, nn
+from torch import Tensor
 
 from arm.errors import WeightsError
 from arm.models.qwen2 import Qwen2, Qwen2Config
-from arm.models.weights import load_tensors, read_json, save_tensors, write_json
+from arm.models.weights import assign, opened, read_json, save_tensors, write_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 HF_NAMES = {
@@ -31,6 +32,14 @@ HF_NAMES = {
 """Our field and Hugging Face's, where the meaning is the same."""
 
 
+Place = Callable[[Qwen2], object]
+"""Gives the parameters of a model on the meta device their storage, and perhaps shares them out."""
+
+
+def on_cpu(model: Qwen2) -> None:
+    model.to_empty(device="cpu")
+
+
 def from_hf(
     directory: str | Path,
     num_codes: int = 0,
@@ -40,11 +49,14 @@ def from_hf(
     max_side: int = 0,
     share_bits: bool = True,
     generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+    place: Place = on_cpu,
 ) -> Qwen2:
-    """A Qwen2 on the CPU from a Hugging Face directory, in the dtype of its safetensors.
+    """A Qwen2 from a Hugging Face directory, in `dtype` or else in that of its safetensors.
 
-    `extra_rows` are added to the text table and the text head: the mean of the old rows plus noise.
-    The visual part comes from `visual.safetensors` if `to_hf` wrote one there, and is freshly
+    The model is built on the meta device, `place` gives it storage, and the files are read a tensor at
+    a time: a process whose part of the model is small never holds all of it. `extra_rows` are added to
+    the text table and the text head: the mean of the old rows plus noise. The visual part comes from `visual.safetensors` if `to_hf` wrote one there, and is freshly
     initialised otherwise. Raises WeightsError for a file that is missing or broken, another kind of
     model, or keys and shapes that the configuration does not call for; ValueError for negative
     `extra_rows`.
@@ -53,26 +65,40 @@ def from_hf(
     if extra_rows < 0:
         raise ValueError(f"extra_rows must not be negative, got {extra_rows}")
     visual = {"num_codes": num_codes, "code_bits": code_bits, "max_side": max_side}
-    config = _read_config(directory / "config.json", {**visual, "share_bits": share_bits})
-    tensors = _read_weights(directory)
+    config = read_config(directory / "config.json", {**visual, "share_bits": share_bits})
+    files = _weight_files(directory)
     if config.tie_embeddings:
-        tensors.pop("lm_head.weight", None)
+        files.pop("lm_head.weight", None)
     with torch.device("meta"):
-        model = Qwen2(config)
-    dtypes = {tensor.dtype for tensor in tensors.values()} or {torch.float32}
-    model = model.to(reduce(torch.promote_types, dtypes)).to_empty(device="cpu")
-    _fill(_text_tensors(model), tensors, directory)
-    if extra_rows:
-        _append_rows(model, extra_rows, generator)
+        model = Qwen2(replace(config, vocab_size=config.vocab_size + extra_rows))
+    model = model.to(dtype or _dtype_of(set(files.values())))
+    place(model)
+
+    def longer(name: str, table: Tensor) -> Tensor:
+        tables = ("model.embed_tokens.weight", "lm_head.weight")
+        return with_rows(table, extra_rows, generator) if name in tables else table
+
+    _fill(_text_tensors(model), files, directory, longer if extra_rows else None)
     if model.visual is not None and (saved := directory / "visual.safetensors").exists():
-        _fill(model.visual.state_dict(), load_tensors(saved), saved)
+        with opened(saved) as file:
+            names = dict.fromkeys(file.keys(), saved)
+        _fill(model.visual.state_dict(), names, saved)
     else:
         model.init_weights(generator, prefix="visual.")
     return model
 
 
-def to_hf(model: Qwen2, directory: str | Path, max_shard_size: int | None = None) -> None:
-    """Writes what transformers' Qwen2ForCausalLM loads, and the visual part beside it.
+def to_hf(
+    model: Qwen2,
+    directory: str | Path,
+    max_shard_size: int | None = None,
+    dtype: torch.dtype | None = None,
+    write: bool = True,
+) -> None:
+    """Writes what transformers' Qwen2ForCausalLM loads, and the visual part beside it, in `dtype` or
+    else in the model's own.
+
+    All processes that share a model call it, and one of them should `write` (see `save_tensors`).
 
     A text part of more than `max_shard_size` bytes is split into files of at most that size (a
     larger tensor has its own file) and an index. Removes older weights of the directory that would
@@ -81,21 +107,22 @@ def to_hf(model: Qwen2, directory: str | Path, max_shard_size: int | None = None
     if max_shard_size is not None and max_shard_size < 1:
         raise ValueError(f"max_shard_size must be positive, got {max_shard_size}")
     directory = Path(directory)
-    write_json(_hf_config(model), directory / "config.json")
     tensors = _text_tensors(model)
-    split = split_torch_state_dict_into_shards(
-        tensors, max_shard_size=max_shard_size or sys.maxsize
-    )
+    sizes = {name: torch.empty_like(t, device="meta") for name, t in tensors.items()}
+    split = split_torch_state_dict_into_shards(sizes, max_shard_size=max_shard_size or sys.maxsize)
     for file, names in split.filename_to_tensors.items():
-        save_tensors({name: tensors[name] for name in names}, directory / file)
+        save_tensors({name: tensors[name] for name in names}, directory / file, dtype, write)
+    if model.visual is not None:
+        save_tensors(model.visual.state_dict(), directory / "visual.safetensors", dtype, write)
+    if not write:
+        return
+    write_json(_hf_config(model, dtype or model.norm.weight.dtype), directory / "config.json")
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         write_json(index, directory / INDEX)
     (directory / (SINGLE if split.is_sharded else INDEX)).unlink(missing_ok=True)
     if model.visual is None:
         (directory / "visual.safetensors").unlink(missing_ok=True)
-    else:
-        save_tensors(model.visual.state_dict(), directory / "visual.safetensors")
 
 
 def _text_tensors(model: Qwen2) -> dict[str, Tensor]:
@@ -104,37 +131,41 @@ def _text_tensors(model: Qwen2) -> dict[str, Tensor]:
     return {name if name == "lm_head.weight" else f"model.{name}": t for name, t in tensors.items()}
 
 
-def _fill(parameters: dict[str, Tensor], tensors: dict[str, Tensor], source: Path) -> None:
+def _fill(
+    parameters: Mapping[str, Tensor],
+    files: Mapping[str, Path],
+    source: Path,
+    longer: Callable[[str, Tensor], Tensor] | None = None,
+) -> None:
+    """Copies tensors out of files into parameters; `longer` adds rows to one on the way."""
     for name, parameter in parameters.items():
-        shape = tuple(parameter.shape)
-        if name not in tensors:
-            raise WeightsError(f"{source}: {name} of shape {shape} is missing")
-        if tensors[name].shape != shape:
+        if name not in files:
+            raise WeightsError(f"{source}: {name} of shape {tuple(parameter.shape)} is missing")
+        with opened(files[name]) as file:
+            value = file.get_tensor(name)
+        value = value if longer is None else longer(name, value)
+        if value.shape != parameter.shape:
             raise WeightsError(
-                f"{source}: {name} has shape {tuple(tensors[name].shape)}, expected {shape}"
+                f"{source}: {name} has shape {tuple(value.shape)}, "
+                f"expected {tuple(parameter.shape)}"
             )
-        parameter.copy_(tensors[name])
-    if unknown := sorted(tensors.keys() - parameters.keys()):
+        assign(parameter, value)
+    if unknown := sorted(files.keys() - parameters.keys()):
         raise WeightsError(
             f"{source}: {len(unknown)} keys are not of this model, such as {unknown[0]}"
         )
 
 
-@torch.no_grad()
-def _append_rows(model: Qwen2, count: int, generator: torch.Generator | None) -> None:
+def with_rows(old_VD: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
     """New text ids: rows at the mean of the old, with a tenth of their std as noise."""
-    for module in filter(None, (model.embed_tokens, model.lm_head)):
-        old_VD = module.weight.float()
-        noise_VD = torch.randn(count, old_VD.shape[1], generator=generator) * old_VD.std() / 10
-        new_VD = (old_VD.mean(0) + noise_VD).to(module.weight.dtype)
-        module.weight = nn.Parameter(torch.cat((module.weight, new_VD)))
-    model.config = replace(model.config, vocab_size=model.config.vocab_size + count)
-    model.embed_tokens.num_embeddings = model.config.vocab_size
-    if model.lm_head is not None:
-        model.lm_head.out_features = model.config.vocab_size
+    wide_VD = old_VD.float()
+    noise_VD = torch.randn(count, wide_VD.shape[1], generator=generator) * wide_VD.std() / 10
+    return torch.cat((old_VD, (wide_VD.mean(0) + noise_VD).to(old_VD.dtype)))
 
 
-def _read_config(path: Path, visual: dict[str, Any]) -> Qwen2Config:
+def read_config(path: Path, visual: Mapping[str, Any] | None = None) -> Qwen2Config:
+    """Our sizes from Hugging Face's config.json, and those of the visual part. Raises WeightsError."""
+    visual = visual or {"num_codes": 0, "code_bits": 0}
     hf = _read_object(path)
     if hf.get("model_type") != "qwen2":
         raise WeightsError(f"{path}: model_type is {hf.get('model_type')!r}, not 'qwen2'")
@@ -153,8 +184,8 @@ def _read_config(path: Path, visual: dict[str, Any]) -> Qwen2Config:
         raise WeightsError(f"{path}: {str(error).splitlines()[0]}") from None
 
 
-def _hf_config(model: Qwen2) -> dict[str, Any]:
-    theta, dtype = model.config.rope_theta, str(model.norm.weight.dtype).removeprefix("torch.")
+def _hf_config(model: Qwen2, weights: torch.dtype) -> dict[str, Any]:
+    theta, dtype = model.config.rope_theta, str(weights).removeprefix("torch.")
     return {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",
@@ -178,11 +209,24 @@ def _read_object(path: Path) -> dict[str, Any]:
     return data
 
 
-def _read_weights(directory: Path) -> dict[str, Tensor]:
-    """All tensors of the single file, or else of the shards that the index names."""
+def _weight_files(directory: Path) -> dict[str, Path]:
+    """The file of every tensor: the single one, or else those that the index names."""
     if (directory / SINGLE).exists() or not (directory / INDEX).exists():
-        return load_tensors(directory / SINGLE)
-    tensors: dict[str, Tensor] = {}
-    for file in sorted(set(_read_object(directory / INDEX).get("weight_map", {}).values())):
-        tensors |= load_tensors(directory / file)
-    return tensors
+        files = [directory / SINGLE]
+    else:
+        index = _read_object(directory / INDEX).get("weight_map", {})
+        files = [directory / name for name in sorted(set(index.values()))]
+    found: dict[str, Path] = {}
+    for path in files:
+        with opened(path) as file:
+            found |= dict.fromkeys(file.keys(), path)
+    return found
+
+
+def _dtype_of(paths: set[Path]) -> torch.dtype:
+    """The dtype that all tensors of these files fit into."""
+    found = {torch.float32} if not paths else set()
+    for path in paths:
+        with opened(path) as file:
+            found |= {file.get_slice(name)[:0].dtype for name in file.keys()}
+    return reduce(torch.promote_types, found)

@@ -1,12 +1,13 @@
 """Text into fixed-size id tensors for the towers and the captioning LM."""
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from arm.errors import InputError, did_you_mean
@@ -17,14 +18,18 @@ def encode_captions(
     captions: Sequence[str],
     length: int | None = None,
     device: torch.device | None = None,
+    most: int | None = None,
 ) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
     """Ids (B, T), each ended by eos and padded; the mask covers words and eos.
 
-    T is `length` (longer captions are cut), or as long as the longest where it is None.
+    T is `length` (longer captions are cut), or as long as the longest where it is None, `most` at
+    most. A tokenizer
+    without a pad token, as some language models have, pads with eos.
     """
-    pad = tokenizer.pad_token_id
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     found = tokenizer(list(captions), add_special_tokens=False).input_ids
-    length = length or max(map(len, found)) + 1
+    longest = max(map(len, found)) + 1
+    length = length or min(longest, most or longest)
     ids_BT = torch.full((len(captions), length), pad, dtype=torch.long)
     mask_BT = torch.zeros((len(captions), length), dtype=torch.bool)
     for row, ids in enumerate(found):
@@ -34,11 +39,44 @@ def encode_captions(
     return ids_BT.to(device), mask_BT.to(device)
 
 
+def text_embeddings(siglip: Any, tokenizer: Any, texts: Sequence[str]) -> Float[Tensor, "b d"]:
+    """The text tower's embeddings, fp32, not normalised; `tokenizer` is the tower's own.
+
+    As SigLIP and SigLIP2 were trained: in lower case, ended by eos, padded to the full length of the
+    position table (64 in the published models), and nothing masked.
+    """
+    length = siglip.config.text_config.max_position_embeddings
+    lower = [text.lower() for text in texts]
+    ids_BT, _ = encode_captions(tokenizer, lower, length, siglip.device)
+    return siglip.text_model(ids_BT).pooler_output.float()
+
+
 def caption_logits(lm: Any, prefix_BND: Tensor, ids_BT: Tensor) -> Tensor:
-    """Logits of each caption id given the picture's features and the ids before it, (B, T, V)."""
+    """Logits (B, T, V), fp32, of each caption id given the picture's features and the ids before it."""
     embedded = lm.get_input_embeddings()(ids_BT[:, :-1])
-    hidden = lm.model(inputs_embeds=torch.cat([prefix_BND, embedded], 1), use_cache=False)
-    return lm.lm_head(hidden.last_hidden_state[:, prefix_BND.shape[1] - 1 :])
+    inputs = torch.cat([prefix_BND.to(embedded.dtype), embedded], 1)
+    hidden = lm.model(inputs_embeds=inputs, use_cache=False)
+    return lm.lm_head(hidden.last_hidden_state[:, prefix_BND.shape[1] - 1 :]).float()
+
+
+def with_words(tokenizer: Any, texts: Iterable[str]) -> tuple[Any, list[str]]:
+    """A word-level tokenizer that knows the words of `texts` too, and its new words, whose ids follow the
+    old ones in alphabetical order. Other kinds of tokenizer write any word and come back as they are.
+    """
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    data = json.loads(tokenizer.backend_tokenizer.to_str())
+    if data["model"]["type"] != "WordLevel":
+        return tokenizer, []
+    known = data["model"]["vocab"]
+    words = {word for text in texts for word in re.findall(r"\w+|[^\w\s]+", text.lower())}
+    new = sorted(words - known.keys())
+    first = len(tokenizer)
+    known |= {word: first + i for i, word in enumerate(new)}
+    named = {f"{k}_token": getattr(tokenizer, f"{k}_token") for k in ("unk", "pad", "eos")}
+    grown = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(data)), **named)
+    return grown, new
 
 
 class TextTokenizer:

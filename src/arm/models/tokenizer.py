@@ -16,6 +16,7 @@ from arm.config import from_json
 from arm.errors import ConfigError, WeightsError
 from arm.models.blocks import GridTransformer
 from arm.models.dit import DiTConfig, PixelDiT
+from arm.models.encoder import vision_encoder
 from arm.models.fsq import FSQ
 from arm.models.weights import (
     load_parameters,
@@ -41,16 +42,16 @@ class TokenizerConfig:
 class VisualTokenizer(nn.Module):
     """Pictures <-> codes, and the features z_q that a decoder paints from.
 
-    encoder: a transformers SigLIP vision model (fixed patch size, position table interpolated to
-    the grid), frozen. `pixel` is the DiT of L_pix, which is also the smallest decoder.
+    encoder: the vision tower of what `load_siglip` gives, which is frozen here. `pixel` is the DiT
+    of L_pix, which is also the smallest decoder.
     """
 
     def __init__(self, config: TokenizerConfig, encoder: Any) -> None:
         super().__init__()
         self.config = config
-        self.encoder = encoder.requires_grad_(False).eval()
-        self.patch: int = encoder.config.patch_size
-        dim: int = encoder.config.hidden_size
+        self.encoder = vision_encoder(encoder).requires_grad_(False).eval()
+        self.patch = self.encoder.patch
+        dim = self.encoder.width
         shape = (config.width, config.num_blocks, config.num_heads, config.mlp_ratio)
         self.projector = GridTransformer(dim, config.code_bits, *shape)
         self.fsq = FSQ(config.code_bits)
@@ -61,6 +62,10 @@ class VisualTokenizer(nn.Module):
         super().train(mode)
         self.encoder.eval()
         return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.fsq.powers.device
 
     def own(self) -> dict[str, nn.Parameter]:
         """Everything but the encoder, by name: what a file of this tokenizer holds."""
@@ -79,7 +84,7 @@ class VisualTokenizer(nn.Module):
     @torch.no_grad()
     def features(self, images_B3HW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
         """z: the frozen encoder's patch features."""
-        return self.encoder(images_B3HW, interpolate_pos_encoding=True).last_hidden_state
+        return self.encoder.features(images_B3HW)
 
     def quantize(
         self, z_BND: Float[Tensor, "b n d"], grid: tuple[int, int]
@@ -91,17 +96,17 @@ class VisualTokenizer(nn.Module):
     def encode(self, images_B3HW: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b gh gw"]:
         """Pictures -> codes in [0, 2**code_bits), one an encoder patch."""
         grid = self.grid(images_B3HW)
-        signs = self.quantize(self.features(images_B3HW), grid)
+        signs = self.quantize(self.features(images_B3HW.to(self.device)), grid)
         return self.fsq.to_codes(signs).unflatten(1, grid)
 
     def dequantize(self, codes_BHW: Int[Tensor, "b gh gw"]) -> Float[Tensor, "b n d"]:
         """Codes -> z_q, the features that condition every decoder."""
-        signs = self.fsq.to_signs(codes_BHW.flatten(1))
+        signs = self.fsq.to_signs(codes_BHW.flatten(1).to(self.device))
         return self.deprojector(signs, (codes_BHW.shape[1], codes_BHW.shape[2]))
 
     def pool(self, features_BND: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
         """One vector a picture, by the frozen encoder's own attention pooling."""
-        return self.encoder.head(features_BND)
+        return self.encoder.pool(features_BND)
 
     def save(self, directory: Path, dtype: torch.dtype | None = None) -> None:
         """Writes the sizes (visual_tokenizer.json) and the trained part; the encoder is not repeated."""

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from arm.errors import WeightsError
 
@@ -20,18 +22,49 @@ def trained(module: nn.Module) -> dict[str, Tensor]:
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor as one process holds it; one that is shared out (a DTensor) is gathered, by all."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+@torch.no_grad()
+def assign(parameter: Tensor, value: Tensor) -> None:
+    """Copies a whole tensor of the same shape into a parameter, or, where the parameter is shared out,
+    this process's part of it; sends nothing. Converts dtype and device.
+    """
+    if not isinstance(parameter, DTensor):
+        parameter.copy_(value)
+        return
+    part = distribute_tensor(
+        value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+    )
+    parameter.to_local().copy_(part.to_local())
+
+
 def save_tensors(
-    tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    dtype: torch.dtype | None = None,
+    write: bool = True,
 ) -> None:
-    """Writes a safetensors file by way of a temporary name; `dtype` converts floating tensors."""
+    """Writes a safetensors file by way of a temporary name; `dtype` converts floating tensors.
+
+    Tensors that are shared out are gathered one by one, so all processes must call this; of them one
+    should `write`.
+    """
 
     def ready(tensor: Tensor) -> Tensor:
-        tensor = tensor.detach().cpu()
+        tensor = whole(tensor.detach())
+        if not write:
+            return tensor.new_empty(0)
+        tensor = tensor.cpu()
         return (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).contiguous()
 
+    data = {name: ready(tensor) for name, tensor in tensors.items()}
+    if not write:
+        return
     temporary = path.with_name(path.name + ".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = {name: ready(tensor) for name, tensor in tensors.items()}
     save_file(data, temporary, {"format": "pt"})  # transformers asks for the format
     os.replace(temporary, path)
 
@@ -45,16 +78,27 @@ def weights_hash(*directories: Path) -> str:
     return digest.hexdigest()
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file. Raises WeightsError where it is missing or damaged."""
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file whose tensors are read one by one: `keys()`, `get_tensor(name)`.
+
+    Raises WeightsError where it is missing or damaged.
+    """
     if not path.is_file():
         raise WeightsError(f"weights are missing: {path} does not exist")
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            yield file
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{path} is not a whole safetensors file ({error}); restore it or train it again"
         ) from None
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file. Raises WeightsError where it is missing or damaged."""
+    with opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}
 
 
 def load_parameters(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: Path) -> None:
@@ -70,9 +114,8 @@ def load_parameters(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], so
         if own[name].shape != tensor.shape:
             shapes = f"{tuple(tensor.shape)}, the model needs {tuple(own[name].shape)}"
             raise WeightsError(f"{source}: {name} has shape {shapes}")
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+    for name, tensor in tensors.items():
+        assign(own[name], tensor)
 
 
 def write_json(data: Any, path: Path) -> None:

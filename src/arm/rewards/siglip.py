@@ -15,8 +15,9 @@ import torch
 from torch.nn import functional as F
 
 from arm.data.pictures import to_float
+from arm.models.encoder import vision_encoder
 from arm.models.pretrained import load_siglip, load_text_tokenizer
-from arm.models.text import encode_captions
+from arm.models.text import text_embeddings
 from arm.rewards.base import Attempt, Components
 
 
@@ -37,6 +38,7 @@ class SiglipReward:
     @torch.no_grad()
     def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
         model, tokenizer = self._loaded
+        encoder = vision_encoder(model.vision_model)
         found: list[Components | None] = [None] * len(attempts)
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, attempt in enumerate(attempts):
@@ -44,12 +46,8 @@ class SiglipReward:
         for indices in by_shape.values():
             pixels = to_float(np.stack([attempts[i].picture for i in indices]))
             texts = [attempts[i].text for i in indices]
-            # Padded to the full length without a mask, as SigLIP is trained.
-            ids, _ = encode_captions(
-                tokenizer, texts, model.config.text_config.max_position_embeddings
-            )
-            image = model.vision_model(pixels, interpolate_pos_encoding=True).pooler_output
-            text = model.text_model(ids).pooler_output
+            image = encoder.pool(encoder.features(pixels))
+            text = text_embeddings(model, tokenizer, texts)
             cosine = F.cosine_similarity(image, text)
             fit = torch.sigmoid(cosine * model.logit_scale.exp() + model.logit_bias)
             for i, value in zip(indices, fit.flatten().tolist(), strict=True):

@@ -77,7 +77,7 @@ def score(run: TokenizerRun, pictures: int, seed: int) -> Mapping[str, Any]:
     singles = held_out_batches(
         pictures, run.grids, tokenizer.patch, run.scale, seed + 1, singles=1.0
     )
-    right = zero_shot(pooled_codes(tokenizer), siglip, words, singles)
+    right = zero_shot(pooled_codes(tokenizer), siglip, words.tower, singles)
     used, perplexity = usage(result.codes, tokenizer.fsq.num_codes)
     twins = held_out_batches(pictures, run.grids, tokenizer.patch, run.scale, seed + 2, twins=True)
     return {

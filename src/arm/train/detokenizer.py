@@ -12,11 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from arm.data.pictures import GridWeight, world_batch
+from arm.errors import ConfigError, InputError, WeightsError
+from arm.evals.reconstruction import fidelity, held_out_batches
 from arm.models import flow
-from arm.models.latent import FluxPainter, SanaPainter, save_painter, to_latents
-from arm.models.pretrained import load_siglip, load_vae
+from arm.models.latent import (
+    FluxPainter,
+    LatentDetokenizer,
+    SanaPainter,
+    latent_shape,
+    painters,
+    save_painter,
+    to_latents,
+)
+from arm.models.pretrained import Pretrained, load_diffusers, load_siglip, load_vae
 from arm.models.tokenizer import VisualTokenizer
+from arm.train import parallel
+from arm.train.picture_data import draw_apart, open_pictures
 from arm.train.runtime import Loop, Optim, fit, training_device
+from arm.train.sharding import share_out
 
 
 @dataclass(frozen=True)
@@ -77,15 +90,51 @@ class Sana:
 
 
 @dataclass(frozen=True)
+class PretrainedPainter:
+    """A painter that starts from a published text-to-image transformer: FLUX.1-dev, or SANA-1.5.
+
+    source: FluxTransformer2DModel or SanaTransformer2DModel in diffusers' layout. All its weights are
+    kept; the maps of z_q that take the text's place are new. recompute: activations are made again in
+    the backward pass, which costs a third more time and spares most of their memory. bf16: weights
+    that the file has in bf16 stay so and are trained so; otherwise they are trained in fp32.
+    """
+
+    source: str
+    recompute: bool = True
+    bf16: bool = False
+
+    def build(self, dim: int, latent_channels: int) -> nn.Module:
+        """Raises WeightsError where the transformer paints other latents than the autoencoder's."""
+        known = painters()
+        classes = tuple(each for _, each in known.values())
+        transformer = load_diffusers(self.source, classes, self.bf16)
+        painter_class, _ = known[type(transformer).__name__]
+        if transformer.config.guidance_embeds and painter_class is SanaPainter:
+            raise WeightsError(f"{self.source} is a SANA-Sprint, which is no rectified flow")
+        packed = 4 if painter_class is FluxPainter else 1
+        if transformer.config.in_channels != packed * latent_channels:
+            raise WeightsError(
+                f"{self.source} paints latents of {transformer.config.in_channels // packed} channels, "
+                f"the autoencoder has {latent_channels}; name the one that belongs to it"
+            )
+        if self.recompute:
+            transformer.enable_gradient_checkpointing()
+        return painter_class(transformer, dim)
+
+
+@dataclass(frozen=True)
 class DetokenizerRun:
     """One painter's training. Timesteps are u**timestep_power with u ~ U[0, 1]: above 1 they lean
     towards the noise, where the condition alone must give the answer; 1 is the paper's.
+
+    data: users' captioned pictures (`arm.data.sources`), of which only the pictures are used; empty is
+    the built-in world, of which alone `scale` speaks. batch: pictures a process and step.
     """
 
     out: Path
-    standins: Path
+    pretrained: Pretrained
     tokenizer: Path
-    painter: Flux | Sana
+    painter: Flux | Sana | PretrainedPainter
     grids: tuple[GridWeight, ...]
     scale: int
     batch: int
@@ -95,27 +144,53 @@ class DetokenizerRun:
     timestep_power: float
     loop: Loop
     optim: Optim
+    data: tuple[str, ...] = ()
+    eval_every: int = 0
+    eval_pictures: int = 32
+
+
+def fitting(grids: tuple[GridWeight, ...], patch: int, vae: Any, painter: Any) -> None:
+    """Raises ConfigError for a grid whose pictures the autoencoder or the painter cannot take."""
+    for grid in grids:
+        name = f"grids has {grid.height}x{grid.width} tokens of {patch} pixels"
+        try:
+            _, height, width = latent_shape(vae, grid.height * patch, grid.width * patch)
+        except InputError as error:
+            raise ConfigError(f"{name}: {error}") from None
+        if isinstance(painter, FluxPainter) and (height % 2 or width % 2):
+            raise ConfigError(f"{name}: {height}x{width} latents, Flux takes them two by two")
 
 
 def main(run: DetokenizerRun) -> None:
-    """Trains one painter and writes it to `out`."""
-    tokenizer = VisualTokenizer.load(
-        run.tokenizer, load_siglip(run.standins / "siglip").vision_model
-    )
+    """Trains one painter and writes it to `out`/model. Under torchrun each process makes its own
+    batches, and `loop.parallel` may share the painter out.
+    """
+    parallel.start()
     device = training_device()
+    on_gpu = device.type == "cuda"
+    tokenizer = VisualTokenizer.load(
+        run.tokenizer, load_siglip(run.pretrained.siglip, on_gpu).vision_model
+    )
     tokenizer.requires_grad_(False).to(device)
-    vae = load_vae(run.standins / "vae").to(device)
+    vae = load_vae(run.pretrained.vae, on_gpu).to(device)
     torch.manual_seed(run.loop.seed)
-    painter: Any = run.painter.build(
-        tokenizer.encoder.config.hidden_size, vae.config.latent_channels
-    ).to(device)
+    painter: Any = run.painter.build(tokenizer.encoder.width, vae.config.latent_channels)
+    fitting(run.grids, tokenizer.patch, vae, painter)
+    share_out(painter, run.loop.parallel, device)
+    painter.to(device)
+    held = run.eval_pictures if run.eval_every else 0
+    own = open_pictures(run.data, run.grids, tokenizer.patch, run.out, held) if run.data else None
 
     def make_batch(step: int) -> Tensor:
+        number = step * parallel.world_size() + parallel.rank()
+        if own is not None:
+            return own.batch(run.loop.seed, number, run.batch).images
         return world_batch(
-            run.loop.seed, step, run.batch, run.grids, tokenizer.patch, scale=run.scale
+            run.loop.seed, number, run.batch, run.grids, tokenizer.patch, scale=run.scale
         ).images
 
     def step_fn(images: Tensor) -> Mapping[str, Tensor]:
+        draw_apart()
         grid = tokenizer.grid(images)
         with torch.no_grad():
             x1 = to_latents(vae, images)
@@ -126,9 +201,20 @@ def main(run: DetokenizerRun) -> None:
         velocity = painter(flow.interpolate(x0, x1, t_B), t_B, z_q * kept, grid)
         return {"loss": (velocity - (x1 - x0)).square().mean()}
 
+    def evaluate() -> Mapping[str, float]:
+        decoder = LatentDetokenizer(tokenizer, painter, vae, run.num_steps, run.guidance_scale)
+        if own is not None:
+            return fidelity(tokenizer, decoder, own.held_out())
+        held_out = held_out_batches(held, run.grids, tokenizer.patch, run.scale, seed=77)
+        return fidelity(tokenizer, decoder, held_out)
+
+    if run.eval_every and run.loop.parallel.shard:
+        raise ConfigError("a sharded painter is not watched while it trains; set eval_every=0")
     fit(
         painter, make_batch, step_fn, run_dir=run.out, name=painter.name, config=run,
-        loop=run.loop, optim=run.optim,
+        loop=run.loop, optim=run.optim, evaluate=evaluate, eval_every=run.eval_every,
+        batches_of="each",
     )  # fmt: skip
     sampler = {"num_steps": run.num_steps, "guidance_scale": run.guidance_scale}
-    save_painter(painter, run.out / "model", sampler)
+    save_painter(painter, run.out / "model", sampler, write=parallel.is_main())
+    parallel.wait()

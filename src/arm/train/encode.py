@@ -9,7 +9,7 @@ import numpy as np
 
 from arm.data.pictures import GridWeight, pick_grid, to_float
 from arm.data.shards import Chain, write_shard
-from arm.models.pretrained import load_siglip
+from arm.models.pretrained import Pretrained, load_siglip
 from arm.models.tokenizer import VisualTokenizer
 from arm.train.runtime import training_device
 from arm.world.combinations import held_out_shapes
@@ -28,7 +28,7 @@ class EncodeRun:
     """
 
     out: Path
-    standins: Path
+    pretrained: Pretrained
     tokenizer: Path
     grids: tuple[GridWeight, ...]
     scale: int
@@ -76,7 +76,7 @@ def main(run: EncodeRun) -> None:
     """Writes the shards that are not there yet; shard i is a pure function of (seed, i)."""
     device = training_device()
     tokenizer = VisualTokenizer.load(
-        run.tokenizer, load_siglip(run.standins / "siglip").vision_model
+        run.tokenizer, load_siglip(run.pretrained.siglip, device.type == "cuda").vision_model
     ).to(device)
     for index in range(run.num_shards):
         if (run.out / f"shard_{index:05d}.jsonl").is_file():

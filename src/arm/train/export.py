@@ -3,29 +3,38 @@
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from arm.config import to_json
 from arm.models.backbone import load_backbone, save_backbone
-from arm.models.pretrained import load_siglip, load_vae
+from arm.models.pretrained import Pretrained, load_siglip, load_vae
+from arm.models.pretrained_files import locate
 from arm.models.tokenizer import VisualTokenizer
-from arm.models.weights import load_tensors, save_tensors, write_json
+from arm.models.weights import load_tensors, read_json, save_tensors, write_json
 from arm.pipeline import Defaults, load_defaults, parts_of, shipped_models
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
 class ExportRun:
     """Where the trained parts lie, where the model goes, and how it is meant to be used. With
     `defaults.parts` the backbone alone is written.
+
+    text_tokenizer: where the backbone's tokenizer lies, which goes beside it; "" where the backbone
+    reads the words of the text tower, as the world's do.
     """
 
     out: Path
-    standins: Path
+    pretrained: Pretrained
     tokenizer: Path
     backbone: Path
     detokenizers: tuple[Path, ...]
     defaults: Defaults
+    text_tokenizer: str = ""
 
 
 def with_backbone(source: Path, backbone: Path, out: Path) -> None:
@@ -33,36 +42,62 @@ def with_backbone(source: Path, backbone: Path, out: Path) -> None:
     parts = parts_of(source)
     name = next((n for n, path in shipped_models().items() if path == parts), str(parts.resolve()))
     model, vocab = load_backbone(backbone)
-    save_backbone(model.half(), vocab, out / "backbone")
+    save_backbone(halved(model), vocab, out / "backbone")
+    if (source / "backbone" / TOKENIZER_FILES[0]).is_file():
+        copy_tokenizer(source / "backbone", out / "backbone")
     write_json(to_json(replace(load_defaults(source), parts=name)), out / "arm.json")
 
 
 def main(run: ExportRun) -> None:
     """Writes the model directory; what was there is replaced file by file."""
-    half = torch.float16
     model, vocab = load_backbone(run.backbone)
-    save_backbone(model.to(half), vocab, run.out / "backbone")
+    save_backbone(halved(model), vocab, run.out / "backbone")
+    if run.text_tokenizer:
+        copy_tokenizer(locate(run.text_tokenizer), run.out / "backbone")
     write_json(to_json(run.defaults), run.out / "arm.json")
     if not run.defaults.parts:
-        export_parts(run, half)
+        export_parts(run)
     size = sum(path.stat().st_size for path in run.out.rglob("*.safetensors"))
     print(f"{run.out}: {size / 1e6:.1f} MB of weights")
 
 
-def export_parts(run: ExportRun, half: torch.dtype) -> None:
+def halved(module: nn.Module) -> Any:
+    """The module in 16 bits: bf16 stays bf16, whose range is wider, all else becomes fp16."""
+    dtype = next(module.parameters()).dtype
+    return module if dtype == torch.bfloat16 else module.half()
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(source / name, target / name)
+
+
+def export_parts(run: ExportRun) -> None:
     """Tokenizer, towers and decoders."""
-    siglip = load_siglip(run.standins / "siglip")
-    VisualTokenizer.load(run.tokenizer, siglip.vision_model).save(run.out, half)
-    siglip.half().save_pretrained(run.out / "siglip")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(run.standins / "siglip" / name, run.out / "siglip" / name)
+    siglip = load_siglip(run.pretrained.siglip, keep_bf16=True)
+    VisualTokenizer.load(run.tokenizer, siglip.vision_model).save(run.out, torch.float16)
+    halved(siglip).save_pretrained(run.out / "siglip")
+    copy_tokenizer(locate(run.pretrained.siglip), run.out / "siglip")
     if run.detokenizers:
-        load_vae(run.standins / "vae").half().save_pretrained(run.out / "vae")
+        halved(load_vae(run.pretrained.vae, keep_bf16=True)).save_pretrained(run.out / "vae")
     for source in run.detokenizers:
-        target = run.out / f"detokenizer_{source.parent.name}"
-        target.mkdir(parents=True, exist_ok=True)
-        for name in ("config.json", "sampler.json"):
-            shutil.copyfile(source / name, target / name)
-        save_tensors(
-            load_tensors(source / "painter.safetensors"), target / "painter.safetensors", half
-        )
+        export_painter(source, run.out / f"detokenizer_{source.parent.name}", run.pretrained.vae)
+
+
+def export_painter(source: Path, target: Path, shared_vae: str) -> None:
+    """A decoder; its autoencoder too, where its run had another one than the decoders share."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "sampler.json"):
+        shutil.copyfile(source / name, target / name)
+    tensors = load_tensors(source / "painter.safetensors")
+    save_tensors({k: half(v) for k, v in tensors.items()}, target / "painter.safetensors")
+    made_by = source.parent / "config.json"
+    vae = read_json(made_by)["pretrained"]["vae"] if made_by.is_file() else shared_vae
+    if vae != shared_vae:
+        halved(load_vae(vae, keep_bf16=True)).save_pretrained(target / "vae")
+
+
+def half(tensor: Tensor) -> Tensor:
+    keeps = tensor.dtype == torch.bfloat16 or not tensor.is_floating_point()
+    return tensor if keeps else tensor.to(torch.float16)

@@ -29,7 +29,7 @@ from arm.evals.reconstruction import held_out_batches, zero_shot
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.blocks import grid_sines
 from arm.models.dit import patchify
-from arm.models.text import caption_logits, encode_captions
+from arm.models.text import caption_logits, encode_captions, text_embeddings
 from arm.train.runtime import Loop, Optim, fit, to_device, training_device
 from arm.world.words import build_tokenizer
 
@@ -180,12 +180,10 @@ def tower_scores(siglip: Any, tokenizer: Any, run: StandinsRun) -> dict[str, flo
 
 def contrastive(siglip: Any, pooled_BD: Tensor, tokenizer: Any, batch: PictureBatch) -> Tensor:
     """The pair's sigmoid loss of pooled pictures against their short captions."""
-    length = siglip.config.text_config.max_position_embeddings
     device = pooled_BD.device
-    ids_BT, _ = encode_captions(tokenizer, batch.captions, length, device)
     return sigmoid_contrastive(
         pooled_BD,
-        siglip.text_model(ids_BT).pooler_output,
+        text_embeddings(siglip, tokenizer, batch.captions),
         same_captions(batch).to(device),
         siglip.logit_scale.squeeze(),
         siglip.logit_bias.squeeze(),

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from arm.data.pictures import (
@@ -19,7 +21,7 @@ from arm.data.pictures import (
     same_captions,
     world_batch,
 )
-from arm.evals.reconstruction import quick_scores
+from arm.evals.reconstruction import fidelity, quick_scores, retrieval
 from arm.losses import (
     caption_cross_entropy,
     cosine_distance,
@@ -28,10 +30,23 @@ from arm.losses import (
     x1_flow,
 )
 from arm.models import flow
-from arm.models.pretrained import load_caption_lm, load_siglip, load_text_tokenizer
-from arm.models.text import caption_logits, encode_captions
+from arm.models.detokenizer import PixelDetokenizer
+from arm.models.pretrained import (
+    Pretrained,
+    load_caption_lm,
+    load_siglip,
+    load_text_tokenizer,
+)
+from arm.models.text import caption_logits, encode_captions, text_embeddings
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
+from arm.train import parallel
+from arm.train.picture_data import draw_apart, open_pictures
 from arm.train.runtime import Loop, Optim, fit, training_device
+from arm.train.sharding import recompute
+from arm.world.combinations import tells_on_held_out
+
+CAPTION_TOKENS = 256
+"""What L_cap reads of a caption, its end included."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +73,20 @@ class Timesteps:
 
 @dataclass(frozen=True)
 class TokenizerRun:
-    """One training of the tokenizer. With `keep_codes` the projector is frozen too, so that every
+    """One training of the tokenizer.
+
+    data: users' captioned pictures (`arm.data.sources` says what a path may be), each cut to the
+    nearest of `grids`; empty is the built-in world, which alone `scale` and `singles` speak of.
+    batch: pictures a process and step; the contrastive loss compares them with all processes' captions.
+    eval_steps: sampling steps of the pixel DiT when it is watched.
+
+    With `keep_codes` the projector is frozen too, so that every
     picture keeps its codes and only what is painted from them gets better; with `keep_features` the
     de-projector as well, so that z_q stays for the other decoders and the pixel DiT trains alone.
     """
 
     out: Path
-    standins: Path
+    pretrained: Pretrained
     model: TokenizerConfig
     weights: LossWeights
     timesteps: Timesteps
@@ -79,31 +101,52 @@ class TokenizerRun:
     init_from: Path | None = None
     keep_codes: bool = False
     keep_features: bool = False
+    data: tuple[str, ...] = ()
+    eval_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.data and self.weights.local:
+            raise ValueError(
+                "the loss 'local' is the world's alone; set weights.local=0 beside data"
+            )
+        if self.loop.parallel.shard:
+            raise ValueError("the tokenizer is not sharded: each process holds all of it")
+
+
+@dataclass(frozen=True)
+class Words:
+    """The text tokenizers: the tower reads a Gemma vocabulary, the captioning model a Qwen2 one.
+
+    `captions` is None where no loss needs a captioning model.
+    """
+
+    tower: Any
+    captions: Any | None
 
 
 class TokenizerTrainer(nn.Module):
-    """The tokenizer and the parts that only its losses need."""
+    """The tokenizer and the parts that only its losses need; without L_cap no captioning model."""
 
-    def __init__(self, tokenizer: VisualTokenizer, siglip: Any, caption_lm: Any) -> None:
+    def __init__(self, tokenizer: VisualTokenizer, siglip: Any, caption_lm: Any | None) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        self.text_tower = siglip.text_model
-        self.text_length: int = siglip.config.text_config.max_position_embeddings
+        self.siglip = siglip
         self.caption_lm = caption_lm
-        self.caption_adapter = nn.Linear(
-            siglip.config.vision_config.hidden_size, caption_lm.config.hidden_size
-        )
-        self.log_scale = nn.Parameter(siglip.logit_scale.detach().squeeze().clone())
-        self.bias = nn.Parameter(siglip.logit_bias.detach().squeeze().clone())
+        if caption_lm is not None:
+            width = tokenizer.encoder.width
+            self.caption_adapter = nn.Linear(width, caption_lm.config.hidden_size)
+        self.log_scale = nn.Parameter(siglip.logit_scale.detach().float().squeeze().clone())
+        self.bias = nn.Parameter(siglip.logit_bias.detach().float().squeeze().clone())
 
     def train(self, mode: bool = True) -> "TokenizerTrainer":
         super().train(mode)
-        self.text_tower.eval()
-        self.caption_lm.eval()
+        self.siglip.eval()
+        if self.caption_lm is not None:
+            self.caption_lm.eval()
         return self
 
     def losses(
-        self, batch: PictureBatch, words: Any, weights: LossWeights, times: Timesteps
+        self, batch: PictureBatch, words: Words, weights: LossWeights, times: Timesteps
     ) -> Mapping[str, Tensor]:
         """Every loss that has a weight, and their weighted sum under 'loss'.
 
@@ -130,15 +173,16 @@ class TokenizerTrainer(nn.Module):
         if weights.feat:
             found["feat"] = cosine_distance(z_q, z)
         if weights.cap:
-            ids_BT, mask_BT = encode_captions(words, batch.details, device=device)
+            ids_BT, mask_BT = encode_captions(
+                words.captions, batch.details, device=device, most=CAPTION_TOKENS
+            )
             logits = caption_logits(self.caption_lm, self.caption_adapter(z_q), ids_BT)
             found["cap"] = caption_cross_entropy(logits, ids_BT, mask_BT)
         if weights.sig:
-            ids_BT, _ = encode_captions(words, batch.captions, self.text_length, device)
-            text = self.text_tower(ids_BT).pooler_output
-            same, counted = same_captions(batch).to(device), counted_pairs(batch).to(device)
+            text = text_embeddings(self.siglip, words.tower, batch.captions)
+            others = of_all_processes(batch, text)
             found["sig"] = sigmoid_contrastive(
-                tok.pool(z_q), text, same, self.log_scale, self.bias, counted
+                tok.pool(z_q), others.text, others.same, self.log_scale, self.bias, others.counted
             )
         total = sum(
             (getattr(weights, name) * value for name, value in found.items()), torch.zeros(())
@@ -146,10 +190,49 @@ class TokenizerTrainer(nn.Module):
         return {"loss": total, **found}
 
 
-def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Any]:
-    """The trainer, the SigLIP pair and the text tokenizer."""
-    siglip = load_siglip(run.standins / "siglip")
-    words = load_text_tokenizer(run.standins / "siglip")
+@dataclass(frozen=True)
+class Captions:
+    """All processes' captions against this one's pictures: b pictures here, n captions in all.
+
+    counted: the pairs that the contrastive loss may use; None for all, where no scenes are known.
+    """
+
+    text: Float[Tensor, "n d"]
+    same: Bool[Tensor, "b n"]
+    counted: Bool[Tensor, "b n"] | None
+
+
+def of_all_processes(batch: PictureBatch, text_BD: Tensor) -> Captions:
+    """Negatives from the whole batch of all processes. The text tower is frozen, so embeddings are
+    sent without gradients, and the average of the processes' losses is the loss of the whole.
+    """
+    device, size = text_BD.device, parallel.world_size()
+    if size == 1:
+        counted = counted_pairs(batch).to(device) if batch.scenes else None
+        return Captions(text_BD, same_captions(batch).to(device), counted)
+    mine = (batch.captions, batch.scenes, text_BD.cpu())
+    found: list[Any] = [None] * size
+    torch.distributed.all_gather_object(found, mine)
+    captions = [caption for each, _, _ in found for caption in each]
+    scenes = [scene for _, each, _ in found for scene in each]
+    same = torch.tensor([[a == b for b in captions] for a in batch.captions], device=device)
+    text = torch.cat([each for _, _, each in found]).to(device)
+    if not scenes:
+        return Captions(text, same, None)
+    counted = [[not tells_on_held_out(a, b) for b in scenes] for a in batch.scenes]
+    return Captions(text, same, torch.tensor(counted, device=device))
+
+
+def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Words]:
+    """The trainer, the SigLIP pair and the text tokenizers."""
+    on_gpu = training_device().type == "cuda"
+    sources = run.pretrained
+    siglip = load_siglip(sources.siglip, on_gpu)
+    caption_lm = load_caption_lm(sources.caption_lm, on_gpu) if run.weights.cap else None
+    words = Words(
+        load_text_tokenizer(sources.siglip),
+        load_text_tokenizer(sources.caption_lm) if run.weights.cap else None,
+    )
     torch.manual_seed(run.loop.seed)
     if run.init_from is None:
         tokenizer = VisualTokenizer(run.model, siglip.vision_model)
@@ -157,36 +240,49 @@ def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Any]:
         tokenizer = VisualTokenizer.load(run.init_from, siglip.vision_model)
     tokenizer.projector.requires_grad_(not (run.keep_codes or run.keep_features))
     tokenizer.deprojector.requires_grad_(not run.keep_features)
-    return (
-        TokenizerTrainer(tokenizer, siglip, load_caption_lm(run.standins / "caption_lm")),
-        siglip,
-        words,
-    )
+    return TokenizerTrainer(tokenizer, siglip, caption_lm), siglip, words
 
 
 def main(run: TokenizerRun) -> None:
-    """Trains the tokenizer and writes it to `out`."""
+    """Trains the tokenizer and writes it to `out`. Under torchrun each process makes its own batches."""
+    parallel.start()
     trainer, siglip, words = build(run)
+    tokenizer = trainer.tokenizer
+    for part in (tokenizer.projector, tokenizer.deprojector, tokenizer.pixel, trainer.caption_lm):
+        if part is not None:
+            recompute(part, run.loop.parallel.recompute)
     trainer.to(training_device())
-    siglip.to(training_device())
-    patch = trainer.tokenizer.patch
+    patch = tokenizer.patch
+    held = run.eval_pictures if run.eval_every else 0
+    own = open_pictures(run.data, run.grids, patch, run.out, held) if run.data else None
 
     def make_batch(step: int) -> PictureBatch:
+        number = step * parallel.world_size() + parallel.rank()
+        if own is not None:
+            return own.batch(run.loop.seed, number, run.batch)
         return world_batch(
-            run.loop.seed, step, run.batch, run.grids, patch, scale=run.scale,
+            run.loop.seed, number, run.batch, run.grids, patch, scale=run.scale,
             singles=run.singles, twins=run.weights.local > 0,
         )  # fmt: skip
 
     def step_fn(batch: PictureBatch) -> Mapping[str, Tensor]:
+        draw_apart()
         return trainer.losses(batch, words, run.weights, run.timesteps)
 
     def evaluate() -> Mapping[str, float]:
-        return quick_scores(
-            trainer.tokenizer, siglip, words, run.grids, run.scale, run.eval_pictures
-        )
+        if own is None:
+            return quick_scores(
+                tokenizer, siglip, words.tower, run.grids, run.scale, run.eval_pictures
+            )
+        found = retrieval(tokenizer, siglip, words.tower, own.held_out())
+        painter = PixelDetokenizer(tokenizer, run.eval_steps)
+        return {**fidelity(tokenizer, painter, own.held_out()), "retrieval": found}
 
     fit(
         trainer, make_batch, step_fn, run_dir=run.out, name="tokenizer", config=run,
         loop=run.loop, optim=run.optim, evaluate=evaluate, eval_every=run.eval_every,
+        batches_of="each",
     )  # fmt: skip
-    trainer.tokenizer.save(run.out)
+    if parallel.is_main():
+        tokenizer.save(run.out)
+    parallel.wait()

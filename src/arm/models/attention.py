@@ -1,0 +1,94 @@
+"""Attention inside the documents of packed rows, for rows too long for a T x T mask.
+
+`document_mask` in `qwen2.py` says the same as a tensor of T * T booleans, 6.4 GB for one row of 80K
+tokens. Here a row is cut into its documents: one causal attention each on a CPU, and one kernel that
+skips empty blocks (FlexAttention) on a GPU.
+
+B batch, T tokens, S keys, N heads, K key/value heads, H head dimension.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import functional as F
+
+Span = tuple[int, int, int, bool]
+"""(row, start, stop) of a document (True) or of padding (False). The spans of a row cover it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Documents:
+    """Which tokens attend to each other: those of one document, causally. A token of padding attends
+    to nothing and gives zeros on a CPU, and to its own kind before it on a GPU; no loss reads it.
+
+    One of the two is there: `spans`, or the `block_mask` of FlexAttention.
+    """
+
+    spans: tuple[Span, ...] = ()
+    block_mask: Any = None
+
+
+def document_spans(document_ids_BT: Int[Tensor, "b t"]) -> tuple[Span, ...]:
+    """Runs of equal ids: 0 0 1 1 1 -1 are (row, 0, 2, True), (row, 2, 5, True), (row, 5, 6, False)."""
+    spans = []
+    for row, ids_T in enumerate(document_ids_BT.cpu()):
+        values, counts = torch.unique_consecutive(ids_T, return_counts=True)
+        stops = counts.cumsum(0)
+        found = zip(values.tolist(), (stops - counts).tolist(), stops.tolist(), strict=True)
+        spans += [(row, start, stop, value >= 0) for value, start, stop in found]
+    return tuple(spans)
+
+
+def flex_documents(document_ids_BT: Int[Tensor, "b t"]) -> Documents:
+    """The documents as FlexAttention's block mask, on the ids' device."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def same_and_before(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
+        return (document_ids_BT[b, q] == document_ids_BT[b, kv]) & (q >= kv)
+
+    B, T = document_ids_BT.shape
+    mask = create_block_mask(same_and_before, B, None, T, T, device=str(document_ids_BT.device))
+    return Documents(block_mask=mask)
+
+
+def documents(document_ids_BT: Int[Tensor, "b t"]) -> Documents:
+    """The documents of packed rows, told apart by id; a negative id is padding."""
+    if document_ids_BT.is_cuda:
+        return flex_documents(document_ids_BT)
+    return Documents(document_spans(document_ids_BT))
+
+
+@cache
+def _flex(compiled: bool) -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention) if compiled else flex_attention
+
+
+def attend(
+    q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, mask: Tensor | Documents | None
+) -> Tensor:
+    """Grouped-query attention, (B, N, T, H).
+
+    A tensor (B or 1, 1, T, S) is true where token t may attend to token s. Without a mask, several
+    tokens are the first ones (S == T) and attend causally, and a single one sees all.
+    """
+    if not isinstance(mask, Documents):
+        causal = mask is None and q_BNTH.shape[2] > 1
+        return F.scaled_dot_product_attention(
+            q_BNTH, k_BKSH, v_BKSH, attn_mask=mask, is_causal=causal, enable_gqa=True
+        )
+    if mask.block_mask is not None:
+        flex = _flex(q_BNTH.is_cuda)
+        return flex(q_BNTH, k_BKSH, v_BKSH, block_mask=mask.block_mask, enable_gqa=True)
+    rows: list[list[Tensor]] = [[] for _ in q_BNTH]
+    for row, start, stop, real in mask.spans:
+        q, k, v = (x[row : row + 1, :, start:stop] for x in (q_BNTH, k_BKSH, v_BKSH))
+        if real:
+            q = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        rows[row].append(q if real else torch.zeros_like(q))
+    return torch.cat([torch.cat(row, 2) for row in rows])

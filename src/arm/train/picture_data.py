@@ -1,0 +1,93 @@
+"""Pictures for the tokenizer and the decoders: a user's, with a slice that is never trained on.
+
+The built-in world needs none of this: its pictures are made from a seed, its held-out ones by rule.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from arm.data.captioned import Buckets, captioned_batch, open_buckets
+from arm.data.pictures import GridWeight, PictureBatch
+from arm.data.skipped import Skipped
+from arm.data.sources import open_source
+from arm.errors import DataError
+from arm.train import parallel
+
+EVALUATED = 32
+"""Held-out pictures in one batch."""
+
+
+@dataclass(frozen=True)
+class UserPictures:
+    """Captioned pictures of several sources, each source as often as it has pictures."""
+
+    train: tuple[Buckets, ...]
+    held: tuple[Buckets, ...]
+    grids: tuple[GridWeight, ...]
+    patch: int
+
+    def batch(self, seed: int, number: int, size: int) -> PictureBatch:
+        """Batch `number`, of one source and one grid: a pure function of its arguments."""
+        sizes = np.array([len(buckets) for buckets in self.train], float)
+        rng = np.random.default_rng([seed, number, len(sizes)])
+        buckets = self.train[int(rng.choice(len(sizes), p=sizes / sizes.sum()))]
+        return captioned_batch(buckets, seed, number, size, self.grids, self.patch)
+
+    def held_out(self) -> Iterator[PictureBatch]:
+        """All held-out pictures in batches of one grid, in an order that does not change."""
+        for buckets in self.held:
+            for grid, members in sorted(buckets.members.items()):
+                for start in range(0, len(members), EVALUATED):
+                    part = members[start : start + EVALUATED]
+                    chunk = replace(buckets, members={grid: part})
+                    yield captioned_batch(chunk, 0, 0, len(part), (GridWeight(*grid),), self.patch)
+
+
+def hold_out(buckets: Buckets, every: int) -> tuple[Buckets, Buckets]:
+    """(The rest, every `every`-th picture of each grid). One of 10 is held out of pictures 0-24 at
+    every = 10: numbers 9 and 19.
+    """
+    held = {grid: members[every - 1 :: every] for grid, members in buckets.members.items()}
+    rest = {
+        grid: np.delete(members, np.s_[every - 1 :: every])
+        for grid, members in buckets.members.items()
+    }
+    return replace(buckets, members=rest), replace(buckets, members=held)
+
+
+def open_pictures(
+    paths: Sequence[str], grids: tuple[GridWeight, ...], patch: int, folder: Path, held: int
+) -> UserPictures:
+    """Opens users' data (`arm.data.sources`); sizes and what was skipped are noted in `folder`.
+
+    held: how many pictures to hold out of all; never more than one of ten. Raises DataError for data
+    that cannot be opened, and where 0 could be held out though some are asked for.
+    """
+    if not parallel.is_main():
+        parallel.wait()  # the first process has measured the pictures and noted their sizes
+    skipped = Skipped(folder / "skipped.jsonl")
+    opened = [open_buckets(open_source(path), grids, folder, skipped) for path in paths]
+    if parallel.is_main():
+        parallel.wait()
+    total = sum(map(len, opened))
+    every = max(10, total // held) if held else total + 1
+    pairs = [hold_out(buckets, every) for buckets in opened]
+    if held and not any(len(test) for _, test in pairs):
+        raise DataError(
+            f"{', '.join(paths)}: {total} pictures are too few to hold one of {every} of a "
+            "shape out; give more, or set eval_every=0"
+        )
+    train = tuple(rest for rest, _ in pairs if len(rest))
+    return UserPictures(train, tuple(test for _, test in pairs), grids, patch)
+
+
+def draw_apart() -> None:
+    """From here to the end of a step each process draws noise and timesteps of its own. A process alone
+    draws as ever.
+    """
+    if parallel.rank():  # torch's generator on the CPU reads no more than 32 bits of a seed
+        torch.manual_seed((torch.initial_seed() + parallel.rank() * 0x9E3779B1) % 2**32)

@@ -1,0 +1,93 @@
+"""Both kinds of SigLIP tower against transformers' own processors and models."""
+
+import numpy as np
+import pytest
+import torch
+
+from arm.data.pictures import to_float
+from arm.models.encoder import FixedSizeEncoder, NaFlexEncoder, vision_encoder
+from arm.models.tokenizer import VisualTokenizer
+from checkpoints import PATCH, WIDTH, fixed_size_towers, naflex_towers
+
+GRIDS = [(4, 4), (3, 5), (8, 2), (5, 5)]
+
+
+def pictures(grid: tuple[int, int]) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (2, grid[0] * PATCH, grid[1] * PATCH, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@torch.no_grad()
+def test_naflex_equals_transformers(grid):
+    from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
+
+    model, images = naflex_towers(), pictures(grid)
+    processor = Siglip2ImageProcessorPil(patch_size=PATCH, max_num_patches=grid[0] * grid[1] + 3)
+    # its own resizing enlarges a picture up to the patches it may have; ours has its size already
+    inputs = processor(images=list(images), return_tensors="pt", do_resize=False)
+    assert inputs["spatial_shapes"].tolist() == [list(grid)] * 2
+    theirs = model.vision_model(**inputs)
+    encoder = vision_encoder(model.vision_model)
+    assert isinstance(encoder, NaFlexEncoder) and (encoder.patch, encoder.width) == (PATCH, WIDTH)
+    ours = encoder.features(to_float(images))
+    n = grid[0] * grid[1]
+    torch.testing.assert_close(ours, theirs.last_hidden_state[:, :n], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoder.pool(ours), theirs.pooler_output, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@torch.no_grad()
+def test_fixed_size_equals_transformers(grid):
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    model, images = fixed_size_towers(), pictures(grid)
+    processor = SiglipImageProcessorPil(size={"height": images.shape[1], "width": images.shape[2]})
+    inputs = processor(images=list(images), return_tensors="pt")
+    theirs = model.vision_model(**inputs, interpolate_pos_encoding=True)
+    encoder = vision_encoder(model.vision_model)
+    assert isinstance(encoder, FixedSizeEncoder)
+    ours = encoder.features(to_float(images))
+    torch.testing.assert_close(ours, theirs.last_hidden_state, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoder.pool(ours), theirs.pooler_output, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("towers", [fixed_size_towers, naflex_towers])
+@torch.no_grad()
+def test_a_batch_is_its_pictures(towers):
+    encoder = vision_encoder(towers().vision_model)
+    images = to_float(pictures((3, 5)))
+    alone = torch.cat([encoder.features(image[None]) for image in images])
+    torch.testing.assert_close(encoder.features(images), alone, atol=1e-6, rtol=1e-6)
+    assert (alone[0] - alone[1]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("towers", [fixed_size_towers, naflex_towers])
+def test_bf16_towers_take_and_give_fp32(towers):
+    encoder, exact = (vision_encoder(towers().vision_model) for _ in range(2))
+    encoder.to(torch.bfloat16)
+    images = to_float(pictures((4, 3)))
+    ours, wanted = encoder.features(images), exact.features(images)
+    assert ours.dtype == encoder.pool(ours).dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(ours, wanted, dim=-1).min() > 0.99
+
+
+@pytest.mark.parametrize("towers", [fixed_size_towers, naflex_towers])
+def test_the_visual_tokenizer_stands_on_either(towers):
+    from arm.models.dit import DiTConfig
+    from arm.models.tokenizer import TokenizerConfig
+
+    torch.manual_seed(0)
+    config = TokenizerConfig(
+        code_bits=5, width=16, num_blocks=1, num_heads=2, pixel=DiTConfig(16, 1, 2)
+    )
+    tokenizer = VisualTokenizer(config, towers().vision_model)
+    codes = tokenizer.encode(to_float(pictures((3, 5))))
+    assert codes.shape == (2, 3, 5) and codes.unique().numel() > 1 and codes.max() < 32
+    z_q = tokenizer.dequantize(codes)
+    assert z_q.shape == (2, 15, WIDTH) and tokenizer.pool(z_q).shape == (2, WIDTH)
+    assert not any(name.startswith("encoder.") for name in tokenizer.own())
+    # the loss on the pooled z_q reaches z_q through the frozen head
+    tokenizer.pool(z_q).sum().backward()
+    gradient = tokenizer.deprojector.leave.weight.grad
+    assert gradient is not None and gradient.abs().max() > 0

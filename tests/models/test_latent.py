@@ -1,0 +1,147 @@
+"""Latent decoders: both autoencoders, both painters, files that load again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from arm.errors import InputError, WeightsError
+from arm.models.dit import DiTConfig
+from arm.models.latent import (
+    FluxPainter,
+    LatentDetokenizer,
+    SanaPainter,
+    from_latents,
+    latent_shape,
+    save_painter,
+    to_latents,
+)
+from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
+from checkpoints import WIDTH, dc_ae, fixed_size_towers, flux, flux_vae, sana
+
+SAMPLER = {"num_steps": 3, "guidance_scale": 1.5}
+
+
+def pictures(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def tokenizer() -> VisualTokenizer:
+    torch.manual_seed(0)
+    pixel = DiTConfig(width=16, num_blocks=1, num_heads=2)
+    config = TokenizerConfig(code_bits=5, width=16, num_blocks=1, num_heads=2, pixel=pixel)
+    return VisualTokenizer(config, fixed_size_towers().vision_model).eval()
+
+
+@torch.no_grad()
+def test_latents_of_the_flux_vae():
+    vae, images = flux_vae(), pictures(2, 3, 16, 24)
+    latents = to_latents(vae, images)
+    assert latents.shape[1:] == latent_shape(vae, 16, 24) == (4, 4, 6)
+    # as FluxPipeline: (z - shift) * scale in, z / scale + shift out
+    mean = vae.encode(images).latent_dist.mean
+    torch.testing.assert_close(latents, (mean - 0.1159) * 0.3611)
+    torch.testing.assert_close(from_latents(vae, latents), vae.decode(mean).sample)
+
+
+@torch.no_grad()
+def test_latents_of_dc_ae():
+    vae, images = dc_ae(), pictures(2, 3, 16, 24)
+    latents = to_latents(vae, images)
+    assert latents.shape[1:] == latent_shape(vae, 16, 24) == (8, 2, 3)
+    raw = vae.encode(images).latent
+    torch.testing.assert_close(latents, raw * 0.41407)
+    torch.testing.assert_close(from_latents(vae, latents), vae.decode(raw).sample)
+
+
+def test_a_size_that_the_autoencoder_cannot_take():
+    assert latent_shape(flux_vae(), 20, 16) == (4, 5, 4)
+    with pytest.raises(InputError, match=r"16x20 does not fit .* multiples of 8;") as error:
+        latent_shape(dc_ae(), 20, 16)
+    assert "\n" not in str(error.value)
+
+
+@torch.no_grad()
+def test_flux_reads_the_condition_at_its_place():
+    """A changed code reaches every place, and each place by its distance: positions are read."""
+    painter = FluxPainter(flux(), WIDTH).eval()
+    z_q = torch.zeros(1, 12, WIDTH)
+    latents, t = torch.zeros(1, 4, 6, 8), torch.tensor([0.3])
+    before = painter(latents, t, z_q, (3, 4))
+    assert before.shape == latents.shape
+    z_q[0, 5] = 1.0  # row 1, column 1: latents [2:4, 2:4]
+    changed = (painter(latents, t, z_q, (3, 4)) - before).abs().sum(1)[0]
+    assert changed.min() > 0
+    # no two packed patches change alike, though all latents and all other codes are equal
+    packed = changed.view(3, 2, 4, 2).sum((1, 3)).flatten()
+    assert packed.unique().numel() == 12
+
+
+@torch.no_grad()
+def test_sana_reads_codes_on_a_finer_grid_than_its_latents():
+    """DC-AE has a quarter as many latents as there are codes; each code is told its own place."""
+    painter = SanaPainter(sana(), WIDTH).eval()
+    latents, t = pictures(1, 8, 2, 3), torch.tensor([0.3])
+    z_q = pictures(1, 24, WIDTH)
+    out = painter(latents, t, z_q, (4, 6))
+    assert out.shape == latents.shape
+    swapped = z_q.clone()
+    swapped[0, [0, 23]] = z_q[0, [23, 0]]
+    assert (painter(latents, t, swapped, (4, 6)) - out).abs().max() > 1e-5
+    # the same codes as another grid are another picture
+    assert (painter(latents, t, z_q, (6, 4)) - out).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("painter", "vae"),
+    [(lambda: FluxPainter(flux(), WIDTH), flux_vae), (lambda: SanaPainter(sana(), WIDTH), dc_ae)],
+)
+class TestBoth:
+    def test_files_load_again(self, painter: Any, vae: Any, tmp_path: Path):
+        made, tok, auto = painter(), tokenizer(), vae()
+        codes = torch.arange(24).view(1, 4, 6)
+        wanted = LatentDetokenizer(tok, made.eval(), auto, 3, 1.5).decode(codes, seed=1)
+        assert wanted.shape == (1, 3, 16, 24)
+        save_painter(made, tmp_path, SAMPLER)
+        loaded = LatentDetokenizer.load(tmp_path, tok, auto)
+        assert (loaded.num_steps, loaded.guidance_scale) == (3, 1.5)
+        assert torch.equal(loaded.decode(codes, seed=1), wanted)
+        assert not torch.equal(loaded.decode(codes, seed=2), wanted)
+
+    def test_bf16_may_stay(self, painter: Any, vae: Any, tmp_path: Path):
+        save_painter(painter(), tmp_path, SAMPLER, torch.bfloat16)
+        tok, auto = tokenizer(), vae()
+        codes = torch.arange(24).view(1, 4, 6)
+        exact, kept = (
+            LatentDetokenizer.load(tmp_path, tok, auto, keep_bf16=k) for k in (False, True)
+        )
+        assert exact.painter.transformer.dtype == torch.float32
+        assert kept.painter.transformer.dtype == torch.bfloat16
+        a, b = exact.decode(codes), kept.decode(codes)
+        assert a.dtype == b.dtype == torch.float32
+        assert (a - b).abs().mean() < 0.05 * a.abs().mean()
+
+    def test_guidance_leaves_the_condition_behind(self, painter: Any, vae: Any):
+        """At scale s the velocity is v0 + s (v1 - v0), so that scale 0 knows nothing of the codes."""
+        decoder = LatentDetokenizer(tokenizer(), painter().eval(), vae(), num_steps=1)
+        some, other = torch.arange(24).view(1, 4, 6), torch.arange(24).flip(0).view(1, 4, 6)
+        free = decoder.decode(some, guidance_scale=0.0)
+        torch.testing.assert_close(free, decoder.decode(other, guidance_scale=0.0))
+        assert not torch.equal(decoder.decode(some, guidance_scale=1.0), free)
+
+    def test_a_wrong_file_is_one_line(self, painter: Any, vae: Any, tmp_path: Path):
+        save_painter(painter(), tmp_path, SAMPLER)
+        path = tmp_path / "painter.safetensors"
+        path.write_bytes(path.read_bytes()[:-10])
+        with pytest.raises(WeightsError, match=r"painter\.safetensors is not a whole safetensors"):
+            LatentDetokenizer.load(tmp_path, tokenizer(), vae())
+        (tmp_path / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+        with pytest.raises(WeightsError, match="'UNet2DModel' is none of Flux"):
+            LatentDetokenizer.load(tmp_path, tokenizer(), vae())
+
+
+def test_a_grid_that_dc_ae_cannot_paint():
+    decoder = LatentDetokenizer(tokenizer(), SanaPainter(sana(), WIDTH), dc_ae(), 1)
+    with pytest.raises(InputError, match="20x16 does not fit the autoencoder"):
+        decoder.decode(torch.zeros(1, 4, 5, dtype=torch.long))

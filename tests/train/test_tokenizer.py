@@ -1,0 +1,154 @@
+"""Training the visual tokenizer on real parts' classes and on users' pictures."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from arm.config import load_run
+from arm.data.pictures import GridWeight, PictureBatch, world_batch
+from arm.errors import ConfigError
+from arm.losses import sigmoid_contrastive
+from arm.models.dit import DiTConfig
+from arm.models.pretrained import Pretrained
+from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
+from arm.train import parallel
+from arm.train.runtime import Loop, Optim
+from arm.train.tokenizer import (
+    LossWeights,
+    Timesteps,
+    TokenizerRun,
+    build,
+    main,
+    of_all_processes,
+)
+from checkpoints import caption_lm, fixed_size_towers, gemma_like, naflex_towers, qwen_like, save
+from shades import folder_of
+
+GRIDS = (GridWeight(4, 4), GridWeight(4, 6))
+
+
+def run_of(tmp_path: Path, towers: Any = naflex_towers, **changes: Any) -> TokenizerRun:
+    """The paper's tokenizer at the smallest size, its parts read from files."""
+    parts = Pretrained(
+        siglip=save(tmp_path / "towers", towers(), gemma_like()),
+        caption_lm=save(tmp_path / "lm", caption_lm(), qwen_like()),
+        vae="none",
+    )
+    pixel = DiTConfig(width=16, num_blocks=1, num_heads=2)
+    run = TokenizerRun(
+        out=tmp_path / "out",
+        pretrained=parts,
+        model=TokenizerConfig(code_bits=6, width=16, num_blocks=1, num_heads=2, pixel=pixel),
+        weights=LossWeights(),
+        timesteps=Timesteps(),
+        grids=GRIDS,
+        scale=1,
+        batch=4,
+        loop=Loop(steps=2, log_every=1),
+        optim=Optim(lr=1e-3, warmup=1),
+        eval_every=2,
+        eval_pictures=4,
+        data=(str(folder_of(tmp_path / "data", 24, 16)),),
+    )
+    return replace(run, **changes)
+
+
+@pytest.mark.parametrize("towers", [fixed_size_towers, naflex_towers])
+def test_all_four_losses_on_users_pictures(towers: Any, tmp_path: Path):
+    run = run_of(tmp_path, towers)
+    main(run)
+    lines = [json.loads(x) for x in (run.out / "metrics.jsonl").read_text().splitlines()]
+    assert {"cap", "pix", "sig", "feat", "loss"} <= lines[0].keys()
+    losses = lines[0]
+    weighed = losses["cap"] + 5 * losses["pix"] + 5 * losses["sig"] + losses["feat"]
+    assert losses["loss"] == pytest.approx(weighed, rel=1e-5)
+    # random parts: a caption's letters cost about log 64, the vocabulary of the captioning model
+    assert losses["cap"] == pytest.approx(4.16, abs=0.5)
+    scores = lines[-1]
+    assert {"psnr", "ssim", "codes_used", "perplexity", "retrieval"} <= scores.keys()
+    assert scores["pictures"] == 3 and 0 <= scores["retrieval"] <= 1 and scores["psnr"] > 0
+    model = towers().vision_model
+    assert VisualTokenizer.load(run.out, model).encode(torch.zeros(1, 3, 16, 24)).shape == (1, 4, 6)
+
+
+def test_each_text_tokenizer_serves_its_own_model(tmp_path: Path):
+    trainer, siglip, words = build(run_of(tmp_path))
+    assert (words.tower.pad_token, words.tower.eos_token) == ("<pad>", "<eos>")
+    assert words.captions is not None and words.captions.eos_token == "<|endoftext|>"
+    assert trainer.caption_lm is not None and siglip is trainer.siglip
+    trained = {name for name, p in trainer.named_parameters() if p.requires_grad}
+    assert not any(name.startswith(("siglip.", "caption_lm.")) for name in trained)
+    assert {"log_scale", "bias", "caption_adapter.weight"} <= trained
+
+
+def test_without_captioning_no_captioning_model_is_read(tmp_path: Path):
+    run = run_of(tmp_path)
+    parts = replace(run.pretrained, caption_lm=str(tmp_path / "nowhere"))
+    trainer, _, words = build(replace(run, pretrained=parts, weights=LossWeights(cap=0.0)))
+    assert trainer.caption_lm is None and words.captions is None
+    assert not any("caption" in name for name, _ in trainer.named_parameters())
+
+
+def test_bf16_parts_give_fp32_losses_and_gradients(tmp_path: Path):
+    run = run_of(tmp_path)
+    trainer, _, words = build(run)
+    batch = replace(world_batch(0, 0, 4, GRIDS[:1], 16, scale=1), images=torch.rand(4, 3, 16, 16))
+    exact = trainer.losses(batch, words, run.weights, run.timesteps)
+    trainer.siglip.bfloat16()
+    assert trainer.caption_lm is not None
+    trainer.caption_lm.bfloat16()
+    losses = trainer.losses(batch, words, run.weights, run.timesteps)
+    assert {value.dtype for value in losses.values()} == {torch.float32}
+    for name in ("cap", "sig"):
+        assert losses[name].item() == pytest.approx(exact[name].item(), rel=0.05)
+    losses["loss"].backward()
+    gradient = trainer.tokenizer.projector.enter.weight.grad
+    assert gradient is not None and gradient.dtype == torch.float32
+
+
+def test_users_pictures_have_no_twins(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"set weights\.local=0 beside data"):
+        load_run("tokenizer:micro", ['data=["somewhere"]'])
+    load_run("tokenizer:micro", ['data=["somewhere"]', "weights.local=0"])
+    with pytest.raises(ValueError, match="the tokenizer is not sharded"):
+        loop = Loop(steps=1, parallel=replace(Loop(steps=1).parallel, shard=True))
+        run_of(tmp_path, loop=loop)
+
+
+@pytest.mark.parametrize("with_scenes", [True, False])
+def test_negatives_come_from_all_processes(with_scenes: bool, monkeypatch: pytest.MonkeyPatch):
+    """Two processes with half of a batch each: their mean loss and gradient are those of the whole."""
+    whole = world_batch(1, 0, 6, (GridWeight(6, 6),), 8)
+    if not with_scenes:
+        whole = replace(whole, scenes=())
+    generator = torch.Generator().manual_seed(0)
+    images, text = (torch.randn(6, 5, generator=generator) for _ in range(2))
+    scale, bias = torch.tensor(1.0), torch.tensor(-2.0)
+
+    def loss(batch: PictureBatch, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        mine = images[rows].clone().requires_grad_()
+        found = of_all_processes(batch, text[rows])
+        value = sigmoid_contrastive(mine, found.text, found.same, scale, bias, found.counted)
+        (gradient,) = torch.autograd.grad(value, mine)
+        return value, gradient
+
+    wanted, wanted_gradient = loss(whole, slice(None))
+    rows = [slice(0, 3), slice(3, 6)]
+    parts = [
+        PictureBatch(whole.images[r], whole.captions[r], whole.details[r], whole.scenes[r])
+        for r in rows
+    ]
+
+    def gather(found: list[Any], _: Any) -> None:
+        found[:] = [(p.captions, p.scenes, text[r]) for p, r in zip(parts, rows, strict=True)]
+
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    # each process's captions stand where its rank puts them, so `same` is true off the diagonal
+    halves = [loss(part, r) for part, r in zip(parts, rows, strict=True)]
+    torch.testing.assert_close(sum(v for v, _ in halves) / 2, wanted)
+    torch.testing.assert_close(torch.cat([g for _, g in halves]) / 2, wanted_gradient)
