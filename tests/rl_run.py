@@ -45,3 +45,10 @@ def judged() -> GRPORun:
         objective=Objective(update=4),
         patience=Patience(wait_s=0.2, tries=int(os.environ.get("RL_TRIES", 40))),
     )
+
+
+def exact() -> GRPORun:
+    """The world's rewards, and a look at held-out scores, at the model and in the folder that the
+    environment names.
+    """
+    return world(os.environ["RL_MODEL"], Path(os.environ["RL_OUT"]), watch=4, watch_size=1)

@@ -81,6 +81,21 @@ def to_json(config: Any) -> dict[str, Any]:
     return {name: _plain(getattr(config, name)) for name in _fields(type(config))}
 
 
+def with_defaults(recorded: Any, config: Any) -> Any:
+    """A record of an earlier `config`, with the defaults of the fields that it is too old to have."""
+    if not (is_dataclass(config) and isinstance(recorded, dict)):
+        return recorded
+    filled = dict(recorded)
+    for field in dataclasses.fields(config):
+        if field.name in recorded:
+            filled[field.name] = with_defaults(recorded[field.name], getattr(config, field.name))
+        elif field.default is not dataclasses.MISSING:
+            filled[field.name] = _plain(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            filled[field.name] = _plain(field.default_factory())
+    return filled
+
+
 def dump(config: Any, path: Path) -> None:
     """Writes `to_json(config)` to a file by way of a temporary name."""
     path.parent.mkdir(parents=True, exist_ok=True)

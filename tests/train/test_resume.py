@@ -109,11 +109,38 @@ def test_sigkill_at_any_moment(chain: TinyChain, tmp_path: Path):
 def test_a_damaged_checkpoint_is_named(chain: TinyChain, tmp_path: Path):
     run = replace(chain.lm_run, out=tmp_path, loop=Loop(steps=2, log_every=1, save_every=1))  # pyright: ignore[reportArgumentType]
     lm.main(run)
-    path = tmp_path / "step_00000002/model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match=r"step_00000002/model\.safetensors is not a whole"):
+    path = tmp_path / "step_00000002/state.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(
+        WeightsError, match=r"state\.safetensors is damaged .* bytes\); remove .*0002"
+    ):
         lm.main(run)
-    assert (tmp_path / "step_00000001/model.safetensors").is_file()
+    path.write_bytes(b"x" * len(whole))
+    with pytest.raises(WeightsError, match=r"step_00000002 is not a whole safetensors checkpoint"):
+        lm.main(run)
+    assert (tmp_path / "step_00000001/state.safetensors").is_file()
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(chain: TinyChain, tmp_path: Path):
+    """Files may not grow beyond 200 kB, as on a disk that is full; then they may, and the run ends."""
+    resource = pytest.importorskip("resource", reason="file-size limits are POSIX's")
+
+    def start(limit: int, steps: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "arm", "train", "lm:micro_pt", f"out={tmp_path}", "samples=4",
+             "loop.bf16=false", f"loop.steps={steps}", "loop.save_every=1", "backbone.num_layers=1",
+             f'shards=["{chain.root}/codes"]', f"text_tokenizer={chain.root}/standins/siglip"],
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1)),
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True, text=True,
+        )  # fmt: skip
+
+    assert start(resource.RLIM_INFINITY, 1).returncode == 0
+    full = start(200_000, 2)
+    assert full.returncode == 2
+    assert "checkpoint 2 cannot be written (" in full.stderr and "Traceback" not in full.stderr
+    assert checkpoint.newest(tmp_path) == tmp_path / "step_00000001"
+    assert start(resource.RLIM_INFINITY, 2).returncode == 0
 
 
 def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path):

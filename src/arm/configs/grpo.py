@@ -17,7 +17,8 @@ from arm.rewards.world import WorldReward
 from arm.train.grpo import GRPORun
 from arm.train.rollout import Task
 from arm.train.runtime import Loop, Optim
-from arm.train.update import Objective
+from arm.train.sharding import Parallel
+from arm.train.update import Anchors, Objective
 
 
 def _drawing(prompts: int) -> Task:
@@ -81,4 +82,79 @@ def micro_judged() -> GRPORun:
         micro_t2i(),
         out=Path("runs/micro/grpo_judged"),
         drawing=replace(_drawing(8), reward=JudgeReward(judge, "drawing"), combine="gdpo"),
+    )
+
+
+def _judge() -> JudgeConfig:
+    return JudgeConfig(
+        "http://127.0.0.1:8000/v1", "Qwen2.5-VL-72B-Instruct", cache=Path("runs/arm7b/verdicts")
+    )
+
+
+def arm7b_t2i() -> GRPORun:
+    """Drawing of the paper's model, from its SFT. 8 GPUs of 80 GB and a judge's endpoint
+    (drawing.reward.judge.url); not run by us.
+
+    `torchrun --nproc-per-node 8 -m arm train grpo:arm7b_t2i`. The paper's: rate 3e-5, 280 steps, 64
+    prompts, K = 16, temperature 0.7, top-k 1000, clip 0.2, KL 0.01, weight decay 0.01, a judge of
+    objects, attributes and relations; GenEval .79 -> .85. Ours: the judge, exact KL, the two anchors.
+    Prompts, one a line, in data/arm/prompts.txt.
+    """
+    return GRPORun(
+        out=Path("runs/arm7b/grpo_t2i"),
+        model="runs/arm7b/model",
+        drawing=Task(
+            64,
+            Sampling(0.7, top_k=1000),
+            JudgeReward(_judge(), "drawing"),
+            combine="gdpo",
+            data=Path("data/arm/prompts.txt"),
+        ),
+        editing=None,
+        loop=Loop(
+            steps=280,
+            seed=30,
+            log_every=1,
+            save_every=10,
+            parallel=Parallel(shard=True, bf16=True, recompute="selective"),
+        ),
+        optim=Optim(lr=3e-5, warmup=0, weight_decay=0.01, floor=1.0),
+        objective=Objective(update=8),
+        anchors=Anchors(data=Path("data/arm/image_to_text")),
+        watch=0,
+    )
+
+
+def arm7b_edit() -> GRPORun:
+    """Editing of the paper's model. As `arm7b_t2i`; the paper's: rate 5e-5, 100 steps, 40 edits,
+    temperature 1.0, a judge of instruction, preservation and quality; GEdit 5.75 -> 6.31 alone, 6.42
+    after drawing. Edits as a data source in data/arm/edits.
+    """
+    base = arm7b_t2i()
+    return replace(
+        base,
+        out=Path("runs/arm7b/grpo_edit"),
+        model="runs/arm7b/grpo_t2i/model",
+        drawing=None,
+        editing=Task(
+            40,
+            Sampling(1.0, top_k=1000),
+            JudgeReward(_judge(), "editing"),
+            combine="gdpo",
+            data=Path("data/arm/edits"),
+        ),
+        loop=replace(base.loop, steps=100),
+        optim=replace(base.optim, lr=5e-5),
+    )
+
+
+def arm7b_joint() -> GRPORun:
+    """Both, after drawing and editing. The paper's: rate 5e-5, 200 steps; GenEval .86, GEdit 6.68."""
+    edit = arm7b_edit()
+    return replace(
+        edit,
+        out=Path("runs/arm7b/grpo_joint"),
+        model="runs/arm7b/grpo_edit/model",
+        drawing=arm7b_t2i().drawing,
+        loop=replace(edit.loop, steps=200),
     )

@@ -4,9 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from arm.data.mixture import Dropout, Ratios
+from arm.pipeline import find_model
 from arm.sequence import Weights
-from arm.train.lm import Backbone, LMRun
+from arm.train.finetune import Finetune
+from arm.train.lm import Backbone, Conversations, LMRun
 from arm.train.runtime import Loop, Optim
+from arm.train.sharding import Parallel
 
 
 def micro_pt() -> LMRun:
@@ -124,4 +127,197 @@ def tiny_sft() -> LMRun:
         ratios=micro_sft().ratios,
         loop=Loop(steps=2500, seed=22, log_every=50, bf16=True, workers=12),
         optim=micro_sft().optim,
+    )
+
+
+def _mix(*weights: float) -> tuple[Conversations, ...]:
+    """The paper's five kinds of data, as code shards under data/arm."""
+    kinds = ("text", "image_to_text", "text_to_image", "video", "web")
+    pairs = zip(kinds, weights, strict=True)
+    return tuple(Conversations(Path("data/arm") / kind, weight) for kind, weight in pairs)
+
+
+def arm7b_pt() -> LMRun:
+    """Pre-training of the paper's model, from Qwen2.5-7B. 200 GPUs of 80 GB; not run by us.
+
+    `torchrun --nnodes 25 --nproc-per-node 8 ... -m arm train lm:arm7b_pt`, over code shards that `arm
+    encode` made; `arm plan lm:arm7b_pt --gpus 200 --gpu h100` says what it takes. The paper's: 2.5T
+    tokens in 100K steps (25M a step), rate 2e-4 after 2K steps of warm-up, AdamW (0.9, 0.95), no weight
+    decay, clip 1.0, the mix, at most 80K tokens a sequence, one linear layer for codes. Ours, where it
+    is silent: rows of 61,440 tokens, the cosine decay, condition dropout, FSDP2 in replicas of 8.
+    """
+    return LMRun(
+        out=Path("runs/arm7b/pt"),
+        text_tokenizer=Path("Qwen/Qwen2.5-7B"),
+        shards=(),
+        conversations=_mix(0.05, 0.10, 0.70, 0.10, 0.05),
+        init_from=None,
+        pretrained="Qwen/Qwen2.5-7B",
+        backbone=Backbone(
+            hidden_size=3584,
+            intermediate_size=18944,
+            num_layers=28,
+            num_heads=28,
+            num_kv_heads=4,
+            rope_theta=1_000_000.0,
+            tie_embeddings=False,
+            text_size=152_064,
+        ),
+        code_bits=16,
+        max_side=64,
+        grid_positions=False,
+        share_bits=False,
+        image_stride=1,
+        samples=0,
+        rows=400,
+        micro_rows=1,
+        row_length=61_440,
+        attention="documents",
+        loss_chunk=4096,
+        weights=Weights(),
+        ratios=micro_pt().ratios,
+        dropout=Dropout(text=0.05, image=0.0, both=0.05),
+        loop=Loop(
+            steps=100_000,
+            seed=20,
+            log_every=10,
+            save_every=500,
+            workers=8,
+            compile=True,
+            parallel=Parallel(shard=True, replicas=25, bf16=True, recompute="all"),
+        ),
+        optim=Optim(lr=2e-4, warmup=2000, floor=0.1),
+    )
+
+
+def arm7b_ct() -> LMRun:
+    """Continued training on larger pictures (512-1024 px). 160 GPUs of 80 GB; not run by us.
+
+    The paper's: 2.5T tokens in 100K steps, rate 2e-4, the mix. Ours: as in `arm7b_pt`.
+    """
+    base = arm7b_pt()
+    return replace(
+        base,
+        out=Path("runs/arm7b/ct"),
+        init_from=Path("runs/arm7b/pt/model"),
+        conversations=_mix(0.05, 0.10, 0.55, 0.15, 0.15),
+        rows=320,
+        row_length=76_800,
+        loop=replace(base.loop, seed=21, parallel=replace(base.loop.parallel, replicas=20)),
+    )
+
+
+def arm7b_sft() -> LMRun:
+    """Supervised fine-tuning. 80 GPUs of 80 GB; not run by us.
+
+    The paper's: rate 5e-5 without warm-up, 40K steps, the mix, 0.2B tokens. That is 5,000 tokens a step
+    over 80 GPUs, so we read 0.2T: 4.9M tokens a step.
+    """
+    base = arm7b_ct()
+    return replace(
+        base,
+        out=Path("runs/arm7b/sft"),
+        init_from=Path("runs/arm7b/ct/model"),
+        conversations=_mix(0.05, 0.05, 0.50, 0.20, 0.20),
+        rows=80,
+        row_length=61_440,
+        loop=replace(
+            base.loop, seed=22, steps=40_000, parallel=replace(base.loop.parallel, replicas=10)
+        ),
+        optim=Optim(lr=5e-5, warmup=0, floor=0.1),
+    )
+
+
+def arm0_5b_pt() -> LMRun:
+    """The same from Qwen2.5-0.5B, for one GPU of 80 GB: `arm train lm:arm0_5b_pt`; not run by us.
+
+    131K tokens a step. `arm plan lm:arm0_5b_pt --gpus 1 --gpu h100` says what it takes.
+    """
+    base = arm7b_pt()
+    return replace(
+        base,
+        out=Path("runs/arm0_5b/pt"),
+        text_tokenizer=Path("Qwen/Qwen2.5-0.5B"),
+        pretrained="Qwen/Qwen2.5-0.5B",
+        backbone=Backbone(
+            hidden_size=896,
+            intermediate_size=4864,
+            num_layers=24,
+            num_heads=14,
+            num_kv_heads=2,
+            rope_theta=1_000_000.0,
+            text_size=151_936,
+        ),
+        rows=8,
+        micro_rows=4,
+        row_length=16_384,
+        loop=replace(
+            base.loop,
+            steps=50_000,
+            parallel=replace(base.loop.parallel, replicas=1, recompute="selective"),
+        ),
+    )
+
+
+def arm0_5b_ct() -> LMRun:
+    """Continued training of the 0.5B. One GPU of 80 GB; not run by us."""
+    base = arm0_5b_pt()
+    return replace(
+        base,
+        out=Path("runs/arm0_5b/ct"),
+        init_from=Path("runs/arm0_5b/pt/model"),
+        conversations=arm7b_ct().conversations,
+        loop=replace(base.loop, seed=21),
+    )
+
+
+def arm0_5b_sft() -> LMRun:
+    """Supervised fine-tuning of the 0.5B. One GPU of 80 GB; not run by us."""
+    base = arm0_5b_ct()
+    return replace(
+        base,
+        out=Path("runs/arm0_5b/sft"),
+        init_from=Path("runs/arm0_5b/ct/model"),
+        conversations=arm7b_sft().conversations,
+        loop=replace(base.loop, seed=22, steps=10_000),
+        optim=arm7b_sft().optim,
+    )
+
+
+def arm0_5b_lora() -> LMRun:
+    """Fine-tuning with LoRA of rank 16 and the visual part in full, on a user's own code shards:
+    `arm train lm:arm0_5b_lora 'conversations=[["codes"]]'`. One GPU of 24 GB; not run by us.
+    """
+    base = arm0_5b_sft()
+    return replace(
+        base,
+        out=Path("runs/arm0_5b/lora"),
+        init_from=Path("runs/arm0_5b/sft/model"),
+        conversations=(Conversations(Path("codes")),),
+        finetune=Finetune(lora_rank=16, lora_alpha=32.0),
+        row_length=4096,
+        loop=replace(base.loop, seed=23, steps=2000),
+        optim=Optim(lr=2e-4, warmup=50, floor=0.1),
+    )
+
+
+def micro_finetune() -> LMRun:
+    """Fine-tuning of the shipped small model on a user's own code shards in `codes` (`arm encode`). One CPU
+    core, about five minutes. New words: `arm data words DATA`, and text_tokenizer=words. The whole model
+    is runs/finetune/lm/arm.
+    """
+    base = micro_sft()
+    return replace(
+        base,
+        out=Path("runs/finetune/lm"),
+        parts="micro",
+        text_tokenizer=find_model("micro-sft") / "siglip",
+        shards=(),
+        conversations=(Conversations(Path("codes")),),
+        init_from=find_model("micro") / "backbone",
+        samples=32,
+        row_length=256,
+        loop=Loop(steps=300, seed=23, log_every=25, bf16=True),
+        optim=Optim(lr=5e-4, warmup=20, weight_decay=0.01, floor=0.05, muon=True),
+        min_count=0,
     )

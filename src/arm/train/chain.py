@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arm.config import dump, load_run, to_json
+from arm.config import dump, load_run, to_json, with_defaults
 from arm.models.weights import read_json
 from arm.train import parallel
 
@@ -33,7 +33,7 @@ def main(stages: Stages) -> None:
     for name in stages.runs:
         mark = stages.out / f"{name.replace(':', '_')}.done.json"
         config = load_run(name)
-        done = mark.is_file() and read_json(mark) == to_json(config)
+        done = mark.is_file() and with_defaults(read_json(mark), config) == to_json(config)
         parallel.wait()  # all have looked before the first one writes
         if parallel.is_main():
             print(f"{name}: {'done before' if done else 'started'}", flush=True)

@@ -1,31 +1,45 @@
 """Checkpoints of a run: safetensors only, written whole or not at all.
 
-A checkpoint is a directory `step_N` holding the trained parameters and the optimiser's state. It is
-written under another name and renamed when complete, so a kill leaves the previous one.
+    step_00000200/*.safetensors     model.NAME, optimizer.NAME.KEY and, with averaging, ema.NAME
+    step_00000200/state.json        the step, what the run stands on, and the size of every file
+
+One process writes one file; processes that share a model each write their part, while training goes
+on (torch.distributed.checkpoint). The names are the same, so a run resumes on any number of processes. A
+checkpoint is written under another name and renamed when complete, so a kill leaves the previous one.
 """
 
 import os
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from arm.errors import WeightsError
-from arm.models.weights import (
-    load_parameters,
-    load_tensors,
-    read_json,
-    save_tensors,
-    trained,
-    write_json,
-)
+from arm.errors import TrainingError, WeightsError
+from arm.models.weights import read_json, save_tensors, trained, write_json
+from arm.train import parallel
+from arm.train.sharding import is_sharded
+
+KEEP = 2
+"""Checkpoints that stay."""
+
+Finish = Callable[[], None]
+"""Returns when a checkpoint is complete; all processes call it."""
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = optimizer.state_dict()["state"]
-    return {f"{i}/{key}": value for i, values in state.items() for key, value in values.items()}
+def tensors_of(
+    module: nn.Module, optimizer: torch.optim.Optimizer, ema: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Everything that training changes, by its name in a checkpoint."""
+    named = trained(module)
+    found = {f"model.{name}": p.detach() for name, p in named.items()}
+    for name, p in named.items():
+        found |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[p].items()}
+    return found | {f"ema.{name}": value for name, value in ema.items()}
 
 
 def save(
@@ -34,19 +48,71 @@ def save(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     origin: Mapping[str, str] | None = None,
-    keep: int = 2,
-) -> None:
-    """Writes checkpoint `step` and removes all but the newest `keep`. `origin`: see `resume`."""
-    final = run_dir / f"step_{step:08d}"
+    ema: Mapping[str, Tensor] | None = None,
+) -> Finish:
+    """Begins checkpoint `step`; all processes call it, and what it returns before they save again.
+
+    `origin`: see `resume`. A model that is not shared out is written before this returns. Raises
+    TrainingError (perhaps only at the end) where the disk does not take it; older ones stay.
+    """
     temporary = run_dir / f".writing_{step:08d}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    save_tensors(trained(module), temporary / "model.safetensors")
-    save_tensors(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
-    write_json({"step": step, "origin": dict(origin or {})}, temporary / "state.json")
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(temporary, final)
-    for old in sorted(run_dir.glob("step_*"))[:-keep]:
-        shutil.rmtree(old)
+    tensors = tensors_of(module, optimizer, ema or {})
+    pending: Any = None
+    if parallel.is_main():
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    if is_sharded(module):
+        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+        from torch.distributed.checkpoint.state_dict_saver import async_save
+
+        parallel.wait()
+        writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+        group = parallel.checkpoint_group()
+        pending = async_save(tensors, storage_writer=writer, process_group=group)
+    elif parallel.is_main():
+        with _told(step):
+            save_tensors(tensors, temporary / "state.safetensors")
+
+    def finish() -> None:
+        if pending is not None:
+            with _told(step):
+                pending.result()
+        parallel.wait()
+        if parallel.is_main():
+            with _told(step):
+                files = {path.name: path.stat().st_size for path in temporary.iterdir()}
+                state = {"step": step, "origin": dict(origin or {}), "files": files}
+                write_json(state, temporary / "state.json")
+                final = run_dir / f"step_{step:08d}"
+                shutil.rmtree(final, ignore_errors=True)
+                os.replace(temporary, final)
+            for old in sorted(run_dir.glob("step_*"))[:-KEEP]:
+                shutil.rmtree(old)
+        parallel.wait()
+
+    return finish
+
+
+class _told:
+    """Turns the failures of writing into one clear line."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        from torch.distributed.checkpoint.api import CheckpointException
+
+        if isinstance(error, CheckpointException):
+            error = next(iter(error.failures.values()))[0]
+        if isinstance(error, OSError | SafetensorError):
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise TrainingError(
+                f"checkpoint {self.step} cannot be written ({reason or error}); the one before is "
+                "whole: make room and start again"
+            ) from None
 
 
 def newest(run_dir: Path) -> Path | None:
@@ -54,16 +120,53 @@ def newest(run_dir: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def _whole(path: Path, files: Mapping[str, int]) -> None:
+    """Raises WeightsError where a file of a checkpoint is missing or has another size than written."""
+    for name, size in files.items():
+        file = path / name
+        there = file.stat().st_size if file.is_file() else 0
+        if there != size:
+            raise WeightsError(
+                f"{file} is damaged ({there} of {size} bytes); remove {path} to resume from the "
+                "checkpoint before it"
+            )
+
+
+def _sizes(path: Path, reader: Any) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of everything in a checkpoint."""
+    try:
+        found = reader.read_metadata().state_dict_metadata
+    except (SafetensorError, OSError, KeyError) as error:
+        raise WeightsError(
+            f"{path} is not a whole safetensors checkpoint ({error}); remove it to resume from the "
+            "one before"
+        ) from None
+    return {name: tuple(data.size) for name, data in found.items()}
+
+
+def _check(path: Path, sizes: Mapping[str, tuple[int, ...]], own: Mapping[str, Tensor]) -> None:
+    for name in sorted(own.keys() - sizes.keys()):
+        raise WeightsError(f"{path} lacks the tensor {name}: it is of another run")
+    for name in sorted(n for n in sizes if n.startswith(("model.", "ema.")) and n not in own):
+        raise WeightsError(f"{path} holds the tensor {name}, which this run does not train")
+    for name, tensor in own.items():
+        if sizes[name] != tuple(tensor.shape):
+            raise WeightsError(
+                f"{path}: {name} has shape {sizes[name]}, this run needs {tuple(tensor.shape)}"
+            )
+
+
 def resume(
     run_dir: Path,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     origin: Mapping[str, str] | None = None,
+    ema: Mapping[str, Tensor] | None = None,
 ) -> int:
     """Restores the newest checkpoint and returns its step, 0 where there is none.
 
     origin: hashes by name of what the run stands on. Raises WeightsError for a damaged checkpoint,
-    naming it, and for one whose origin is another.
+    naming it, for one of another model, and for one whose origin is another.
     """
     path = newest(run_dir)
     if path is None:
@@ -75,14 +178,29 @@ def resume(
                 f"{path} stands on another {name} than the one that is there now; bring it back "
                 "or name another `out`"
             )
-    load_parameters(
-        trained(module), load_tensors(path / "model.safetensors"), path / "model.safetensors"
-    )
-    tensors = load_tensors(path / "optimizer.safetensors")
-    found: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, key = name.split("/")
-        found.setdefault(int(index), {})[key] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": found, "param_groups": groups})
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    _whole(path, state.get("files", {}))
+    reader = HuggingFaceStorageReader(str(path))
+    sizes = _sizes(path, reader)
+    named = trained(module)
+    wanted = {f"model.{name}": p.detach() for name, p in named.items()}
+    wanted |= {f"ema.{name}": value for name, value in (ema or {}).items()}
+    _check(path, sizes, wanted)
+    states: dict[str, dict[str, Tensor]] = {}
+    for key, size in sizes.items():
+        if key.startswith("optimizer."):
+            name, _, part = key.removeprefix("optimizer.").rpartition(".")
+            if name not in named:
+                raise WeightsError(f"{path} holds {key}, which this run does not train")
+            p = named[name].detach()
+            alike = size == tuple(p.shape) and part != "step"
+            empty = torch.zeros_like(p) if alike else torch.zeros(size, device=p.device)
+            states.setdefault(name, {})[part] = wanted[key] = empty
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process: so it is
+        load(wanted, storage_reader=reader, no_dist=not is_sharded(module))
+    for name, values in states.items():
+        optimizer.state[named[name]] = values
     return state["step"]

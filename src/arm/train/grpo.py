@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arm.data.skipped import Skipped
 from arm.errors import TrainingError
 from arm.evals import world
 from arm.grpo import Advantages
@@ -22,6 +23,7 @@ from arm.models.weights import weights_hash
 from arm.pipeline import Arm, find_model
 from arm.train import parallel
 from arm.train.export import with_backbone
+from arm.train.finetune import Finetune, merged, prepare
 from arm.train.log import Logged
 from arm.train.precision import multiply_in_bf16
 from arm.train.problems import drawing_problems, editing_problems
@@ -35,7 +37,9 @@ from arm.train.rollout import (
     write_scores,
 )
 from arm.train.runtime import Loop, Optim, Unready, fit, training_device, uses_bf16
+from arm.train.sharding import gathered, share_out
 from arm.train.update import Anchors, Objective, Updater, advantages_of
+from arm.train.user_problems import Maker, drawing_from, editing_from
 
 SHARED = True
 """Several processes may run it together (`train/chain.py`)."""
@@ -56,6 +60,7 @@ class Patience:
 class GRPORun:
     """model: a shipped name or a model directory. drawing, editing: None leaves the task away.
 
+    finetune: what of the model trains (`train/finetune.py`).
     kl_budget: the run ends with an error when the mean KL to the reference, nats a code, exceeds it.
     watch: held-out scores every so many steps, `watch_size` for each kind of prompt (0: never).
     """
@@ -73,6 +78,7 @@ class GRPORun:
     watch: int = 25
     watch_size: int = 10
     shuffle_rewards: bool = False
+    finetune: Finetune = field(default_factory=Finetune)
 
     def __post_init__(self) -> None:
         if self.drawing is None and self.editing is None:
@@ -96,6 +102,15 @@ class Update:
     step: int
 
 
+def maker_of(task: Task, kind: Kind, out: Path) -> Maker:
+    """Where a task's problems come from."""
+    if task.data is None:
+        return drawing_problems if kind == "drawing" else editing_problems
+    if kind == "drawing":
+        return drawing_from(task.data)
+    return editing_from(task.data, Skipped(out / "skipped.jsonl"))
+
+
 class Trainer:
     """The two halves of a step, `rollouts` and `losses`, around one model and its reference."""
 
@@ -104,8 +119,12 @@ class Trainer:
         reference = copy.deepcopy(arm.model).requires_grad_(False)
         if uses_bf16(run.loop, training_device()):
             multiply_in_bf16(reference)  # as the policy does, or the two differ by rounding
+        prepare(arm.model, run.finetune)
+        for network in (arm.model, reference):
+            share_out(network, run.loop.parallel, training_device())
         self.updater = Updater(arm, reference, run.objective, run.anchors, run.loop.seed)
         self.journal = run.out / "journal"
+        self.makers = {kind: maker_of(task, kind, run.out) for kind, task in run.tasks.items()}
         self.tries = 0
         self.made: dict[Kind, Rollout] = {}
 
@@ -121,14 +140,14 @@ class Trainer:
     def rollouts(self, index: int) -> dict[Kind, Rollout]:
         """Rollout `index` of every task. Raises Unready while too many rewards are missing."""
         run, made = self.run, {}
-        makers = {"drawing": drawing_problems, "editing": editing_problems}
         for kind, task in run.tasks.items():
             share = task.prompts // parallel.world_size()
             mine = range(parallel.rank() * share, (parallel.rank() + 1) * share)
-            problems = makers[kind](self.arm, run.loop.seed, index, mine)
-            made[kind] = sample_rollout(
-                self.arm, task, kind, problems, self.journal, run.loop.seed, index
-            )
+            problems = self.makers[kind](self.arm, run.loop.seed, index, mine)
+            with gathered(self.arm.model):
+                made[kind] = sample_rollout(
+                    self.arm, task, kind, problems, self.journal, run.loop.seed, index
+                )
         for kind, rollout in made.items():
             score_rollout(self.arm, rollout, kind, self.journal, index)
         missing = float(parallel.mean(torch.tensor(missing_share(list(made.values())))))
@@ -236,10 +255,10 @@ def main(run: GRPORun) -> None:
             )
     source = find_model(run.model)
     arm = Arm.from_pretrained(source)
-    arm.model.to(training_device())
+    arm.model.to(training_device()).requires_grad_(True)
     trainer = Trainer(run, arm)
     fit(
-        arm.model.requires_grad_(True),
+        arm.model,
         trainer.batch,
         trainer.losses,
         run_dir=run.out,
@@ -250,11 +269,12 @@ def main(run: GRPORun) -> None:
         evaluate=trainer.watched if run.watch else None,
         eval_every=run.watch,
         eval_first=True,
-        shares=True,
+        batches_of="each",
         origin={"reference": weights_hash(source / "backbone")},
     )
+    merged(arm.model)
+    backbone = run.out / "backbone"
+    save_backbone(arm.model, arm.vocab, backbone, torch.float16, write=parallel.is_main())
     if parallel.is_main():
-        backbone = run.out / "backbone"
-        save_backbone(copy.deepcopy(arm.model).half(), arm.vocab, backbone)
         with_backbone(source, backbone, run.out / "model")
     parallel.wait()

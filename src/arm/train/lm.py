@@ -4,25 +4,45 @@ Plain cross-entropy on the next token; the visual head scores positions that pre
 text head all others, so no logits are made that no loss reads.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from arm.data.mixture import Dropout, Ratios, packed_batch
+from arm.data.code_shards import open_code_shards
+from arm.data.mixture import (
+    Draw,
+    Dropout,
+    Ratios,
+    conversation_samples,
+    filled_rows,
+    mixed,
+    packed_batch,
+    world_samples,
+)
 from arm.data.shards import Chain, code_counts, read_shards
-from arm.errors import WeightsError
-from arm.losses import token_cross_entropy
-from arm.models.backbone import load_backbone, save_backbone
+from arm.data.skipped import Skipped
+from arm.errors import ConfigError, WeightsError
+from arm.losses import head_cross_entropy
+from arm.models.attention import documents
+from arm.models.backbone import load_backbone, save_backbone, with_text_size
 from arm.models.pretrained import load_text_tokenizer
+from arm.models.pretrained_files import locate
 from arm.models.qwen2 import Qwen2, Qwen2Config, document_mask
+from arm.models.qwen2_files import Place, from_hf, on_cpu, read_config
 from arm.models.text import TextTokenizer
 from arm.models.visual import compose_rare_rows
+from arm.models.weights import weights_hash
+from arm.pipeline import find_model
 from arm.sequence import PackedBatch, Weights
 from arm.train import parallel
+from arm.train.export import copy_tokenizer, with_backbone
+from arm.train.finetune import Finetune, merged, prepare
 from arm.train.runtime import Loop, Optim, fit, training_device
+from arm.train.sharding import as_one_call, is_sharded, share_out
 from arm.vocab import Vocab
 
 SHARED = True
@@ -31,7 +51,9 @@ SHARED = True
 
 @dataclass(frozen=True)
 class Backbone:
-    """Sizes of a backbone made from nothing."""
+    """Sizes of a backbone. text_size: ids of the text table where that is larger than the tokenizer, as
+    in the published Qwen2.5; 0 takes the tokenizer's.
+    """
 
     hidden_size: int
     intermediate_size: int
@@ -40,12 +62,29 @@ class Backbone:
     num_kv_heads: int
     rope_theta: float = 10_000.0
     tie_embeddings: bool = True
+    text_size: int = 0
+
+
+@dataclass(frozen=True)
+class Conversations:
+    """Code shards of conversations (`arm encode`), and how often a sample is one of theirs."""
+
+    path: Path
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class LMRun:
-    """One stage. `init_from` is the directory of the stage before; None starts from nothing.
+    """One stage. `init_from` is the directory of the stage before; without one the text part comes from
+    `pretrained`, a Qwen2 in Hugging Face's layout (a directory or a hub id), or else from nothing.
 
+    shards: code shards of the world's chains, mixed by `ratios`; conversations: the user's own, by their
+    weights, the world's counting 1. A batch is `samples` samples, or with `rows` that many full rows of
+    `row_length` tokens over all processes; `micro_rows` of a process's go through the network at a time.
+    attention: by a mask of T x T, or by documents (`models/attention.py`), for long rows. loss_chunk:
+    positions whose logits exist at a time (0: all). parts: a model, by shipped name or path, whose other
+    parts go with the trained backbone into a whole model, `out`/arm. A tokenizer with more words than
+    `init_from` knows gives it new rows. share_bits, grid_positions: see `models/visual.py`.
     min_count: at the end, codes that stand in the shards fewer times than this get a row of the head
     that is composed of their bits (`compose_rare_rows`).
     """
@@ -67,27 +106,57 @@ class LMRun:
     loop: Loop
     optim: Optim
     min_count: int = 0
+    pretrained: str | None = None
+    conversations: tuple[Conversations, ...] = ()
+    rows: int = 0
+    micro_rows: int = 0
+    attention: Literal["mask", "documents"] = "mask"
+    loss_chunk: int = 0
+    share_bits: bool = True
+    finetune: Finetune = field(default_factory=Finetune)
+    parts: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.shards and not self.conversations:
+            raise ValueError("a run needs shards, conversations or both")
+        if min(self.rows, self.micro_rows, self.loss_chunk) < 0:
+            raise ValueError("rows, micro_rows and loss_chunk must not be negative")
+        if self.finetune.lora_rank and self.min_count:
+            raise ValueError("min_count rewrites the head, which LoRA runs should not: set it to 0")
 
 
-def next_token_losses(model: Qwen2, batch: PackedBatch) -> Mapping[str, Tensor]:
+def token_weights(batch: PackedBatch) -> Tensor:
+    """The total loss weight of codes and of text in a batch, (2,)."""
+    weights, is_code = batch.weights[:, 1:], batch.codes[:, 1:] >= 0
+    return torch.stack([(weights * is_code).sum(), (weights * ~is_code).sum()])
+
+
+def next_token_losses(
+    model: Qwen2,
+    batch: PackedBatch,
+    totals: Tensor,
+    attention: Literal["mask", "documents"] = "mask",
+    chunk: int = 0,
+) -> Mapping[str, Tensor]:
     """The weighted mean loss of a packed batch and its two parts, in nats a token.
 
-    Under several processes the means are over the batch of all of them (`train/parallel.py`).
+    totals: what the sums are divided by: the `token_weights` of the batch, or of one that it is a part
+    of; their mean over the processes, so that the processes' mean is over the batch of all of them.
     """
+    mask = (document_mask if attention == "mask" else documents)(batch.document_ids)
     hidden = model(
-        model.embed(batch.ids, batch.codes, batch.rows, batch.cols),
-        batch.positions,
-        document_mask(batch.document_ids),
+        model.embed(batch.ids, batch.codes, batch.rows, batch.cols), batch.positions, mask
     )[:, :-1]
     weights, codes, ids = batch.weights[:, 1:], batch.codes[:, 1:], batch.ids[:, 1:]
     is_code = (codes >= 0) & (weights > 0)
     is_text = (codes < 0) & (weights > 0)
-    code = token_cross_entropy(
-        model.visual_logits(hidden[is_code]), codes[is_code], weights[is_code]
+    code = head_cross_entropy(
+        model.visual_logits, hidden[is_code], codes[is_code], weights[is_code], chunk
     )
-    text = token_cross_entropy(model.text_logits(hidden[is_text]), ids[is_text], weights[is_text])
-    each = torch.stack([weights[is_code].sum(), weights[is_text].sum()])
-    codes_weight, text_weight = parallel.mean(each).clamp(min=1e-6)
+    text = head_cross_entropy(
+        model.text_logits, hidden[is_text], ids[is_text], weights[is_text], chunk
+    )
+    codes_weight, text_weight = totals.clamp(min=1e-6)
     return {
         "loss": (code + text) / (codes_weight + text_weight),
         "code": code / codes_weight,
@@ -95,14 +164,38 @@ def next_token_losses(model: Qwen2, batch: PackedBatch) -> Mapping[str, Tensor]:
     }
 
 
-def build(run: LMRun, text_size: int) -> tuple[Qwen2, Vocab]:
-    vocab = Vocab(text_size, 2**run.code_bits, run.max_side, run.image_stride)
-    if run.init_from is not None:
-        model, found = load_backbone(run.init_from)
-        if replace(found, image_stride=vocab.image_stride) != vocab:
-            raise WeightsError(f"{run.init_from} was trained with {found}, this run has {vocab}")
-        return model, vocab
+def _pieces(batch: PackedBatch, rows: int) -> Iterator[PackedBatch]:
+    names = [f.name for f in fields(batch)]
+    for start in range(0, len(batch.ids), rows):
+        piece = slice(start, start + rows)
+        yield PackedBatch(*(getattr(batch, name)[piece] for name in names))
+
+
+def step_losses(run: LMRun, model: Qwen2, batch: PackedBatch) -> Mapping[str, Tensor]:
+    """The losses of a batch; in pieces of `micro_rows` rows their gradients are added up here, each
+    token weighing what it would weigh in the whole.
+    """
+    totals = parallel.mean(token_weights(batch))
+
+    def losses_of(piece: PackedBatch) -> Mapping[str, Tensor]:
+        settings = (totals, run.attention, run.loss_chunk)
+        return as_one_call(model, next_token_losses, piece, *settings)
+
+    if not run.micro_rows or len(batch.ids) <= run.micro_rows:
+        return losses_of(batch)
+    sums: dict[str, Tensor] = {}
+    for piece in _pieces(batch, run.micro_rows):
+        losses = losses_of(piece)
+        losses["loss"].backward()
+        for name, value in losses.items():
+            sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+    return sums
+
+
+def config_of(run: LMRun, text_size: int) -> tuple[Qwen2Config, Vocab]:
+    """Sizes of the network and its id space for a text table of `text_size` ids."""
     size = run.backbone
+    vocab = Vocab(text_size, 2**run.code_bits, run.max_side, run.image_stride)
     config = Qwen2Config(
         vocab_size=vocab.first_code,
         num_codes=vocab.num_codes,
@@ -115,42 +208,135 @@ def build(run: LMRun, text_size: int) -> tuple[Qwen2, Vocab]:
         rope_theta=size.rope_theta,
         tie_embeddings=size.tie_embeddings,
         max_side=run.max_side if run.grid_positions else 0,
+        share_bits=run.share_bits,
     )
-    model = Qwen2(config)
-    model.init_weights(torch.Generator().manual_seed(run.loop.seed))
+    return config, vocab
+
+
+def build(run: LMRun, words: int, place: Place = on_cpu) -> tuple[Qwen2, Vocab]:
+    """The model before its first step, and its id space. `words`: size of the text tokenizer; `place`:
+    see `from_hf`. Raises WeightsError where weights are of another size than the run says.
+    """
+    text_size = run.backbone.text_size or words
+    if words > text_size:
+        raise ConfigError(
+            f"backbone.text_size={text_size} is less than the tokenizer's {words} ids"
+        )
+    config, vocab = config_of(run, text_size)
+    generator = torch.Generator().manual_seed(run.loop.seed)
+    if run.init_from is not None:
+        model, found = load_backbone(run.init_from, place)
+        if found.text_size < text_size:
+            if is_sharded(model):
+                raise ConfigError("a model is given new words whole: set loop.parallel.shard=false")
+            model, found = with_text_size(model, found, text_size, generator)
+        if replace(found, image_stride=vocab.image_stride) != vocab:
+            raise WeightsError(f"{run.init_from} was trained with {found}, this run has {vocab}")
+        return model, vocab
+    if run.pretrained is None:
+        with torch.device("meta"):
+            model = Qwen2(config)
+        place(model)
+        model.init_weights(generator)
+        return model, vocab
+    source = locate(run.pretrained)
+    text = replace(config, vocab_size=text_size, num_codes=0, code_bits=0, max_side=0)
+    there = read_config(source / "config.json")
+    for name in ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads",
+                 "num_kv_heads", "rope_theta", "tie_embeddings"):  # fmt: skip
+        if getattr(there, name) != getattr(text, name):
+            ours = "backbone.text_size" if name == "vocab_size" else f"backbone.{name}"
+            raise WeightsError(
+                f"{source / 'config.json'} has {name} {getattr(there, name)}, the run has "
+                f"{ours}={getattr(text, name)}"
+            )
+    model = from_hf(
+        source, config.num_codes, config.code_bits, config.vocab_size - text_size,
+        max_side=config.max_side, share_bits=config.share_bits, generator=generator,
+        dtype=torch.float32, place=place,
+    )  # fmt: skip
     return model, vocab
+
+
+def ready(run: LMRun, words: int) -> tuple[Qwen2, Vocab]:
+    """The model on its device, shared out over the processes where the run says so, with what it is to
+    train requiring gradients.
+    """
+    device, how = training_device(), run.loop.parallel
+    if run.finetune.partial or not how.shard:
+        model, vocab = build(run, words)
+        torch.manual_seed(run.loop.seed)  # of LoRA's first weights
+        prepare(model, run.finetune)
+        share_out(model, how, device)
+        return model.to(device), vocab
+
+    def place(model: Qwen2) -> None:
+        share_out(model, how, device)
+        model.to_empty(device=device)
+
+    return build(run, words, place)
+
+
+def samples_of(run: LMRun, chains: list[Chain], words: TextTokenizer, vocab: Vocab) -> Draw:
+    """The run's mix of samples."""
+    parts: list[tuple[float, Draw]] = []
+    if chains:
+        parts.append((1.0, world_samples(chains, run.ratios, run.dropout, words.ids)))
+    skipped = Skipped(run.out / "skipped.jsonl")
+    for source in run.conversations:
+        shards = open_code_shards(source.path)
+        talk = conversation_samples(shards, run.dropout, words.ids, vocab, run.row_length, skipped)
+        parts.append((source.weight, talk))
+    return mixed(parts)
 
 
 def main(run: LMRun) -> None:
     """Trains one stage and writes the model to `out`/model."""
+    parallel.start()
     words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
-    model, vocab = build(run, words.size)
     chains: list[Chain] = [chain for directory in run.shards for chain in read_shards(directory)]
+    model, vocab = ready(run, words.size)
     if parallel.is_main():
         size = sum(p.numel() for p in model.parameters())
-        print(f"{size:,} parameters, {len(chains):,} chains", flush=True)
+        trains = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        part = "" if trains == size else f", {trains:,} of them train"
+        print(f"{size:,} parameters{part}, {len(chains):,} chains", flush=True)
+    draw, seed = samples_of(run, chains, words, vocab), run.loop.seed
 
     def make_batch(step: int) -> PackedBatch:
-        return packed_batch(
-            run.loop.seed, step, run.samples, run.row_length, chains, run.ratios,
-            run.dropout, run.weights, words.ids, vocab,
-        )  # fmt: skip
+        if not run.rows:
+            return packed_batch(seed, step, run.samples, run.row_length, draw, run.weights, vocab)
+        mine = range(parallel.rank(), run.rows, parallel.world_size())
+        return filled_rows(seed, step, mine, run.row_length, draw, run.weights, vocab)
 
+    if run.rows % parallel.world_size():
+        raise ConfigError(f"rows={run.rows} cannot be shared by {parallel.world_size()} processes")
+    start = run.init_from or (Path(run.pretrained) if run.pretrained else None)
+    stands_on = start is not None and start.is_dir() and run.finetune.partial
     fit(
-        model.to(training_device()),
+        model,
         make_batch,
-        lambda batch: next_token_losses(model, batch),
+        lambda batch: step_losses(run, model, batch),
         run_dir=run.out,
         name=run.out.name,
         config=run,
         loop=run.loop,
         optim=run.optim,
-        shares=True,
+        batches_of="each" if run.rows else "all",
+        origin={"start": weights_hash(start)} if stands_on and start else None,
     )
-    if not parallel.is_main():
-        return
-    if run.min_count and model.visual is not None:
+    merged(model)
+    if run.min_count and model.visual is not None and chains:
+        if is_sharded(model):
+            raise ConfigError(
+                "min_count composes rows of a whole head; train without loop.parallel.shard"
+            )
         counts = torch.from_numpy(code_counts(chains, vocab.num_codes))
         composed = compose_rare_rows(model.visual, counts, run.min_count)
-        print(f"{composed} rows of the head composed of their bits", flush=True)
-    save_backbone(model.eval(), vocab, run.out / "model")
+        if parallel.is_main():
+            print(f"{composed} rows of the head composed of their bits", flush=True)
+    save_backbone(model.eval(), vocab, run.out / "model", write=parallel.is_main())
+    if run.parts and parallel.is_main():
+        with_backbone(find_model(run.parts), run.out / "model", run.out / "arm")
+        copy_tokenizer(locate(run.text_tokenizer), run.out / "arm/backbone")
+    parallel.wait()

@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from arm.models.weights import whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """The quintic whose iteration drives every singular value into about [0.7, 1.2]."""
@@ -70,7 +73,12 @@ class Muon(torch.optim.Optimizer):
         ahead = momentum * group["momentum"] + parameter.grad
         if self.bf16:
             ahead = ahead.bfloat16()
-        return orthogonalize(ahead).to(parameter.dtype) * (0.2 * max(parameter.shape) ** 0.5)
+        if isinstance(ahead, DTensor):  # the iteration needs the whole matrix
+            part = (ahead.device_mesh, ahead.placements)
+            update = distribute_tensor(orthogonalize(whole(ahead)), *part, src_data_rank=None)
+        else:
+            update = orthogonalize(ahead)
+        return update.to(parameter.dtype) * (0.2 * max(parameter.shape) ** 0.5)
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[parameter]

@@ -1,4 +1,5 @@
 """Several processes that train one model: each takes a share of every batch, gradients are averaged.
+A model too large for one process is shared out too, see `sharding.py`.
 
 Started with `torchrun --nproc-per-node N -m arm train RUN`. With one process every function here does
 nothing, so a training loop is written once. A loss that is the mean over a batch of unequal items must
@@ -20,6 +21,7 @@ from torch import Tensor
 from arm.errors import ConfigError
 
 _ALONE = [False]
+_CHECKPOINTS: list[Any] = []
 
 
 @contextmanager
@@ -49,14 +51,31 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def start() -> None:
-    """Joins the group that torchrun's environment names: NCCL on GPUs, gloo on CPUs."""
-    if world_size() > 1 and not dist.is_initialized():
-        on_gpu = torch.cuda.is_available()
-        if on_gpu:
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        # A process may wait as long as another scores or waits for a judge.
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(days=1))
+def start(alone_too: bool = False) -> None:
+    """Joins the group that torchrun's environment names: NCCL on GPUs, gloo on CPUs (and beside NCCL,
+    for checkpoints). alone_too: a process without torchrun makes a group of its own.
+    """
+    if dist.is_initialized() or (world_size() == 1 and not alone_too):
+        return
+    on_gpu = torch.cuda.is_available()
+    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+    if world_size() == 1:
+        store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)
+        return
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    # A process may wait as long as another scores or waits for a judge.
+    dist.init_process_group(backend, timeout=timedelta(days=1))
+
+
+def checkpoint_group() -> Any:
+    """A group of all processes for checkpoints that are written while training goes on: messages of
+    two threads in one group would be taken for each other's. All processes must ask for it together.
+    """
+    if not _CHECKPOINTS:
+        _CHECKPOINTS.append(dist.new_group(backend="gloo", timeout=timedelta(days=1)))
+    return _CHECKPOINTS[0]
 
 
 def share(batch: Any) -> Any:

@@ -38,7 +38,7 @@ class Problem:
     turn: Turn
     text: str
     grid: tuple[int, int]
-    truth: Prompt | Edit
+    truth: Prompt | Edit | None
     source: Picture | None = None
 
 

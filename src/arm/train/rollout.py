@@ -34,7 +34,8 @@ class Task:
     """`prompts` problems a step over all processes, `samples` pictures of each (the paper's K).
 
     sampling, guidance: the policy's, in sampling, training and reference alike. combine: "gated"
-    multiplies the reward's components, "gdpo" normalises each and sums.
+    multiplies the reward's components, "gdpo" normalises each and sums. data: a text file of prompts, or
+    for editing a data source of edits; None asks for the world's.
     """
 
     prompts: int
@@ -43,6 +44,7 @@ class Task:
     samples: int = 16
     guidance: Guidance = field(default_factory=lambda: Guidance(1.0, 1.0))
     combine: Literal["gated", "gdpo"] = "gated"
+    data: Path | None = None
 
     def __post_init__(self) -> None:
         if self.prompts < 1 or self.samples < 2:

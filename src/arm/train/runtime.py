@@ -8,21 +8,30 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from arm.config import dump, to_json
+from arm.config import dump, to_json, with_defaults
 from arm.errors import ConfigError, TrainingError
 from arm.models.weights import read_json, trained
 from arm.train import checkpoint, parallel
 from arm.train.log import Log, Logged
 from arm.train.muon import Muon
 from arm.train.precision import has_bf16_units, multiply_in_bf16
+from arm.train.sharding import (
+    Parallel,
+    averages_of,
+    blocks,
+    follow,
+    gathered,
+    is_sharded,
+    norm_value,
+)
 
 MakeBatch = Callable[[int], Any]
 """step -> a batch on the CPU: a tensor or a dataclass of tensors. A pure function; draws nothing from torch."""
@@ -42,7 +51,10 @@ class Unready(Exception):
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW (or Muon, see `train/muon.py`), linear warm-up, cosine decay to `floor` times the peak."""
+    """AdamW (or Muon, see `train/muon.py`), linear warm-up, cosine decay to `floor` times the peak.
+
+    ema: decay of a moving average of the weights, which the run then ends with; 0 is none.
+    """
 
     lr: float
     warmup: int = 100
@@ -51,13 +63,14 @@ class Optim:
     clip: float = 1.0
     floor: float = 0.02
     muon: bool = False
+    ema: float = 0.0
 
 
 @dataclass(frozen=True)
 class Loop:
     """How long to train, and how often to log and to save. `bf16`: matrix products in bf16 where the
     processor has the units for it (`train/precision.py`). `compile`: torch.compile, which costs a
-    minute at the start and needs a C++ compiler. `workers`: processes that make batches ahead; 0
+    minute at the start and needs a C++ compiler. `parallel`: how processes share the model. `workers`: processes that make batches ahead; 0
     makes each when its step comes.
     """
 
@@ -68,6 +81,7 @@ class Loop:
     save_every: int = 200
     workers: int = 0
     compile: bool = False
+    parallel: Parallel = field(default_factory=Parallel)
 
     def __post_init__(self) -> None:
         if min(self.steps, self.log_every, self.save_every) < 1:
@@ -159,7 +173,7 @@ def seed_step(seed: int, step: int) -> None:
 
 MAY_CHANGE = frozenset(
     (
-        "log_every", "save_every", "steps", "workers", "compile", "out", "into",
+        "log_every", "save_every", "steps", "workers", "compile", "parallel", "out", "into",
         "url", "key_env", "timeout_s", "retries", "concurrency", "cache", "wait_s", "tries",
     )
 )  # fmt: skip
@@ -171,7 +185,7 @@ def same_run(old: Any, new: Any, run_dir: Path, path: str = "") -> None:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             same_run(old.get(key), new.get(key), run_dir, f"{path}.{key}".lstrip("."))
-    elif old != new and path.rsplit(".", 1)[-1] not in MAY_CHANGE:
+    elif old != new and MAY_CHANGE.isdisjoint(path.split(".")):
         raise ConfigError(
             f"{run_dir} was trained with {path}={old}, now it is {new}; resume with the old value "
             "or name another `out`"
@@ -191,13 +205,15 @@ def fit(
     evaluate: Callable[[], Mapping[str, Logged]] | None = None,
     eval_every: int = 0,
     eval_first: bool = False,
-    shares: bool = False,
+    batches_of: Literal["one", "all", "each"] = "one",
     origin: Mapping[str, str] | None = None,
 ) -> None:
     """Trains the parameters of `module` that require gradients, from the newest checkpoint on.
 
-    Batches follow the module to its device. shares: under torchrun, each process may take a part of
-    every batch, since the average of their losses is the loss of the whole (`train/parallel.py`).
+    Batches follow the module to its device. batches_of: "one" process makes the whole of them and
+    there are no others; "all" processes make the same, and each takes a part of its rows; "each"
+    makes its own. The average of the processes' losses must be the loss of the whole
+    (`train/parallel.py`). A model that `loop.parallel` shares out has been (`train/sharding.py`).
     evaluate: floats and pictures (H, W, 3) to log every `eval_every` steps, at the end, and where
     `eval_first` says so before the first. origin: what else the run stands on, by hash; checkpoints
     hold it, and a resumed run must have the same. While `make_batch` raises `Unready`, a checkpoint
@@ -207,12 +223,13 @@ def fit(
     directory belongs to another run and where several processes run what one must, and TrainingError
     at a loss or gradient that is not finite, before the step is taken.
     """
-    if parallel.world_size() > 1 and not shares:
+    if parallel.world_size() > 1 and batches_of == "one":
         raise ConfigError(f"{name} runs on one process, torchrun started {parallel.world_size()}")
     parallel.start()
     run_dir.mkdir(parents=True, exist_ok=True)
     if checkpoint.newest(run_dir) is not None and (run_dir / "config.json").is_file():
-        same_run(read_json(run_dir / "config.json"), to_json(config), run_dir)
+        recorded = with_defaults(read_json(run_dir / "config.json"), config)
+        same_run(recorded, to_json(config), run_dir)
     parallel.wait()
     if parallel.is_main():
         dump(config, run_dir / "config.json")
@@ -223,16 +240,25 @@ def fit(
     elif loop.bf16:
         print(f"{name}: bf16 is not native to this processor, fp32 is used", flush=True)
     optimizer = optimizer_for(module, optim, bf16)
-    start = checkpoint.resume(run_dir, module, optimizer, origin)
+    sharded = is_sharded(module)
+    averages = averages_of(trained(module)) if optim.ema else {}
+    start = checkpoint.resume(run_dir, module, optimizer, origin, averages)
+    finishing: list[checkpoint.Finish] = []
     log = Log(run_dir, name, loop.steps, start) if parallel.is_main() else None
     module.train()
     if loop.compile:
-        module.compile(dynamic=True)
+        for part in blocks(module) if sharded else [module]:
+            part.compile(dynamic=True)
+
+    def settle() -> None:
+        while finishing:
+            finishing.pop()()
 
     def save(step: int) -> None:
-        if parallel.is_main():
-            checkpoint.save(run_dir, step, module, optimizer, origin)
-        parallel.wait()
+        settle()
+        finishing.append(checkpoint.save(run_dir, step, module, optimizer, origin, averages))
+        if not sharded:
+            settle()
 
     def patient(step: int) -> Any:
         while True:
@@ -245,10 +271,14 @@ def fit(
                 time.sleep(reason.wait_s)
 
     def evaluated(step: int) -> None:
-        if evaluate is not None and log is not None:
-            module.eval()
-            log.write(step, evaluate())
-            module.train()
+        if evaluate is None:
+            return
+        with gathered(module):
+            if log is not None:
+                module.eval()
+                log.write(step, evaluate())
+                module.train()
+            parallel.wait()
 
     if eval_first and start == 0:
         evaluated(0)
@@ -261,7 +291,8 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
-            losses = step_fn(to_device(parallel.share(batch), device))
+            batch = parallel.share(batch) if batches_of == "all" else batch
+            losses = step_fn(to_device(batch, device))
             loss = losses["loss"]
             if not torch.isfinite(loss):
                 raise TrainingError(
@@ -269,13 +300,16 @@ def fit(
                 )
             if loss.requires_grad:
                 loss.backward()
-            parallel.average_gradients(trained(module).values())
+            if not sharded:
+                parallel.average_gradients(trained(module).values())
             norm = nn.utils.clip_grad_norm_(trained(module).values(), optim.clip)
+            norm = norm_value(norm)
             if not torch.isfinite(norm):
                 raise TrainingError(
                     f"{name}: the gradient is {norm.item()} at step {step}; lower the rate"
                 )
             optimizer.step()
+            follow(averages, trained(module), optim.ema)
             done = step + 1
             if done % loop.log_every == 0 or done == loop.steps:
                 seconds = (time.monotonic() - clock) / (done - counted)
@@ -295,6 +329,9 @@ def fit(
             if eval_every and (done % eval_every == 0 or done == loop.steps):
                 evaluated(done)
                 clock, counted = time.monotonic(), done
+        settle()
     finally:
         if log is not None:
             log.close()
+    if averages:
+        follow(trained(module), averages, 0.0)  # the run ends with the average

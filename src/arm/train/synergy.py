@@ -16,6 +16,7 @@ import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
 from arm.config import to_json
+from arm.data.mixture import packed_batch
 from arm.data.shards import read_shards
 from arm.evals import world
 from arm.evals.compare import equivalent, holm, paired
@@ -90,13 +91,11 @@ def sft_flops(run: LMRun) -> int:
     words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     model, vocab = train_lm.build(run, words.size)
     chains = [c for _, c in zip(range(256), read_shards(run.shards[0]), strict=False)]
-    batch = train_lm.packed_batch(
-        0, 0, run.samples, run.row_length, chains, run.ratios, run.dropout, run.weights,
-        words.ids, vocab,
-    )  # fmt: skip
+    draw = train_lm.samples_of(run, chains, words, vocab)
+    batch = packed_batch(0, 0, run.samples, run.row_length, draw, run.weights, vocab)
     counter = FlopCounterMode(display=False)
     with counter:
-        train_lm.next_token_losses(model, batch)["loss"].backward()
+        train_lm.step_losses(run, model, batch)["loss"].backward()
     return counter.get_total_flops()
 
 

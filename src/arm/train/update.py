@@ -7,11 +7,13 @@ gradients add up, so a rollout need not fit into memory at once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from arm.data.code_shards import open_code_shards
 from arm.errors import TrainingError
 from arm.generate import Request, Sampling
 from arm.grpo import (
@@ -36,6 +38,8 @@ from arm.train import parallel
 from arm.train.problems import questions
 from arm.train.rollout import Rollout
 from arm.train.runtime import to_device
+from arm.train.sharding import as_one_call
+from arm.train.user_problems import conversations
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,15 @@ class Objective:
 @dataclass(frozen=True)
 class Anchors:
     """Weights of the KL to the start model on prompts left empty (of a share of the pictures), and
-    on the answers of `questions` conversations a step. Not in the paper; 0 switches one off.
+    on the answers of `questions` conversations a step, the world's or those of the code shards `data`.
+    Not in the paper; 0 switches one off.
     """
 
     null: float = 0.05
     null_share: float = 0.125
     understanding: float = 0.5
     questions: int = 8
+    data: Path | None = None
 
 
 def advantages_of(
@@ -92,13 +98,25 @@ def answer_kl(model: Qwen2, reference: Qwen2, batch: PackedBatch) -> Tensor:
         return network.text_logits(hidden[batch.weights[:, 1:] > 0]).log_softmax(-1)
 
     with torch.no_grad():
-        kept = logprobs(reference)
+        kept = as_one_call(reference, logprobs)
     return exact_kl(kept, logprobs(model)).mean()
 
 
 def _everywhere(count: float) -> float:
     """The mean of a count over the processes, at least 1: what each divides its sums by."""
     return float(parallel.mean(torch.tensor(count)).clamp(min=1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Shares:
+    """What a piece of a rollout is weighed by, and the sampler's log-probabilities of it."""
+
+    advantage: Advantages
+    known_N: Tensor
+    behaviour_NT: Tensor
+    used: float
+    every: float
+    nulls: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,48 +137,27 @@ class Updater:
         Raises TrainingError where the first update of a rollout is not on policy.
         """
         objective, anchors = self.objective, self.anchors
-        chosen = [
-            n
-            for n in range(len(rollout.codes))
-            if n % objective.mini_batches == part and rollout.components[n] is not None
-        ]
+        # Samples whose reward is missing go along without weight, so that all processes, which share
+        # a model out perhaps, take the same number of pieces.
+        chosen = [n for n in range(len(rollout.codes)) if n % objective.mini_batches == part]
+        known_N = torch.tensor([c is not None for c in rollout.components])
         stride = round(1 / anchors.null_share) if anchors.null and anchors.null_share else 0
         anchored = set(chosen[::stride]) if stride else set()
         used = _everywhere(float(advantage.used_N[chosen].sum()))
-        every, nulls = _everywhere(float(len(chosen))), _everywhere(float(len(anchored)))
+        every, nulls = _everywhere(float(known_N[chosen].sum())), _everywhere(float(len(anchored)))
         behaviour_NT = rollout.behaviour_NT()
         total, seen = 0.0, {}
         for start in range(0, len(chosen), objective.update):
             piece = chosen[start : start + objective.update]
-            requests = [rollout.requests[n] for n in piece]
-            codes = [rollout.codes[n] for n in piece]
-            sampling = rollout.task.sampling
-            policy = code_policy(self.arm.model, self.arm.vocab, requests, codes, sampling)
-            with torch.no_grad():
-                reference = code_policy(
-                    self.reference, self.arm.vocab, requests, codes, sampling, policy
-                )
-            device, mask_NT = policy.mask_NT.device, policy.mask_NT
-            behaved_NT = behaviour_NT[piece][:, : mask_NT.shape[1]].to(device)
-            surrogate = policy_loss(
-                policy.drawn_NT, behaved_NT, advantage.values_N[piece].to(device), mask_NT,
-                objective.clip, objective.level,
-            )  # fmt: skip
-            kl_NT = exact_NT = exact_kl(policy.logprobs_NTK, reference.logprobs_NTK)
-            if objective.kl_estimator != "exact":
-                kl_NT = sampled_kl(policy.drawn_NT, reference.drawn_NT, objective.kl_estimator)
-            loss = (surrogate.loss_N * advantage.used_N[piece].to(device)).sum() / used
-            loss = loss + objective.kl * token_mean(kl_NT, mask_NT).sum() / every
-            values = {**_watched(policy, exact_NT, behaved_NT), **surrogate.shares()}
-            null = [i for i, n in enumerate(piece) if n in anchored]
-            if null:
-                null_kl = self._null_kl([requests[i] for i in null], [codes[i] for i in null])
-                loss = loss + anchors.null * null_kl / nulls
-                values["null_kl"] = float(null_kl.detach()) / nulls * len(chosen) / len(piece)
+            shares = _Shares(advantage, known_N, behaviour_NT[piece], used, every, nulls)
+            null = [n for n in piece if n in anchored]
+            loss, values = as_one_call(self.arm.model, self._piece, rollout, piece, null, shares)
             loss.backward()
             total += float(loss.detach())
             largest = max(seen.pop("max_ratio", 0.0), values.pop("max_ratio"))
             weight = len(piece) / len(chosen)
+            if null:
+                values["null_kl"] *= 1 / nulls / weight
             seen = {k: seen.get(k, 0.0) + values.get(k, 0.0) * weight for k in {**seen, **values}}
             seen["max_ratio"] = largest
         if part == 0 and seen and seen["mismatch"] > objective.ratio_tolerance:
@@ -171,7 +168,50 @@ class Updater:
             )
         return total, seen
 
-    def _null_kl(self, requests: Sequence[Request], codes: Sequence[np.ndarray]) -> Tensor:
+    def _piece(
+        self, model: Qwen2, rollout: Rollout, piece: list[int], null: list[int], shares: "_Shares"
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The loss of the samples `piece`, of which `null` are anchored, and what to watch."""
+        objective, sampling, vocab = self.objective, rollout.task.sampling, self.arm.vocab
+        requests = [rollout.requests[n] for n in piece]
+        codes = [rollout.codes[n] for n in piece]
+        policy = code_policy(model, vocab, requests, codes, sampling)
+        reference = self._reference(requests, codes, sampling, policy)
+        device, mask_NT = policy.mask_NT.device, policy.mask_NT
+        behaved_NT = shares.behaviour_NT[:, : mask_NT.shape[1]].to(device)
+        surrogate = policy_loss(
+            policy.drawn_NT, behaved_NT, shares.advantage.values_N[piece].to(device), mask_NT,
+            objective.clip, objective.level,
+        )  # fmt: skip
+        kl_NT = exact_NT = exact_kl(policy.logprobs_NTK, reference.logprobs_NTK)
+        if objective.kl_estimator != "exact":
+            kl_NT = sampled_kl(policy.drawn_NT, reference.drawn_NT, objective.kl_estimator)
+        used_N, known_N = shares.advantage.used_N[piece], shares.known_N[piece]
+        loss = (surrogate.loss_N * used_N.to(device)).sum() / shares.used
+        kl_N = token_mean(kl_NT, mask_NT) * known_N.to(device)
+        loss = loss + objective.kl * kl_N.sum() / shares.every
+        values = {**_watched(policy, exact_NT, behaved_NT), **surrogate.shares()}
+        if null:
+            of = [piece.index(n) for n in null]
+            null_kl = self._null_kl(model, [requests[i] for i in of], [codes[i] for i in of])
+            loss = loss + self.anchors.null * null_kl / shares.nulls
+            values["null_kl"] = float(null_kl.detach())
+        return loss, values
+
+    @torch.no_grad()
+    def _reference(
+        self,
+        requests: Sequence[Request],
+        codes: Sequence[np.ndarray],
+        sampling: Sampling,
+        support: CodePolicy | None = None,
+    ) -> CodePolicy:
+        arguments = (self.arm.vocab, requests, codes, sampling, support)
+        return as_one_call(self.reference, code_policy, *arguments)
+
+    def _null_kl(
+        self, model: Qwen2, requests: Sequence[Request], codes: Sequence[np.ndarray]
+    ) -> Tensor:
         """Summed KL of the branches without text, along the pictures that were drawn; a picture's
         branches share its weight.
         """
@@ -182,9 +222,8 @@ class Updater:
         ]
         asked, pictures, shares = zip(*nulls, strict=True)
         plain = Sampling(1.0)
-        policy = code_policy(self.arm.model, self.arm.vocab, asked, pictures, plain)
-        with torch.no_grad():
-            there = code_policy(self.reference, self.arm.vocab, asked, pictures, plain)
+        policy = code_policy(model, self.arm.vocab, asked, pictures, plain)
+        there = self._reference(asked, pictures, plain)
         divergence_NT = exact_kl(there.logprobs_NTK, policy.logprobs_NTK)
         share_N = torch.tensor(shares, device=divergence_NT.device)
         return (token_mean(divergence_NT, policy.mask_NT) * share_N).sum()
@@ -194,9 +233,16 @@ class Updater:
         anchors = self.anchors
         if not anchors.questions:
             return 0.0, {}
-        asked = questions(self.arm, self.seed, step, parallel.rank(), anchors.questions)
+        which = (self.seed, step, parallel.rank(), anchors.questions)
+        asked = (
+            questions(self.arm, *which)
+            if anchors.data is None
+            else conversations(self.arm, open_code_shards(anchors.data), *which)
+        )
         device = self.arm.model.embed_tokens.weight.device
-        divergence = answer_kl(self.arm.model, self.reference, to_device(asked, device))
+        divergence = as_one_call(
+            self.arm.model, answer_kl, self.reference, to_device(asked, device)
+        )
         if anchors.understanding:
             (anchors.understanding * divergence).backward()
         found = float(divergence.detach())

@@ -1,0 +1,142 @@
+"""Plans against published sizes, FLOPs worked out by hand, and what a user is told."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from arm.cli import app
+from arm.configs import encode, grpo, lm, tokenizer
+from arm.errors import ConfigError, InputError
+from arm.train.gpus import GPU, gpu_named
+from arm.train.lm import Backbone, Conversations, LMRun
+from arm.train.plan import Cluster, Mix, plan
+from arm.train.plan_parts import parts_plan
+from arm.train.runtime import Loop, Optim
+from arm.train.sharding import Parallel, Recompute
+
+QWEN = Backbone(3584, 18944, 28, 28, 4, 1e6, tie_embeddings=False, text_size=152064)
+
+
+def large(recompute: Recompute = "all", rows: int = 200) -> LMRun:
+    """Qwen2.5-7B with 65,536 codes on rows of 80K tokens."""
+    parallel = Parallel(shard=True, bf16=True, recompute=recompute)
+    return replace(
+        lm.micro_pt(), shards=(), conversations=(Conversations(Path("nowhere")),), backbone=QWEN,
+        code_bits=16, max_side=64, grid_positions=False, share_bits=False, row_length=81920,
+        rows=rows, micro_rows=1, attention="documents", loss_chunk=4096, optim=Optim(lr=2e-4),
+        loop=Loop(steps=100_000, parallel=parallel),
+    )  # fmt: skip
+
+
+def small(**changes: object) -> LMRun:
+    """One block of 8 wide, worked out by hand below."""
+    run = replace(
+        lm.micro_pt(), backbone=Backbone(8, 16, 1, 2, 1, text_size=10), rows=2, row_length=4,
+        code_bits=2, max_side=1, grid_positions=False, share_bits=False, loop=Loop(steps=9),
+        optim=Optim(lr=1e-3),
+    )  # fmt: skip
+    return replace(run, **changes)
+
+
+def test_parameters_of_the_published_size():
+    made = plan(large(), Cluster(gpu_named("h100"), 200))
+    own = {name: count.total for name, count in made.parameters.items()}
+    special = 6 + 2 * 64
+    text = own["text table"] + own["text head"] + own["blocks"] + own["last norm"]
+    assert text == 7_615_616_512 + 2 * special * 3584
+    assert own["visual part"] == 2 * 65536 * 3584
+
+
+def test_model_flops_by_hand():
+    mix = Mix(code=0.5, text=0.25, document=4)
+    made = plan(small(attention="documents"), Cluster(gpu_named("a100")), mix)
+    blocks = 6 * (8 * 8 + 2 * 8 * 4 + 8 * 8 + 3 * 8 * 16)
+    attention = 3 * 4 * 8 * 2.5
+    words, codes = 6 * 0.25 * 18 * 8, 6 * 0.5 * 4 * 8
+    assert made.flops_per_token == pytest.approx(blocks + attention + words + codes)
+    assert made.tokens_per_step == 8
+    assert made.tokens_per_second == pytest.approx(0.4 * 312e12 / made.flops_per_token)
+    assert made.hours == pytest.approx(9 * 8 / made.tokens_per_second / 3600)
+
+
+def test_making_again_is_hardware_work_alone():
+    of = {what: plan(large(what), Cluster(gpu_named("h200"), 200)).flops for what in ("nothing", "selective", "all")}  # fmt: skip
+    assert len({flops.model for flops in of.values()}) == 1
+    wide = 28 * 2 * 2 * 3584 * 18944 * 81920
+    assert of["selective"].hardware - of["nothing"].hardware == pytest.approx(wide)
+    assert of["all"].hardware > of["selective"].hardware
+
+
+def test_shards_divide_the_state():
+    one, many = (plan(large(rows=n), Cluster(gpu_named("b200"), n)).memory for n in (1, 8))
+    assert many.parameters == pytest.approx(one.parameters / 8)
+    assert many.optimizer == pytest.approx(one.optimizer / 8)
+    assert one.optimizer == 8 * 8_086_339_072
+
+
+def test_what_does_not_fit_names_what_to_change():
+    made = plan(large("selective"), Cluster(gpu_named("h100"), 200))
+    assert not made.fits and made.largest_micro_rows == 0
+    assert "DOES NOT FIT" in made.headline
+    assert made.headline.endswith("Set loop.parallel.recompute=all")
+    assert plan(large("all"), Cluster(gpu_named("h100"), 200)).fits
+
+
+def test_the_largest_micro_batch_fits_and_one_more_does_not():
+    gpu = GPU("small", 1e12, 2.2e9, "a test")
+    run = replace(small(), rows=512, row_length=512)
+    most = plan(run, Cluster(gpu)).largest_micro_rows
+    assert 0 < most < 512
+    assert plan(replace(run, micro_rows=most), Cluster(gpu)).fits
+    beyond = plan(replace(run, micro_rows=most + 1), Cluster(gpu))
+    assert not beyond.fits and f"micro_rows={most}" in beyond.headline
+
+
+def test_a_smaller_row_is_the_last_resort():
+    made = plan(large(rows=8), Cluster(GPU("small", 1e12, 40e9, "a test"), 8))
+    assert "Set row_length=20480" in made.headline
+    none = plan(large(rows=8), Cluster(GPU("smaller", 1e12, 16e9, "a test"), 8))
+    assert "Set a smaller backbone" in none.headline
+
+
+def test_rows_that_cannot_be_shared():
+    with pytest.raises(ConfigError, match="rows=200 cannot be shared by 3 GPUs; set rows=201"):
+        plan(large(), Cluster(gpu_named("h100"), 3))
+
+
+def test_unknown_words_are_asked_for():
+    run = replace(large(), backbone=replace(QWEN, text_size=0), text_tokenizer=Path("nowhere"))
+    with pytest.raises(ConfigError, match=r"set backbone\.text_size"):
+        plan(run, Cluster(gpu_named("h100"), 200))
+
+
+def test_gpus():
+    assert gpu_named("H100").memory == 80e9
+    with pytest.raises(InputError, match="Did you mean 'h100'"):
+        gpu_named("h10")
+
+
+def test_other_runs_are_counted_or_refused():
+    made = parts_plan(grpo.micro_t2i(), Cluster(gpu_named("h100")))
+    assert made.parts["policy"].trained == made.parts["reference"].total > 0
+    assert made.parts["reference"].trained == 0
+    assert made.total == 24 * made.parts["policy"].total - 4 * made.parts["policy"].total
+    tok = parts_plan(tokenizer.arm(), Cluster(gpu_named("h100"), 256))
+    assert tok.parts["captioning model"].total == 494_032_768
+    assert any("not counted: SigLIP" in note for note in tok.notes)
+    with pytest.raises(ConfigError, match="no plan is made of a run of EncodeRun"):
+        parts_plan(encode.micro(), Cluster(gpu_named("h100")))
+
+
+def test_command_line(tmp_path: Path):
+    out = tmp_path / "plan.json"
+    arguments = ["plan", "lm:micro_pt", "rows=8", "backbone.text_size=200", "--gpus", "2"]
+    result = CliRunner().invoke(app, [*arguments, "--gpu", "a100", "--json", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "lm:micro_pt on 2 a100: fits" in result.output
+    found = json.loads(out.read_text())
+    assert found["tokens_per_step"] == 8 * 208
+    assert found["gpu_hours"] == pytest.approx(2 * found["hours"])

@@ -1,0 +1,179 @@
+"""A model shared out over processes trains as in one: the same losses, checkpoints and weights."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from arm.models.weights import load_tensors
+from arm.train import sharding
+from arm.train.sharding import Parallel
+from conftest import TinyChain
+
+SIZES = "hidden_size=32 intermediate_size=48 num_layers=2 num_heads=2 num_kv_heads=1"
+
+
+def train(chain: TinyChain, out: Path, processes: int, steps: int, *more: str) -> str:
+    start = [sys.executable, "-m", "arm"]
+    if processes > 1:
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        start += [f"--nproc-per-node={processes}", "-m", "arm"]
+    result = subprocess.run(
+        [*start, "train", "lm:micro_pt", f"out={out}", "rows=4", "loop.bf16=false",
+         f"loop.steps={steps}", "loop.log_every=1", "loop.save_every=2", "optim.ema=0.5",
+         *(f"backbone.{size}" for size in SIZES.split()), *more,
+         f'shards=["{chain.root}/codes"]', f"text_tokenizer={chain.root}/standins/siglip"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def largest_difference(one: Path, two: Path) -> float:
+    a, b = (load_tensors(out / "model/model.safetensors") for out in (one, two))
+    assert a.keys() == b.keys()
+    return max(float((a[k] - b[k]).abs().max()) for k in a)
+
+
+@pytest.fixture(scope="module")
+def alone(chain: TinyChain, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four steps of one process, whole rows, nothing shared out."""
+    out = tmp_path_factory.mktemp("alone")
+    train(chain, out, 1, 4)
+    return out
+
+
+SHARED = ("loop.parallel.shard=true",)
+
+
+def test_two_shards_equal_one_process(chain: TinyChain, alone: Path, tmp_path: Path):
+    """Sharded by two, recomputing, chunked, by documents, in pieces; resumed by one process alone."""
+    more = (*SHARED, "loop.parallel.recompute=selective", "attention=documents", "loss_chunk=7",
+            "micro_rows=1")  # fmt: skip
+    train(chain, tmp_path, 2, 2, *more)
+    files = sorted(path.name for path in (tmp_path / "step_00000002").iterdir())
+    assert len(files) == 3 and files[-1] == "state.json"
+    train(chain, tmp_path, 1, 4, "attention=documents", "loss_chunk=7", "micro_rows=1")
+    assert losses(tmp_path) == pytest.approx(losses(alone), abs=1e-4)
+    assert largest_difference(tmp_path, alone) < 1e-4
+
+
+def test_one_process_hands_over_to_four_in_two_replicas(
+    chain: TinyChain, alone: Path, tmp_path: Path
+):
+    train(chain, tmp_path, 1, 2)
+    train(chain, tmp_path, 4, 4, *SHARED, "loop.parallel.replicas=2", "loop.parallel.recompute=all")
+    assert losses(tmp_path) == pytest.approx(losses(alone), abs=1e-4)
+    assert largest_difference(tmp_path, alone) < 1e-4
+
+
+def test_a_run_ends_with_the_average(alone: Path):
+    last = load_tensors(alone / "step_00000004/state.safetensors")
+    model = load_tensors(alone / "model/model.safetensors")
+    assert torch.equal(model["model.norm.weight"], last["ema.norm.weight"])
+    assert not torch.equal(model["model.norm.weight"], last["model.norm.weight"])
+
+
+def reinforce(chain: TinyChain, out: Path, *more: str) -> list[dict[str, float]]:
+    """Four updates of both tasks by two processes; what they logged."""
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m",
+         "arm", "train", "tests.rl_run:exact", *more],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RL_MODEL": str(chain.model), "RL_OUT": str(out),
+             "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_reinforcement_learning_of_a_sharded_model(chain: TinyChain, tmp_path: Path):
+    """Sampling, both KLs, the anchors and the held-out scores are those of two whole models."""
+    whole = reinforce(chain, tmp_path / "whole")
+    shared = reinforce(chain, tmp_path / "shared", *SHARED)
+    assert len(whole) == len(shared) == 6
+    for one, two in zip(whole, shared, strict=True):
+        assert one.keys() == two.keys()
+        for name in (n for n in one if not n.startswith(("seconds", "s_per", "minutes"))):
+            assert two[name] == pytest.approx(one[name], abs=1e-4), name
+    a, b = (
+        load_tensors(tmp_path / name / "model/backbone/model.safetensors")
+        for name in ("whole", "shared")
+    )
+    assert max(float((a[k].float() - b[k].float()).abs().max()) for k in a) < 1e-3
+
+
+class Stack(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 8)) for _ in range(3))  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+def saved_bytes(what: sharding.Recompute) -> tuple[int, list[torch.Tensor]]:
+    """Bytes that a backward pass finds saved, and the gradients it makes."""
+    torch.manual_seed(0)
+    model = Stack()
+    sharding.recompute(model, what)
+    storages: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    x = torch.randn(64, 8)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = model(x).square().mean()
+    loss.backward()
+    return sum(storages.values()), [p.grad for p in model.parameters() if p.grad is not None]
+
+
+def test_recomputing_saves_less_and_changes_no_gradient():
+    everything, expected = saved_bytes("nothing")
+    fewest, found = saved_bytes("all")
+    assert fewest < everything
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    _, selective = saved_bytes("selective")
+    assert all(torch.equal(a, b) for a, b in zip(expected, selective, strict=True))
+
+
+def test_the_selective_policy_keeps_what_does_not_widen():
+    from torch.utils.checkpoint import CheckpointPolicy
+
+    keep, x = CheckpointPolicy.MUST_SAVE, torch.zeros(4, 8)
+    mm, attention = torch.ops.aten.mm.default, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default  # fmt: skip
+    assert sharding._keep(None, mm, x, torch.zeros(8, 8)) == keep
+    assert sharding._keep(None, mm, x, torch.zeros(8, 9)) != keep
+    assert sharding._keep(None, torch.ops.aten.addmm.default, x, x, torch.zeros(8, 2)) == keep
+    assert sharding._keep(None, attention, x, x, x) == keep
+    assert sharding._keep(None, torch.ops.aten.gelu.default, x) != keep
+
+
+def test_replicas_need_shards():
+    with pytest.raises(ValueError, match="set shard too"):
+        Parallel(replicas=2)
+    with pytest.raises(ValueError, match="at least 1"):
+        Parallel(shard=True, replicas=0)
+
+
+def test_averages_follow():
+    p = {"w": nn.Parameter(torch.tensor([0.0, 4.0]))}
+    average = sharding.averages_of(p)
+    with torch.no_grad():
+        p["w"].copy_(torch.tensor([2.0, 8.0]))
+    sharding.follow(average, p, 0.75)
+    assert average["w"].tolist() == [0.5, 5.0]
