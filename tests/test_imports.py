@@ -20,7 +20,7 @@ LAYERS = (
     ("models", "losses"),
     ("data", "world", "generate", "policy", "judge", "grpo", "rewards"),
     ("pipeline",),
-    ("evals",),
+    ("evals", "hf"),
     ("train", "serve"),
     ("configs", "cli", "demo"),
 )

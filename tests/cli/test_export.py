@@ -1,0 +1,34 @@
+"""`arm export hf` and `arm export arm`, as typed."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from arm.cli.export import export_app
+from arm.errors import InputError, WeightsError
+from conftest import TinyChain
+
+
+def run(*words: str | Path) -> list[str]:
+    result = CliRunner().invoke(export_app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def test_there_and_back(chain: TinyChain, tmp_path: Path):
+    there, back = tmp_path / "hf", tmp_path / "back"
+    assert run("hf", "--model", chain.model, "--out", there) == [str(there)]
+    assert run("arm", "--from", there, "--out", back) == [str(back)]
+    weights = "backbone/visual.safetensors"
+    assert (back / weights).read_bytes() == (chain.model / weights).read_bytes()
+
+
+def test_mistakes(chain: TinyChain, tmp_path: Path):
+    with pytest.raises(WeightsError, match="no model 'nano'"):
+        run("hf", "--model", "nano", "--out", tmp_path / "hf")
+    with pytest.raises(WeightsError, match="does not exist"):
+        run("arm", "--from", tmp_path / "gone", "--out", tmp_path / "back")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="name a new folder"):
+        run("hf", "--model", chain.model, "--out", tmp_path / "file")
