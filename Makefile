@@ -20,14 +20,14 @@ demo: $(STAMP) ## ask, draw and edit with the shipped model; the pictures land i
 	OMP_NUM_THREADS=1 $(BIN)/arm demo --out demo
 
 test: $(STAMP) ## all that has to pass: ruff, the tests, pyright
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests docs
+	$(BIN)/ruff format --check src tests docs
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 	$(BIN)/pyright
 
 lint: $(STAMP) ## ruff and pyright alone
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests docs
+	$(BIN)/ruff format --check src tests docs
 	$(BIN)/pyright
 
 clean: ## remove caches, builds and the demo's pictures; .venv and runs/ stay

@@ -29,6 +29,7 @@ class Server:
     answer: Answer = good
     model: str = "judge-1"
     key: str | None = None
+    usage: dict[str, int] | None = None
     bodies: list[dict[str, Any]] = field(default_factory=list)
     active: int = 0
     most_active: int = 0
@@ -88,7 +89,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             self.send(
                 200,
                 {"id": "x", "object": "chat.completion", "created": 0, "model": server.model,
-                 "choices": [choice]},
+                 "choices": [choice], **({"usage": server.usage} if server.usage else {})},
             )  # fmt: skip
 
     return Handler

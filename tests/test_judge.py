@@ -182,3 +182,21 @@ def test_what_is_missing_is_not_cached(tmp_path: Path):
 def test_bad_settings(options: dict, message: str):
     with pytest.raises(ValueError, match=message):
         JudgeConfig(**{"url": "http://x/v1", "model": "m", **options})
+
+
+def test_tokens_are_counted_and_kept(tmp_path: Path):
+    """With those of a question that had to be asked twice; a file from before has none."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+    with judge_server(lambda body, n: "hm" if n == 0 else good(body), usage=usage) as server:
+        asking = judge(server, cache=tmp_path)
+        found = asking(CASES[:1])[0]
+        assert found is not None and found.reply.tokens == {"prompt": 200, "completion": 14}
+        assert asking.endpoint.tally.tokens == {"prompt": 200, "completion": 14}
+        again = judge(server, cache=tmp_path)
+        kept = again(CASES[:1])[0]
+        assert kept is not None and kept.reply == found.reply and not again.endpoint.tally.tokens
+        (path,) = tmp_path.glob("*/*.json")
+        path.write_text(json.dumps({"text": found.reply.text, "model": "judge-1"}))
+        old = judge(server, cache=tmp_path)(CASES[:1])[0]
+        assert old is not None and old.reply.tokens is None
+    assert len(server.bodies) == 2

@@ -109,10 +109,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the judge said, and the model that it called itself."""
+    """What the judge said, the model that it called itself, and the tokens that it says it took, as
+    {"prompt": 900, "completion": 40}; None where it does not say.
+    """
 
     text: str
     model: str
+    tokens: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,16 @@ class Tally:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.missing: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
         self._lock = Lock()
 
     def count(self, what: Literal["requests", "cached", "asked_again"]) -> None:
         with self._lock:
             self.counts[what] += 1
+
+    def spend(self, tokens: Mapping[str, int]) -> None:
+        with self._lock:
+            self.tokens.update(tokens)
 
     def miss(self, why: str) -> None:
         with self._lock:
@@ -256,6 +264,7 @@ class Endpoint:
         client = self._client
         import openai
 
+        tokens: Counter[str] = Counter()
         for last in (False, True):
             try:
                 self.tally.count("requests")
@@ -266,17 +275,20 @@ class Endpoint:
                     max_tokens=self.config.max_tokens,
                 )
                 text, model = answer.choices[0].message.content or "", str(answer.model)
+                used = _tokens(answer)
             except openai.APIError as error:
                 self.tally.miss(type(error).__name__)
                 return None
             except (AttributeError, IndexError, TypeError, ValueError):
                 self.tally.miss("no chat completion")
                 return None
+            tokens.update(used)
+            self.tally.spend(used)
             if not model.startswith(self.config.model):
                 self.tally.miss(f"answered by '{model}'")
                 return None
             if readable(text):
-                return Reply(text, model)
+                return Reply(text, model, dict(tokens) or None)
             if not last:
                 self.tally.count("asked_again")
                 said = {"role": "assistant", "content": text}
@@ -320,6 +332,13 @@ class Judge:
             scores = None if reply is None else read_verdict(reply.text, criteria)
             verdicts.append(Verdict(scores, reply) if scores and reply else None)
         return verdicts
+
+
+def _tokens(answer: Any) -> dict[str, int]:
+    """What an answer says it took; {} where it does not."""
+    usage = getattr(answer, "usage", None)
+    counts = {name: getattr(usage, f"{name}_tokens", None) for name in ("prompt", "completion")}
+    return {name: count for name, count in counts.items() if isinstance(count, int)}
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from arm.cli.evaluate import evaluate
+from arm.cli.analyse import evals
+from arm.cli.data import data_app, encode_data
+from arm.cli.export import export_app
 from arm.cli.options import (
     Decoder,
     ImageScale,
@@ -25,6 +27,7 @@ from arm.cli.options import (
     write_json_file,
     write_picture,
 )
+from arm.cli.plan import plan
 from arm.errors import ArmError, InputError
 
 app = typer.Typer(
@@ -149,12 +152,25 @@ def chat(
 
 @app.command()
 def encode(
-    image: Path,
-    out: Annotated[Path, typer.Option(help="JSON file of the codes.")] = Path("codes.json"),
+    path: Annotated[
+        Path, typer.Argument(help="A picture, or data: a folder, .jsonl, .tar or .parquet.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="codes.json for a picture, the folder codes for data.")
+    ] = None,
     model: Model = "micro",
+    shard_size: Annotated[int, typer.Option(min=1, help="Records a shard of data.")] = 1000,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Threads that read pictures; with --ray processes at most.")
+    ] = 2,
+    ray: Annotated[bool, typer.Option("--ray", help="Encode data in many processes.")] = False,
 ) -> None:
-    """Turn a picture into its grid of codes."""
-    codes = load(model).encode(image)
+    """Turn a picture into its grid of codes, or a data set into code shards to train on."""
+    if path.is_dir() or path.suffix in (".jsonl", ".tar", ".parquet"):
+        encode_data(path, out or Path("codes"), model, shard_size, workers, ray)
+        return
+    out = out or Path("codes.json")
+    codes = load(model).encode(path)
     write_json_file(
         {"height": codes.shape[0], "width": codes.shape[1], "codes": codes.tolist()}, out
     )
@@ -208,7 +224,10 @@ def train(
         start(config)
 
 
-app.command("eval")(evaluate)
+app.command()(plan)
+app.add_typer(evals, name="eval")
+app.add_typer(data_app, name="data")
+app.add_typer(export_app, name="export")
 
 
 def main() -> None:

@@ -1,24 +1,22 @@
 """`arm eval`: the world's benchmarks, comparisons on them, and the published benchmarks."""
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from arm.cli.options import Decoder, JsonFile, Model, Seed, load, quiet, write_json_file
 from arm.errors import InputError, did_you_mean
 
-if TYPE_CHECKING:
-    from arm.evals.harness import Settings
-    from arm.judge import JudgeConfig
-
-OWN = ("world", "decoders", "sweep")
+OWN = ("world", "decoders", "sweep", "guidance", "tokenizer")
 
 
 def evaluate(
     benchmark: Annotated[
-        str, typer.Argument(help="world, decoders, sweep, or a published one; 'list' shows all.")
+        str,
+        typer.Argument(
+            help="world, decoders, sweep, guidance, tokenizer, or a published one; 'list' shows all."
+        ),
     ],
     model: Model = "micro",
     decoder: Decoder = None,
@@ -32,7 +30,8 @@ def evaluate(
         bool, typer.Option("--quick", help="A small sample, with wide intervals.")
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(help="Folder with a published benchmark's files.")
+        Path | None,
+        typer.Option(help="Folder with a published benchmark's files; tokenizer: of pictures."),
     ] = None,
     images: Annotated[
         Path | None,
@@ -43,15 +42,39 @@ def evaluate(
     ] = None,
     judge_url: Annotated[str | None, typer.Option(help="As http://127.0.0.1:8000/v1.")] = None,
     judge_model: Annotated[str | None, typer.Option(help="The judge's pinned model.")] = None,
-    limit: Annotated[int | None, typer.Option(help="The first items alone, as a trial.")] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="geneval: a Mask2Former, OWLv2 or Grounding DINO, folder or hub id."),
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="geneval: a CLIP that names colours, folder or hub id.")
+    ] = None,
+    extractor: Annotated[
+        str | None, typer.Option(help="tokenizer: vision model for rFID, folder or hub id.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="The first items alone, as a trial.")
+    ] = None,
     known_words: Annotated[
         bool, typer.Option("--known-words", help="Leave out words that the model does not know.")
     ] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="I/N: make the items of one of N processes; score none.")
+    ] = None,
+    price_in: Annotated[
+        float | None, typer.Option(help="Of a million tokens that the judge reads.")
+    ] = None,
+    price_out: Annotated[
+        float | None, typer.Option(help="Of a million tokens that the judge writes.")
+    ] = None,
+    tokens_per_image: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the rule of 512-pixel tiles.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a judge is paid.")] = False,
     seed: Seed = 2026,
 ) -> None:
     """Score a model; prints a table with 95 % intervals."""
     with quiet():
-        from arm.evals import harness
         from arm.evals.benchmarks.registry import BENCHMARKS
 
         published = tuple(BENCHMARKS)
@@ -67,26 +90,27 @@ def evaluate(
     if benchmark in published:
         if data is None:
             raise InputError(f"{benchmark} needs its authors' files: name their folder with --data")
-        settings = harness.Settings(seed, limit, known_words)
-        config = judge_config(judge_url, judge_model, out)
-        _published(
-            benchmark,
-            model,
-            decoder,
-            data,
-            images or data,
-            pictures,
-            out,
-            config,
-            settings,
-            json_file,
-        )
+        from arm.cli.published import Wanted, judge_config, judge_prices, run
+        from arm.evals.making import Settings, parse_shard
+
+        wanted = Wanted(
+            model, decoder, data, images or data, pictures, out,
+            Settings(seed, limit, known_words),
+            None if shard is None else parse_shard(shard),
+            judge_config(judge_url, judge_model, out),
+            judge_prices(price_in, price_out),
+            tokens_per_image, yes, json_file, detector, clip,
+        )  # fmt: skip
+        run(benchmark, wanted)
+        return
+    if benchmark == "tokenizer":
+        _tokenizer(model, decoder, data, extractor, limit, known_words, json_file)
         return
     arm = load(model, decoder)
     with quiet():
         from dataclasses import replace
 
-        from arm.evals import decoders, sweep, world
+        from arm.evals import decoders, guidance, sweep, world
         from arm.evals import report as report_tables
 
         size = world.quick(seed) if quick else replace(world.Size(), seed=seed)
@@ -98,6 +122,8 @@ def evaluate(
             result = world.evaluate(arm, size, report)
         elif benchmark == "sweep":
             result = sweep.sweep(arm, size, report)
+        elif benchmark == "guidance":
+            result = guidance.measure(arm, out, size, report)
         else:
             result = decoders.compare(arm, out, count=32 if quick else 128, seed=seed)
         report_tables.print_scores(result)
@@ -106,95 +132,32 @@ def evaluate(
         report_tables.fill_scores(path, benchmark, result)
 
 
-def judge_config(url: str | None, model: str | None, out: Path) -> "JudgeConfig | None":
-    """The judge that the options or $ARM_JUDGE_URL and $ARM_JUDGE_MODEL name; None for none."""
-    from arm.judge import JudgeConfig
-
-    url, model = url or os.environ.get("ARM_JUDGE_URL"), model or os.environ.get("ARM_JUDGE_MODEL")
-    if url is None and model is None:
-        return None
-    if url is None or model is None:
-        raise InputError("a judge has a --judge-url and a --judge-model; one of the two is missing")
-    try:
-        return JudgeConfig(url, model, cache=out / "replies", concurrency=8)
-    except ValueError as error:
-        raise InputError(f"--judge-url: {error}") from None
-
-
-def _published(
-    name: str,
+def _tokenizer(
     model: str,
     decoder: str | None,
-    data: Path,
-    images: Path,
-    pictures: Path | None,
-    out: Path,
-    config: "JudgeConfig | None",
-    settings: "Settings",
+    data: Path | None,
+    extractor: str | None,
+    limit: int | None,
+    known_words: bool,
     json_file: Path | None,
 ) -> None:
-    """Makes what is not made yet (unless `pictures` are another system's), judges it, reports."""
-    from arm.evals import harness
-    from arm.evals import report as report_tables
-    from arm.evals.benchmarks.registry import BENCHMARKS
-    from arm.evals.page import page
-    from arm.judge import Endpoint
-    from arm.models.weights import weights_hash, write_json
-    from arm.pipeline import find_model
-
-    benchmark = BENCHMARKS[name]
-    items = benchmark.load(data)[: settings.limit]
-    endpoint = None
-    if benchmark.kind != "questions":
-        if config is None:
-            raise InputError(
-                f"{name} is scored by a judge: name it with --judge-url and --judge-model"
-            )
-        endpoint = Endpoint(config)
-        endpoint.check()
-    failed: dict[str, str] = {}
-    folder = pictures or out / "images"
-    if pictures is None:
-        arm = load(model, decoder)
-        with quiet():
-            manifest = {
-                "benchmark": name,
-                "model": model,
-                "hash": weights_hash(*sorted({find_model(model), arm.directory})),
-                "decoder": decoder or arm.defaults.detokenizer,
-                "seed": settings.seed,
-                "known_words": settings.known_words,
-            }
-            harness.begin(out, manifest)
-            failed = harness.make(
-                arm, benchmark, items, images, out, settings, lambda t: typer.echo(t, err=True)
-            )
-        for item, why in list(failed.items())[:1]:
-            typer.echo(
-                f"{len(failed)} of {len(items)} items passed over, as {item}: {why}", err=True
-            )
-    elif not pictures.is_dir():
-        raise InputError(f"{pictures} is no folder of pictures")
+    """What survives of the pictures of a folder."""
+    if data is None:
+        raise InputError("tokenizer needs a folder of pictures: name it with --data")
     with quiet():
-        replies: harness.Replies = {}
-        if endpoint is None:
-            answers = harness.read_answers(out)
-            replies = {name: [[answer]] for name, answer in answers.items()}
-            result = benchmark.score(items, answers)
-        else:
-            calls = sum(len(benchmark.calls(data, item)) for item in items) * benchmark.pictures
-            typer.echo(f"{calls:,} questions to {config.model if config else ''}", err=True)
-            replies = harness.judge(benchmark, items, data, images, folder, endpoint)
-            result = benchmark.score(items, replies)
-            for why, count in sorted(endpoint.tally.missing.items()):
-                typer.echo(f"{count} verdicts missing: {why}", err=True)
-        report = harness.report_of(benchmark, result, config, failed)
-        write_json(report, out / "report.json")
-        shown_items = harness.shown(benchmark, items, images, folder, replies)
-        (out / "report.html").write_text(page(report, shown_items), encoding="utf-8")
-        if settings.limit is not None:
-            typer.echo(f"only the first {len(items)} items: not a score of {name}", err=True)
-        typer.echo(f"{out / 'report.html'} written", err=True)
-        typer.echo(f"{name}: {result.missing_share:.1%} of {result.total} verdicts are missing")
-        report_tables.print_scores({k: report[k] for k in ("overall", "groups", "details")})
-    write_json_file(report, json_file)
+        from arm.evals import report as report_tables
+        from arm.evals import tokenizer_metrics
+
+        features = None if extractor is None else tokenizer_metrics.load_extractor(extractor)
+        arm = load(model, decoder)
+        result = tokenizer_metrics.evaluate(
+            arm, data, features, limit, known_words, lambda line: typer.echo(line, err=True)
+        )
+    result["decoder"] = decoder or arm.defaults.detokenizer
+    broken = result["passed_over"]
+    for why in list(broken.values())[:1]:
+        typer.echo(f"{len(broken):,} pictures passed over, as {why}", err=True)
+    report_tables.print_scores({k: v for k, v in result.items() if k != "passed_over"})
+    if extractor is not None:
+        typer.echo(tokenizer_metrics.RFID_NOTE)
+    write_json_file(result, json_file)

@@ -4,17 +4,13 @@ The codes decide what is shown and where, the decoder how it looks; so the decod
 read as the same scene.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from arm.data.pictures import GridWeight, to_bytes
 from arm.evals.intervals import mean_score
 from arm.evals.reconstruction import held_out_batches, reconstruct
+from arm.evals.sheet import sheet
 from arm.models.detokenizer import Detokenizer
 from arm.pipeline import Arm, load_detokenizer
 from arm.world.reader import Reading, read
@@ -22,22 +18,6 @@ from arm.world.scene import same_scene
 
 NAMES = ("pixel", "flux", "sana")
 SHOWN = 8
-
-
-def sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], scale: int = 3, gap: int = 4) -> Image.Image:
-    """Rows of equally sized pictures on one white picture, enlarged without smoothing."""
-    height, width = rows[0][0].shape[:2]
-    canvas = np.full(
-        (len(rows) * (height + gap) + gap, len(rows[0]) * (width + gap) + gap, 3),
-        255,
-        dtype=np.uint8,
-    )
-    for r, row in enumerate(rows):
-        for c, picture in enumerate(row):
-            top, left = gap + r * (height + gap), gap + c * (width + gap)
-            canvas[top : top + height, left : left + width] = picture
-    image = Image.fromarray(canvas)
-    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 
 
 def compare(arm: Arm, out: Path, count: int, seed: int) -> dict[str, Any]:
@@ -69,5 +49,5 @@ def compare(arm: Arm, out: Path, count: int, seed: int) -> dict[str, Any]:
             agreement[f"{a}_{b}"] = mean_score(same).to_dict()
     result["agreement"] = agreement
     out.mkdir(parents=True, exist_ok=True)
-    sheet(rows).save(out / "decoders.png")
+    sheet(rows, ["source", *NAMES], margin=80).save(out / "decoders.png", optimize=True)
     return result

@@ -1,7 +1,7 @@
 """Scores as a table in the terminal."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,19 @@ def print_scores(result: Mapping[str, Any]) -> None:
     table = Table("score", "value", "95 % interval", "n")
     for name, value in rows(result):
         table.add_row(name, *shown(value))
+    Console().print(table)
+
+
+def print_differences(comparison: Mapping[str, Any], p_text: Callable[[float], str]) -> None:
+    """What `runs.Comparison.to_dict` gives: A - B over all common items and by category."""
+    table = Table("category", "A - B", "95 % interval", "p", "p (Holm)", "n")
+    overall = {**comparison["difference"], "n": comparison["common_items"]}
+    for name, row in {"all items": overall, **comparison["groups"]}.items():
+        adjusted = p_text(row["p_holm"]) if "p_holm" in row else ""
+        interval = f"{row['low']:+.3f} - {row['high']:+.3f}".replace(" - ", " to ")
+        table.add_row(
+            name, f"{row['value']:+.3f}", interval, p_text(row["p"]), adjusted, str(row["n"])
+        )
     Console().print(table)
 
 

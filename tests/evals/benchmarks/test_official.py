@@ -1,12 +1,14 @@
 """The authors' own files, where the environment variable ARM_BENCHMARKS names a folder with them."""
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from arm.evals.benchmarks import dsg, editing, geneval, wise, yesno
+from arm.evals.benchmarks import dsg, editing, geneval, mmmu, wise, yesno
+from arm.evals.detect import COCO_CLASSES
 
 FOLDER = os.environ.get("ARM_BENCHMARKS")
 pytestmark = pytest.mark.skipif(
@@ -66,3 +68,34 @@ def test_pope_and_mme():
     assert yesno.score_mme(mme, {i.id: i.data["answer"] for i in mme}).details == {
         "perception": 2000.0, "cognition": 800.0
     }  # fmt: skip
+
+
+def test_mmmu():
+    truths = mmmu.read_truths(ROOT / "mmmu" / mmmu.ANSWERS)
+    assert len(truths) == 900 and sum(chosen for chosen, _ in truths.values()) == 847
+    options = {letter: f"option {letter}" for letter in "ABCDEFGHI"}
+    items, answers = [], {}
+    for name, (chosen, truth) in truths.items():
+        items.append(mmmu.question(name, "?", options if chosen else {}, truth))
+        answers[name] = truth if isinstance(truth, str) else truth[0]
+    assert len({i.group for i in items}) == 30
+    # Their own answers are read as right, whether letters, numbers, formulas or words.
+    found = mmmu.score(items, answers)
+    assert found.overall.value == 1.0 and found.details == {"unreadable": 0.0}
+    shifted = dict(zip(answers, [*list(answers.values())[1:], "A"], strict=True))
+    assert mmmu.score(items, shifted).overall.value < 0.4
+
+
+def test_pope_as_one():
+    items = yesno.load_pope_splits(ROOT / "pope")
+    right = yesno.score_pope_splits(items, {i.id: i.data["answer"] for i in items})
+    assert right.overall.value == 1.0 and right.details["f1"] == 1.0
+    # Half of every split is yes, so a model that always says yes has precision and accuracy 1/2.
+    found = yesno.score_pope_splits(items, {i.id: "yes" for i in items})
+    assert found.overall.value == pytest.approx(0.5, abs=0.02)
+    assert found.details["f1"] == pytest.approx(2 / 3, abs=0.02)
+
+
+def test_geneval_names_are_the_detector_s():
+    names = json.loads((ROOT / "geneval/object_names.json").read_text())
+    assert tuple(n for n in names if n) == COCO_CLASSES

@@ -185,6 +185,7 @@ def test_wise_protocols_are_not_mixed(tmp_path: Path):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("[]")
+    path = tmp_path / wise.FILES["legacy"][-1]
     path.write_text('[{"Prompt": "p", "Explanation": "e", "prompt_id": 801}]')
     (item,) = wise.load(tmp_path, "legacy", partial=True)
     assert (item.id, item.group, item.data["explanation"]) == ("801", "physics", "e")

@@ -1,8 +1,9 @@
 """What the benchmarks share: items, reading the authors' files, and means over groups."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,8 @@ class Item:
 @dataclass(frozen=True)
 class Result:
     """The score over all items with its interval, that of each group, and how many verdicts are
-    missing of how many. `details`: what else the benchmark reports.
+    missing of how many. `details`: what else the benchmark reports. `values`: the score of each item
+    that has one, by group and then by id, so that two runs can be compared item by item.
     """
 
     overall: Score
@@ -36,10 +38,19 @@ class Result:
     missing: int
     total: int
     details: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def missing_share(self) -> float:
         return self.missing / self.total
+
+
+def keep_picture(content: bytes, path: Path) -> None:
+    """Writes a picture's bytes by way of a temporary name of this process's own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def need_file(directory: Path, name: str, benchmark: str) -> Path:
@@ -56,6 +67,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is no JSON file ({error})") from None
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """Raises DataError for a file that holds anything else than one JSON object."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path} holds no JSON object; is this another version of the file?")
+    return found
+
+
+def need_list(found: Any, where: str) -> list[Any]:
+    """Raises DataError for anything else than a list."""
+    if not isinstance(found, list):
+        raise DataError(f"{where} holds no list; is this another version of the file?")
+    return found
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -108,14 +134,25 @@ def result(
 
     Raises DataError where nothing is left to score.
     """
-    groups: dict[str, list[float]] = {}
+    scored: dict[str, dict[str, float]] = {}
     for item in items:
         value = values.get(item.id)
         if value is not None:
-            groups.setdefault(item.group, []).append(value)
+            scored.setdefault(item.group, {})[item.id] = value
+    groups = {name: list(found.values()) for name, found in scored.items()}
     if not groups:
         raise DataError("all verdicts are missing: there is nothing to score")
     missing = len(items) - sum(map(len, groups.values()))
     each = {name: weighted_mean_of_groups({name: found}) for name, found in groups.items()}
     overall = weighted_mean_of_groups(groups, weights)
-    return Result(overall, each, missing, len(items), details or {})
+    return Result(overall, each, missing, len(items), details or {}, scored)
+
+
+def flat_result(
+    items: Sequence[Item],
+    values: Mapping[str, float | None],
+    details: Mapping[str, float] | None = None,
+) -> Result:
+    """The mean over all items whatever their group, and that of each group beside it."""
+    flat = result([Item(item.id, "", "all") for item in items], values)
+    return replace(result(items, values, details=details), overall=flat.overall)

@@ -6,6 +6,7 @@ score is the mean over prompts of the mean over pictures of the mean over questi
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from arm.errors import DataError
@@ -110,4 +111,4 @@ def score(
     flat = result([Item(i.id, i.text, "all") for i in items], values)
     grouped = result(items, values)
     details = {"questions": float(asked), "questions_missing": float(missing)}
-    return Result(flat.overall, grouped.groups, flat.missing, flat.total, details)
+    return replace(grouped, overall=flat.overall, details=details)

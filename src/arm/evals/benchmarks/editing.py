@@ -17,10 +17,10 @@ from arm.errors import DataError
 from arm.evals.benchmarks.base import (
     Item,
     Result,
+    json_object,
     need,
     need_count,
     need_file,
-    read_json,
     result,
 )
 
@@ -37,7 +37,7 @@ IMGEDIT_TYPES = (
 
 def _load(path: Path, groups: Sequence[str]) -> list[Item]:
     items = []
-    for name, entry in read_json(path).items():
+    for name, entry in json_object(path).items():
         where = f"{path}, '{name}'"
         group = need(entry, "edit_type", where)
         if group not in groups:
@@ -61,14 +61,14 @@ def load_imgedit(directory: Path, partial: bool = False) -> list[Item]:
 def gedit_prompt(directory: Path, item: Item, question: Literal["SC", "PQ"]) -> str:
     """VIEScore's prompt; SC is asked of source and edit, PQ of the edit alone."""
     path = need_file(directory, "viescore_prompts.json", "GEdit-Bench")
-    template = need(read_json(path), f"tie_{question}_prompt", str(path))
+    template = need(json_object(path), f"tie_{question}_prompt", str(path))
     return template.replace("<instruction>", item.text)
 
 
 def imgedit_prompt(directory: Path, item: Item) -> str:
     """The judge's prompt of the item's type."""
     path = need_file(directory, "judge_prompts.json", "ImgEdit-Bench")
-    return need(read_json(path), item.group, str(path)).replace("<edit_prompt>", item.text)
+    return need(json_object(path), item.group, str(path)).replace("<edit_prompt>", item.text)
 
 
 def read_viescore(reply: str) -> tuple[float, float] | None:

@@ -16,7 +16,7 @@ COUNT = 553
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 MIN_SCORE, MIN_SCORE_COUNTING = 0.3, 0.9
-"""Detections below this are dropped; the counting tag is stricter."""
+"""Detections of GenEval's own detector below this are dropped; the counting tag is stricter."""
 MAX_OBJECTS = 16
 POSITION_THRESHOLD = 0.1
 """Share of the two objects' sizes by which they must be apart."""
@@ -67,9 +67,19 @@ def relations(a: Detection, b: Detection) -> set[str]:
     return {name for name, holds in found.items() if holds}
 
 
-def kept(item: Item, detections: Sequence[Detection]) -> dict[str, list[Detection]]:
+def classes(item: Item) -> tuple[list[str], list[str]]:
+    """The classes that an item asks about, and those of them whose colour it asks for."""
+    wanted = [*item.data["include"], *item.data.get("exclude", [])]
+    names = dict.fromkeys(w["class"] for w in wanted)
+    return list(names), list(dict.fromkeys(w["class"] for w in wanted if "color" in w))
+
+
+def kept(
+    item: Item, detections: Sequence[Detection], least: float, least_counting: float
+) -> dict[str, list[Detection]]:
     """Detections that count, by class, the surest first, at most sixteen of each."""
-    least = MIN_SCORE_COUNTING if item.group == "counting" else MIN_SCORE
+    if item.group == "counting":
+        least = least_counting
     found: dict[str, list[Detection]] = {}
     for detection in sorted(detections, key=lambda d: -d.score):
         same = found.setdefault(detection.name, [])
@@ -78,9 +88,17 @@ def kept(item: Item, detections: Sequence[Detection]) -> dict[str, list[Detectio
     return found
 
 
-def check(item: Item, detections: Sequence[Detection]) -> bool:
-    """Whether a picture shows what the prompt asks, by the authors' rules."""
-    objects = kept(item, detections)
+def check(
+    item: Item,
+    detections: Sequence[Detection],
+    least: float = MIN_SCORE,
+    least_counting: float = MIN_SCORE_COUNTING,
+) -> bool:
+    """Whether a picture shows what the prompt asks, by the authors' rules.
+
+    least, least_counting: the thresholds of a detector whose scores mean something else.
+    """
+    objects = kept(item, detections, least, least_counting)
     matched: list[list[Detection]] = []
     right = True
     for wanted in item.data["include"]:
@@ -104,10 +122,14 @@ def check(item: Item, detections: Sequence[Detection]) -> bool:
 def score(items: Sequence[Item], right: Mapping[str, Sequence[bool | None]]) -> Result:
     """The score from the checks of each prompt's pictures; None is a picture that has none.
 
-    A tag's accuracy is over pictures; intervals redraw prompts.
+    A tag's accuracy is over pictures; intervals redraw prompts. `details` counts pictures.
     """
     values: dict[str, float | None] = {}
+    pictures = missing = 0
     for item in items:
-        told = [r for r in right.get(item.id, ()) if r is not None]
+        checks = right.get(item.id, ())
+        told = [r for r in checks if r is not None]
+        pictures, missing = pictures + len(checks), missing + len(checks) - len(told)
         values[item.id] = sum(told) / len(told) if told else None
-    return result(items, values)
+    counts = {"pictures": float(pictures), "pictures_missing": float(missing)}
+    return result(items, values, details=counts)

@@ -5,7 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from arm.evals.benchmarks import dsg, editing, wise, yesno
+from arm.evals.benchmarks import (
+    choices,
+    dsg,
+    editing,
+    geneval,
+    gqa,
+    mmbench,
+    mmmu,
+    seed,
+    vqav2,
+    wise,
+    yesno,
+)
 from arm.evals.benchmarks.base import Item, Result
 
 Kind = Literal["drawing", "editing", "questions"]
@@ -26,7 +38,9 @@ class Call:
 class Benchmark:
     """`pictures` of each item (the authors' number). calls: what the judge is asked about each
     picture of an item. score: from the replies, [item][picture][call], None where missing; of
-    benchmarks that ask, from the answers by item.
+    benchmarks that ask, from the answers by item; of those that a detector looks at (`detected`), from
+    whether each picture of an item is right. unpack: writes pictures that the authors keep in their
+    table into a folder. notes: the prompt, and where the rules are not the authors'.
     """
 
     name: str
@@ -35,6 +49,9 @@ class Benchmark:
     score: Callable[[Sequence[Item], Mapping[str, Any]], Result]
     pictures: int = 1
     calls: Callable[[Path, Item], list[Call]] = field(default=lambda directory, item: [])
+    detected: bool = False
+    unpack: Callable[[Path, Sequence[Item], Path], None] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def _yes(reply: str) -> bool | None:
@@ -121,7 +138,31 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark("dpg", "drawing", dsg.load_dpg, _dsg_score, 4, _dsg_calls),
         Benchmark("gedit", "editing", editing.load_gedit, _gedit_score, calls=_gedit_calls),
         Benchmark("imgedit", "editing", editing.load_imgedit, _imgedit_score, calls=_imgedit_calls),
+        Benchmark("geneval", "drawing", geneval.load, geneval.score, 4, detected=True),
+        Benchmark("pope", "questions", yesno.load_pope_splits, yesno.score_pope_splits),
         *(_pope(split) for split in yesno.POPE_SPLITS),
         Benchmark("mme", "questions", yesno.load_mme, yesno.score_mme),
+        Benchmark(
+            "mmmu", "questions", mmmu.load, mmmu.score, unpack=mmmu.unpack, notes=(mmmu.NOTE,)
+        ),
+        Benchmark(
+            "mmbench",
+            "questions",
+            mmbench.load,
+            mmbench.score,
+            unpack=mmbench.unpack,
+            notes=(choices.LETTER_NOTE, choices.READ_NOTE),
+        ),
+        Benchmark(
+            "seed",
+            "questions",
+            seed.load,
+            choices.score_choices,
+            notes=(choices.LETTER_NOTE, choices.READ_NOTE, seed.NOTE),
+        ),
+        Benchmark("gqa", "questions", gqa.load, gqa.score, notes=(choices.SHORT_NOTE,)),
+        Benchmark(
+            "vqav2", "questions", vqav2.load, vqav2.score, notes=(choices.SHORT_NOTE, vqav2.NOTE)
+        ),
     )
 }

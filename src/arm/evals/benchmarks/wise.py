@@ -16,6 +16,7 @@ from arm.evals.benchmarks.base import (
     need,
     need_count,
     need_file,
+    need_list,
     read_json,
     result,
 )
@@ -68,7 +69,7 @@ def load(directory: Path, protocol: Protocol, partial: bool = False) -> list[Ite
     items = []
     for name in FILES[protocol]:
         path = need_file(directory, name, f"WISE ({protocol})")
-        for n, entry in enumerate(read_json(path)):
+        for n, entry in enumerate(need_list(read_json(path), str(path))):
             where = f"{path}, entry {n}"
             number = need(entry, "prompt_id", where)
             data = {"explanation": need(entry, "Explanation", where)}
@@ -80,7 +81,10 @@ def load(directory: Path, protocol: Protocol, partial: bool = False) -> list[Ite
 def judge_prompt(directory: Path, protocol: Protocol, item: Item) -> str:
     """The authors' prompt to the judge with an item's text and explanation in it."""
     path = need_file(directory, JUDGE_FILES[protocol], "WISE")
-    (template,) = read_json(path)
+    templates = need_list(read_json(path), str(path))
+    if len(templates) != 1 or not isinstance(templates[0], str):
+        raise DataError(f"{path} holds {len(templates)} entries, not one prompt")
+    template = templates[0]
     places = {
         "{prompt_data['Prompt']}": item.text,
         "{prompt_data['Explanation']}": item.data["explanation"],

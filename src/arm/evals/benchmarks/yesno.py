@@ -1,6 +1,7 @@
 """POPE (arXiv 2305.10355) and MME (arXiv 2306.13394): questions with yes or no for an answer."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from arm.evals.benchmarks.base import Item, Result, json_lines, need, need_count, need_file, result
@@ -31,6 +32,15 @@ def load_pope(directory: Path, split: str, partial: bool = False) -> list[Item]:
     counts = POPE_COUNTS[split]
     count = len(items) if len(items) in counts else counts[-1]
     return need_count(items, count, f"POPE ({split})", partial)
+
+
+def load_pope_splits(directory: Path, partial: bool = False) -> list[Item]:
+    """All three splits; an id is "SPLIT/question_id"."""
+    return [
+        replace(item, id=f"{split}/{item.id}")
+        for split in POPE_SPLITS
+        for item in load_pope(directory, split, partial)
+    ]
 
 
 def load_mme(directory: Path, partial: bool = False) -> list[Item]:
@@ -73,6 +83,29 @@ def score_pope(items: Sequence[Item], answers: Mapping[str, str | None]) -> Resu
     return result(items, right, details=details)
 
 
+def score_pope_splits(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
+    """Accuracy of each split and their mean; `details` has precision, recall, F1 and the share of yes,
+    each as its mean over the splits, and of each split.
+    """
+    details: dict[str, float] = {}
+    splits = {s: [i for i in items if i.group == s] for s in POPE_SPLITS}
+    told = {
+        split: score_pope(found, answers).details
+        for split, found in splits.items()
+        if any(answers.get(i.id) is not None for i in found)
+    }
+    for name in ("precision", "recall", "f1", "yes_share"):
+        each = {f"{split} {name}": found[name] for split, found in told.items()}
+        if each:
+            details |= {name: sum(each.values()) / len(each), **each}
+    right = {
+        i.id: float(read_pope(a) == i.data["answer"])
+        for i in items
+        if (a := answers.get(i.id)) is not None
+    }
+    return result(items, right, details=details)
+
+
 def read_mme(answer: str) -> str | None:
     """MME's reading: yes or no at the beginning of the answer; None for anything else.
 
@@ -104,4 +137,4 @@ def score_mme(items: Sequence[Item], answers: Mapping[str, str | None]) -> Resul
     sums = {"perception": 0.0, "cognition": 0.0}
     for name, score in found.groups.items():
         sums["perception" if name in PERCEPTION else "cognition"] += score.value
-    return Result(found.overall, found.groups, found.missing, found.total, sums)
+    return replace(found, details=sums)

@@ -2,97 +2,29 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from arm.cli import main
-from arm.evals.benchmarks import editing, wise
+from arm.evals.benchmarks import wise
+from benchmark_files import (
+    WORDS,
+    Run,
+    eval_runner,
+    gedit_files,
+    pope_files,
+    reply,
+    wise_files,
+)
 from conftest import TinyChain
 from judge_server import judge_server
 
-WORDS = ("a red star", "two blue rings", "draw a Zanzibar cow", "a green moon")
-
-
-def wise_files(root: Path) -> Path:
-    """All thousand prompts in the authors' layout, of words that the model partly knows."""
-    ranges = {0: (1, 400), 1: (401, 700), 2: (701, 1000)}
-    for index, name in enumerate(wise.FILES["legacy"]):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        first, last = ranges[index]
-        entries = [
-            {"Prompt": WORDS[n % 4], "Explanation": f"it is {n}", "prompt_id": n}
-            for n in range(first, last + 1)
-        ]
-        path.write_text(json.dumps(entries))
-    template = (
-        "Judge. PROMPT: \"{prompt_data['Prompt']}\" EXPLANATION: \"{prompt_data['Explanation']}\""
-    )
-    (root / wise.JUDGE_FILES["legacy"]).write_text(json.dumps([template]))
-    return root
-
-
-def gedit_files(root: Path) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    entries = {}
-    for n in range(604):
-        group = editing.GEDIT_GROUPS[n % 11]
-        entries[f"k{n}"] = {
-            "prompt": "make the star green",
-            "id": f"en/{n % 3}.png",
-            "edit_type": group,
-        }
-    (root / "gedit_edit.json").write_text(json.dumps(entries))
-    prompts = {"tie_SC_prompt": "SC of <instruction>", "tie_PQ_prompt": "PQ"}
-    (root / "viescore_prompts.json").write_text(json.dumps(prompts))
-    (root / "en").mkdir(exist_ok=True)
-    for n in range(2):
-        Image.fromarray(np.full((56, 56, 3), 80 * n, dtype=np.uint8)).save(root / f"en/{n}.png")
-    (root / "en/2.png").write_bytes(b"no picture")
-    return root
-
-
-def pope_files(root: Path) -> Path:
-    (root / "coco").mkdir(parents=True)
-    lines = [
-        {
-            "question_id": n,
-            "image": "0.png",
-            "text": "is there a star ?",
-            "label": ("yes", "no")[n % 2],
-        }
-        for n in range(3000)
-    ]
-    text = "\n".join(json.dumps(line) for line in lines)
-    (root / "coco/coco_pope_random.json").write_text(text)
-    Image.fromarray(np.full((56, 56, 3), 90, dtype=np.uint8)).save(root / "0.png")
-    return root
-
-
-def reply(body: dict[str, Any], _: int = 0) -> str:
-    text = body["messages"][0]["content"][0]["text"]
-    if text.startswith("Judge"):
-        return f"Consistency: {2 if 'red' in text else 1}\nRealism: 2\nAesthetic Quality: 0"
-    return '{"score": [8, 6]}' if text.startswith("SC") else '{"score": [9, 9], "reasoning": "-"}'
-
 
 @pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["arm", "eval", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return call
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    return eval_runner(monkeypatch, capsys)
 
 
 def judged(server, out: Path, chain: TinyChain) -> list[object]:
@@ -156,10 +88,12 @@ def test_another_run_or_judge_is_refused(run, chain: TinyChain, tmp_path: Path):
 
 def test_gedit_with_missing_and_broken_sources(run, chain: TinyChain, tmp_path: Path):
     data, out = gedit_files(tmp_path / "gedit"), tmp_path / "out"
-    with judge_server(reply) as server:
-        code, said, _ = run("gedit", *judged(server, out, chain), "--data", data, "--limit", 6)
+    usage = {"prompt_tokens": 50, "completion_tokens": 5}
+    with judge_server(reply, usage=usage) as server:
+        code, said, errors = run("gedit", *judged(server, out, chain), "--data", data, "--limit", 6)
         assert code == 0 and "33.3% of 6 verdicts are missing" in said
         assert len(server.bodies) == 2 * 4
+        assert "400 tokens in and 40 out, says the endpoint" in errors
         sizes = {len(b["messages"][0]["content"]) for b in server.bodies}
         assert sizes == {2, 3}  # PQ sees the edit alone, SC the source too
     report = json.loads((out / "report.json").read_text())
@@ -167,6 +101,19 @@ def test_gedit_with_missing_and_broken_sources(run, chain: TinyChain, tmp_path: 
     assert "2.png" in report["not_made"]["k2"]
     assert report["overall"]["value"] == pytest.approx((6 * 9) ** 0.5)
     assert report["details"] == {"sc": 6.0, "pq": 9.0}
+    assert report["judge"] == {
+        "model": "judge-1",
+        "called_itself": ["judge-1"],
+        "tokens": {"prompt": 400, "completion": 40, "uncounted_replies": 0},
+    }
+    values = {name: v for found in report["values"].values() for name, v in found.items()}
+    assert values == dict.fromkeys(("k0", "k1", "k3", "k4"), pytest.approx((6 * 9) ** 0.5))
+    lines = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
+    assert [line["pictures"] for line in lines[:3]] == [
+        ["images/k0_0.png"], ["images/k1_0.png"], [None],
+    ]  # fmt: skip
+    assert lines[0]["value"] == values["k0"] and lines[2]["value"] is None
+    assert lines[0]["source"] == str(data / "en/0.png")
 
 
 def test_a_folder_of_another_system(run, chain: TinyChain, tmp_path: Path):
@@ -184,6 +131,19 @@ def test_a_folder_of_another_system(run, chain: TinyChain, tmp_path: Path):
         )  # fmt: skip
         assert code == 0 and "50.0% of 4 verdicts are missing" in said
         assert not (tmp_path / "out/images").exists()
+        report = json.loads((tmp_path / "out/report.json").read_text())
+        assert report["pictures"] == {
+            "folder": str(theirs), "whole": 2, "missing": ["4"], "broken": ["3"]
+        }  # fmt: skip
+        # Pictures named ID.png are scored, and they are shown too.
+        page = (tmp_path / "out/report.html").read_text()
+        assert page.count("<img") == 2
+        assert page.count("picture missing") == 1 and page.count("picture broken") == 1
+        assert "1 pictures are missing: 4." in page and "1 pictures are broken: 3." in page
+        code, _, errors = run(
+            "wise", *judged(server, tmp_path / "out", chain), "--data", data, "--pictures", data,
+        )  # fmt: skip
+        assert code == 2 and "name another --out" in errors
         code, _, errors = run(
             "wise", *judged(server, tmp_path / "out", chain), "--data", data, "--pictures",
             tmp_path / "nowhere",
@@ -208,3 +168,33 @@ def test_pope_by_the_model_itself(run, chain: TinyChain, tmp_path: Path):
     code, _, errors = run("pope-random", *options)
     assert code == 2 and "all verdicts are missing" in errors
     assert "6 of 6 items passed over, as 0:" in errors and "0.png is missing" in errors
+
+
+def test_the_cost_stands_before_the_first_question(
+    run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data, out = wise_files(tmp_path / "wise"), tmp_path / "out"
+    prices = ("--price-in", 2, "--price-out", 10)
+    with judge_server(reply) as server:
+        options = [*judged(server, out, chain), "--data", data, "--limit", 2]
+        code, _, errors = run("wise", *options, *prices)
+        # 'Judge. PROMPT: "two blue rings" EXPLANATION: "it is 1"' has 55 characters; the other 62 are
+        # of "draw a Zanzibar cow"; each picture of 56 pixels is enlarged to one tile.
+        assert code == 0
+        expected = (
+            "2 questions to judge-1: about 29 tokens of text (4 characters each) and 510 of pictures, "
+            "at most 512 in replies; at most 0.01 at these prices\n"
+        )
+        assert expected in errors
+        code, _, errors = run("wise", *options, "--tokens-per-image", 7)
+        assert "14 of pictures" in errors and "2 replies are kept and not asked for again" in errors
+        code, _, errors = run("wise", *options, *prices[:2])
+        assert code == 2 and "give both --price-in and --price-out" in errors
+        # On a terminal it is a question, and no is an answer.
+        for name in ("stdin", "stderr"):
+            monkeypatch.setattr(f"sys.{name}.isatty", lambda: True, raising=False)
+        monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
+        shutil.rmtree(out / "replies")
+        asked = len(server.bodies)
+        assert run("wise", *options)[0] == 1 and len(server.bodies) == asked
+        assert run("wise", *options, "--yes")[0] == 0 and len(server.bodies) == asked + 2

@@ -1,0 +1,119 @@
+"""What a detector and CLIP see in the pictures of a run, kept so that no picture is looked at twice.
+
+    RUN/detections/HASH.json   the objects in one picture: class, confidence, box, colour
+
+The hash is over the picture's pixels, the weights of detector and CLIP, and what was looked for: a killed
+run goes on, another detector starts anew, and a picture that changed is looked at again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pillow
+
+from arm.errors import InputError
+from arm.evals.benchmarks import geneval
+from arm.evals.benchmarks.base import Item
+from arm.evals.color import ColorNamer, load_color_namer
+from arm.evals.detect import Detector, load_detector
+from arm.evals.making import Picture, picture_path, read_picture
+from arm.models.weights import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A detector, and CLIP for the colours of what it finds."""
+
+    detector: Detector
+    namer: ColorNamer
+
+    def look(self, picture: Picture, item: Item) -> list[geneval.Detection]:
+        """The objects that an item asks about, with the colours of those whose colour it asks for."""
+        image = Pillow.fromarray(picture)
+        names, colored = geneval.classes(item)
+        found = self.detector(image, names)
+        asked = [one for one in found if one.name in colored]
+        colors = dict(zip(map(id, asked), self.namer(image, asked), strict=True))
+        return [geneval.Detection(o.name, o.box, o.score, colors.get(id(o))) for o in found]
+
+    def key(self, picture: Picture, item: Item) -> str:
+        """What a look depends on, as a file name."""
+        seen = [self.detector.key, self.namer.key, *geneval.classes(item), picture.shape]
+        digest = hashlib.sha256(json.dumps(seen).encode())
+        digest.update(np.ascontiguousarray(picture).tobytes())
+        return digest.hexdigest()
+
+    def report(self) -> dict[str, Any]:
+        """Who looked, and how that differs from GenEval's own detector."""
+        clip = "colours: CLIP ViT-L/14 of OpenAI is GenEval's own; another CLIP gives other figures"
+        return {
+            "detector": self.detector.name,
+            "detector_hash": self.detector.key,
+            "clip": self.namer.name,
+            "clip_hash": self.namer.key,
+            "notes": [*self.detector.notes, clip],
+        }
+
+
+def load_viewer(detector: str | None, clip: str | None) -> Viewer:
+    """Raises InputError where one is not named, WeightsError where one cannot be loaded."""
+    if detector is None or clip is None:
+        raise InputError(
+            "geneval is scored by a detector and a CLIP model: name them with --detector and --clip "
+            "(as facebook/mask2former-swin-small-coco-instance, openai/clip-vit-large-patch14)"
+        )
+    return Viewer(load_detector(detector), load_color_namer(clip))
+
+
+def see(
+    viewer: Viewer,
+    items: Sequence[Item],
+    pictures: int,
+    folder: Path,
+    cache: Path,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, list[bool | None]]:
+    """Whether each picture of each item in `folder` shows what was asked; None where it is missing or
+    broken. What was seen is kept in `cache`.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    thresholds = (viewer.detector.least, viewer.detector.least_counting)
+    right: dict[str, list[bool | None]] = {}
+    for number, item in enumerate(items, 1):
+        paths = [picture_path(folder, item, k) for k in range(pictures)]
+        shown = [None if path is None else read_picture(path) for path in paths]
+        right[item.id] = [
+            None
+            if p is None
+            else geneval.check(item, seen_before(viewer, p, item, cache), *thresholds)
+            for p in shown
+        ]
+        if number % 32 == 0 or number == len(items):
+            report(f"{number} of {len(items)} prompts looked at")
+    return right
+
+
+def seen_before(
+    viewer: Viewer, picture: Picture, item: Item, cache: Path
+) -> list[geneval.Detection]:
+    """What the cache holds of a picture; where it holds nothing, the viewer looks first."""
+    path = cache / f"{viewer.key(picture, item)}.json"
+    if not path.is_file():
+        write_json([asdict(d) for d in viewer.look(picture, item)], path)
+    return [
+        geneval.Detection(d["name"], tuple(d["box"]), d["score"], d["color"])
+        for d in read_json(path)
+    ]
+
+
+def in_words(right: Mapping[str, Sequence[bool | None]]) -> dict[str, list[list[str | None]]]:
+    """Checks as a report shows them beside the pictures: [item][picture], one verdict each."""
+    return {
+        name: [[None if r is None else "right" if r else "wrong"] for r in checks]
+        for name, checks in right.items()
+    }

@@ -1,0 +1,170 @@
+"""Two runs of one benchmark, item by item: is one better, where, and on which items.
+
+Only items that both runs have a score for are compared. The interval redraws items, the p-value flips
+the signs of their differences; over categories it is adjusted by Holm's step-down rule.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import permutation_test
+
+from arm.errors import InputError
+from arm.evals.benchmarks.base import json_lines, need, read_json
+from arm.evals.compare import Difference, holm, paired
+
+FLIPS = 9_999
+FIELDS = ("benchmark", "overall", "missing", "items", "judge", "groups")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A scored run. values: each item's score, by category and id; shown: its line of items.jsonl."""
+
+    path: Path
+    report: Mapping[str, Any]
+    values: Mapping[str, Mapping[str, float]]
+    shown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def judge(self) -> str:
+        """Who scored, version and all: a judge, a detector, or none where answers speak for themselves."""
+        judge, detector = self.report["judge"], self.report.get("detector")
+        if judge is not None:
+            versions = [v for v in judge.get("called_itself", ()) if v != judge["model"]]
+            return judge["model"] + (f" ({', '.join(versions)})" if versions else "")
+        if detector is None:
+            return "none"
+        hashes = (str(self.report.get(f"{part}_hash", ""))[:8] for part in ("detector", "clip"))
+        return f"{detector} ({next(hashes)}) with {self.report['clip']} ({next(hashes)})"
+
+    def file(self, name: str | None) -> Path | None:
+        """A path of items.jsonl, which may be relative to the run."""
+        return None if name is None else self.path / name
+
+
+def read_run(path: Path) -> Run:
+    """A run's folder. Raises InputError or DataError where it is none, not scored yet, or damaged."""
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder of a run")
+    report_file = path / "report.json"
+    if not report_file.is_file():
+        found = (path / "manifest.json").is_file()
+        why = "it was made but not scored yet" if found else "it has no report.json"
+        raise InputError(f"{path} is no scored run of `arm eval`: {why}")
+    report = read_json(report_file)
+    for name in FIELDS:
+        need(report, name, str(report_file))
+    values = need(report, "values", f"{report_file} (written before runs could be compared?)")
+    items = path / "items.jsonl"
+    lines = [line for _, line in json_lines(items)] if items.is_file() else []
+    return Run(path, report, values, {need(line, "id", str(items)): line for line in lines})
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One item that both runs have a score for."""
+
+    name: str
+    group: str
+    a: float
+    b: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A minus B. adjusted: p by category after Holm. only_a, only_b: items that one of them lacks."""
+
+    benchmark: str
+    pairs: tuple[Pair, ...]
+    overall: Difference
+    groups: Mapping[str, Difference]
+    adjusted: Mapping[str, float]
+    only_a: int
+    only_b: int
+
+    def to_dict(self, a: Run, b: Run) -> dict[str, Any]:
+        def side(run: Run, values: Sequence[float], alone: int) -> dict[str, Any]:
+            return {
+                "run": str(run.path),
+                "judge": run.judge,
+                "common_mean": float(np.mean(values)),
+                "overall": run.report["overall"],
+                "missing": run.report["missing"],
+                "only_here": alone,
+            }
+
+        return {
+            "benchmark": self.benchmark,
+            "common_items": len(self.pairs),
+            "a": side(a, [p.a for p in self.pairs], self.only_a),
+            "b": side(b, [p.b for p in self.pairs], self.only_b),
+            "difference": self.overall.to_dict(),
+            "groups": {
+                name: {
+                    **found.to_dict(),
+                    "p_holm": self.adjusted[name],
+                    "n": sum(p.group == name for p in self.pairs),
+                }
+                for name, found in self.groups.items()
+            },
+        }
+
+
+def difference(pairs: Sequence[Pair], seed: int = 0) -> Difference:
+    """The mean difference A - B with its paired bootstrap interval and a two-sided sign-flip p-value.
+
+    With few items all flips are counted, else 9,999 of them. One item proves nothing: p is 1.
+    """
+    a, b = np.array([p.a for p in pairs]), np.array([p.b for p in pairs])
+    found = paired(a[None], b[None], seed)
+    if len(pairs) < 2:
+        return Difference(found.value, found.low, found.high, 1.0)
+    test = permutation_test(
+        (a, b),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=FLIPS,
+        batch=1_000,
+        rng=np.random.default_rng(seed),
+    )
+    return Difference(found.value, found.low, found.high, float(test.pvalue))
+
+
+def compare_runs(a: Run, b: Run, any_judge: bool = False) -> Comparison:
+    """Raises InputError for runs of two benchmarks, of two judges, or without a common item."""
+    names = a.report["benchmark"], b.report["benchmark"]
+    if names[0] != names[1]:
+        raise InputError(
+            f"{a.path} is a run of {names[0]}, {b.path} of {names[1]}: no common scale"
+        )
+    if a.judge != b.judge and not any_judge:
+        raise InputError(
+            f"{a.path} was judged by {a.judge}, {b.path} by {b.judge}: another judge is another scale; "
+            "score both by one, or say --any-judge"
+        )
+    pairs = tuple(
+        Pair(item, group, value, b.values[group][item])
+        for group, found in a.values.items()
+        for item, value in found.items()
+        if item in b.values.get(group, {})
+    )
+    if not pairs:
+        raise InputError(f"{a.path} and {b.path} have no scored item in common")
+    grouped: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        grouped.setdefault(pair.group, []).append(pair)
+    groups = {name: difference(found) for name, found in grouped.items()}
+    counts = [sum(map(len, run.values.values())) - len(pairs) for run in (a, b)]
+    return Comparison(
+        names[0],
+        pairs,
+        difference(pairs),
+        groups,
+        holm({name: found.p for name, found in groups.items()}),
+        *counts,
+    )

@@ -1,0 +1,212 @@
+"""The second half of a published benchmark: a judge looks at the pictures, and a report is written.
+
+It takes what `making` left in RUN/images, or a plain folder of pictures that another system made, named
+ID_K.png or ID.png. No judge call is paid twice: replies are kept, and a killed half goes on.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arm.errors import InputError
+from arm.evals.benchmarks.base import Item, Result
+from arm.evals.benchmarks.registry import Benchmark, Call
+from arm.evals.making import picture_path, read_picture, source_path, state
+from arm.evals.page import Made, Said, Shown
+from arm.judge import Endpoint, JudgeConfig, Messages, png, user_message
+
+Replies = Mapping[str, Sequence[Sequence[str | None]]]
+"""[item][picture][call], None where missing."""
+AT_ONCE = 16
+"""Items whose pictures are held in memory together while the judge looks at them."""
+SHORT = 200
+"""Questions of at most so many characters are shown beside their replies; rubrics are longer."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a judge said. models: what it called itself, version and all. tokens: what all its replies
+    took, as it said itself; `uncounted` replies came without that.
+    """
+
+    replies: Replies
+    models: tuple[str, ...] = ()
+    tokens: Mapping[str, int] | None = None
+    uncounted: int = 0
+
+
+def questions_for(
+    benchmark: Benchmark,
+    directory: Path,
+    item: Item,
+    folder: Path,
+    images: Path,
+    index: int,
+    min_side: int,
+) -> list[tuple[Call, Messages | None]]:
+    """The judge's questions about one picture; None where the picture or its source is missing."""
+    path = picture_path(folder, item, index)
+    picture = None if path is None else read_picture(path)
+    found: list[tuple[Call, Messages | None]] = []
+    for call in benchmark.calls(directory, item):
+        shown = [picture]
+        if call.with_source:
+            try:
+                shown = [read_picture(source_path(images, item)), picture]
+            except InputError:
+                shown = [None, picture]
+        files = [png(p, min_side) for p in shown if p is not None]
+        whole = len(files) == len(shown)
+        found.append((call, [user_message(call.text, files)] if whole else None))
+    return found
+
+
+def judge(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    directory: Path,
+    images: Path,
+    folder: Path,
+    endpoint: Endpoint,
+) -> Verdicts:
+    """What the judge says about every picture in `folder`; None for a missing picture or verdict."""
+    replies: dict[str, list[list[str | None]]] = {
+        item.id: [[] for _ in range(benchmark.pictures)] for item in items
+    }
+    again = (
+        "That could not be read. Answer exactly in the form that was asked for, and nothing else."
+    )
+    models: set[str] = set()
+    tokens: dict[str, int] = {}
+    uncounted = 0
+    for start in range(0, len(items), AT_ONCE):
+        asked = [
+            (item.id, k, call, messages)
+            for item in items[start : start + AT_ONCE]
+            for k in range(benchmark.pictures)
+            for call, messages in questions_for(
+                benchmark, directory, item, folder, images, k, endpoint.config.min_side
+            )
+        ]
+        sent = [(call, m) for _, _, call, m in asked if m is not None]
+        found = iter(endpoint.ask_each([m for _, m in sent], [c.readable for c, _ in sent], again))
+        for name, k, _, messages in asked:
+            reply = None if messages is None else next(found)
+            replies[name][k].append(None if reply is None else reply.text)
+            if reply is not None:
+                models.add(reply.model)
+                uncounted += reply.tokens is None
+                for kind, count in (reply.tokens or {}).items():
+                    tokens[kind] = tokens.get(kind, 0) + count
+    return Verdicts(replies, tuple(sorted(models)), tokens, uncounted)
+
+
+def pictures_found(benchmark: Benchmark, items: Sequence[Item], folder: Path) -> dict[str, Any]:
+    """Where the pictures are, how many can be read, and the items of those that cannot."""
+    found: dict[str, list[str]] = {"whole": [], "missing": [], "broken": []}
+    for item in items:
+        for k in range(benchmark.pictures):
+            name = item.id if benchmark.pictures == 1 else f"{item.id}, picture {k}"
+            found[state(folder, item, k)].append(name)
+    return {
+        "folder": str(folder),
+        "whole": len(found["whole"]),
+        "missing": found["missing"],
+        "broken": found["broken"],
+    }
+
+
+def shown(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    directory: Path,
+    images: Path,
+    folder: Path,
+    replies: Replies,
+    result: Result,
+) -> Iterator[Shown]:
+    """Every item as the page shows it: source, each picture that was made, what was said of it."""
+    for item in items:
+        told = replies.get(item.id) or [[None]] * benchmark.pictures
+        labels = [call.text if len(call.text) <= SHORT else "" for call in
+                  benchmark.calls(directory, item)]  # fmt: skip
+        made = []
+        for k, said in enumerate(told):
+            known = [*labels, *[""] * (len(said) - len(labels))]
+            pairs = tuple(Said(a, s) for a, s in zip(known, said, strict=False))
+            path = None if benchmark.kind == "questions" else picture_path(folder, item, k)
+            made.append(Made(path, pairs, drawn=benchmark.kind != "questions"))
+        yield Shown(
+            item.id,
+            item.text,
+            item.group,
+            None if item.image is None else images / item.image,
+            tuple(made),
+            result.values.get(item.group, {}).get(item.id),
+        )
+
+
+def report_of(
+    benchmark: Benchmark,
+    result: Result,
+    judge_config: JudgeConfig | None,
+    verdicts: Verdicts,
+    failed: Mapping[str, str],
+    pictures: Mapping[str, Any] | None,
+    made_by: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A report as plain data, the share of missing verdicts in its first lines.
+
+    made_by: what the manifest says of the run; of another system's pictures, their folder's name.
+    """
+    about = None
+    if judge_config is not None:
+        tokens = {**(verdicts.tokens or {}), "uncounted_replies": verdicts.uncounted}
+        about = {
+            "model": judge_config.model,
+            "called_itself": list(verdicts.models),
+            "tokens": tokens,
+        }
+    return {
+        "benchmark": benchmark.name,
+        "overall": result.overall.to_dict(),
+        "missing_share": result.missing_share,
+        "missing": result.missing,
+        "items": result.total,
+        "judge": about,
+        "groups": {name: score.to_dict() for name, score in result.groups.items()},
+        "details": dict(result.details),
+        "not_made": dict(failed),
+        "made_by": dict(made_by),
+        "pictures": None if pictures is None else dict(pictures),
+        "values": {group: dict(found) for group, found in result.values.items()},
+    }
+
+
+def write_items(items: Sequence[Shown], run: Path) -> None:
+    """RUN/items.jsonl, one line an item: its score, pictures and verdicts. Paths below RUN are relative
+    to it, so that the folder can be moved.
+    """
+
+    def place(path: Path | None) -> str | None:
+        if path is None:
+            return None
+        whole, root = path.resolve(), run.resolve()
+        return str(whole.relative_to(root) if whole.is_relative_to(root) else whole)
+
+    temporary = run / "items.tmp"
+    with temporary.open("w", encoding="utf-8") as file:
+        for item in items:
+            line = {
+                "id": item.name,
+                "group": item.group,
+                "text": item.text,
+                "value": item.value,
+                "source": place(item.source),
+                "pictures": [place(m.path) for m in item.made],
+                "said": [[s.reply for s in m.said] for m in item.made],
+            }
+            file.write(json.dumps(line) + "\n")
+    temporary.replace(run / "items.jsonl")

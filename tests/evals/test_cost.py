@@ -1,0 +1,46 @@
+"""Tokens and money, by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from arm.evals.benchmarks.base import Item
+from arm.evals.benchmarks.registry import BENCHMARKS, Call
+from arm.evals.cost import Estimate, Prices, estimate, picture_tokens
+
+
+@pytest.mark.parametrize(
+    ("size", "tiles"),
+    [
+        ((512, 512), 1),
+        ((513, 512), 2),
+        ((1024, 1024), 4),  # made 768 x 768
+        ((2048, 4096), 6),  # made 1024 x 2048, then 768 x 1536
+        ((4096, 512), 4),  # made 2048 x 256
+        ((768, 768), 4),
+    ],
+)
+def test_tiles_of_a_picture(size: tuple[int, int], tiles: int):
+    assert picture_tokens(size) == 85 + 170 * tiles
+
+
+def test_a_small_picture_is_enlarged_as_the_judge_sees_it():
+    assert picture_tokens((56, 56), 256) == 85 + 170  # 280 x 280
+    assert picture_tokens((300, 200), 256) == 85 + 170 * 2  # 600 x 400
+
+
+def test_questions_about_what_is_there():
+    calls = [Call("x" * 9, True, lambda reply: True), Call("y" * 8, False, lambda reply: True)]
+    benchmark = replace(BENCHMARKS["gedit"], pictures=2, calls=lambda directory, item: calls)
+    items = [Item("1", "", "g", "1.png"), Item("2", "", "g", "2.png")]
+    sizes = {("1", 0): (512, 512), ("1", 1): None, ("2", 0): (512, 512), ("2", 1): (512, 512)}
+    found = estimate(
+        benchmark, items, Path(), lambda item, k: sizes[item.id, k],
+        lambda item: (512, 512) if item.id == "1" else None, 1, 100,
+    )  # fmt: skip
+    # Item 1: one picture, asked about with its source and alone; item 2 has no source: alone, twice.
+    assert found == Estimate(4, 3 + 2 * 3, (2 + 1 + 1 + 1) * 255, 400)
+    assert found.cost(Prices(1e6, 2e6)) == 9 + 1275 + 800
+    told = found.words("judge", 0, Prices(10, 100))
+    assert told.endswith("at most 400 in replies; at most 0.05 at these prices")

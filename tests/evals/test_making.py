@@ -1,0 +1,191 @@
+"""Making pictures and answers: alone, shared by many processes, killed and gone on with."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from arm.errors import ConfigError, InputError
+from arm.evals.benchmarks.base import Item
+from arm.evals.benchmarks.registry import BENCHMARKS
+from arm.evals.making import (
+    WHOLE,
+    Settings,
+    Shard,
+    begin,
+    make,
+    parse_shard,
+    picture_name,
+    picture_path,
+    read_answers,
+    state,
+    unmade,
+)
+from arm.pipeline import Arm
+from arm.train import parallel
+from benchmark_files import Run, eval_runner, pope_files, wise_files
+from conftest import TinyChain
+
+ITEMS = [Item(str(n), text, "all") for n, text in enumerate(("a red star", "two rings", "a moon"))]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    return eval_runner(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def arm(chain: TinyChain) -> Arm:
+    return Arm.from_pretrained(chain.model)
+
+
+def pictures(out: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted((out / "images").glob("*.png"))}
+
+
+def drawn(arm: Arm, out: Path, shard: Shard = WHOLE, items: list[Item] = ITEMS) -> None:
+    assert make(arm, BENCHMARKS["wise"], items, out, out, Settings(seed=3), shard) == {}
+
+
+def test_shards_make_the_very_pictures_of_one_process(arm: Arm, tmp_path: Path):
+    drawn(arm, tmp_path / "one")
+    whole = pictures(tmp_path / "one")
+    assert set(whole) == {"0_0.png", "1_0.png", "2_0.png"}
+    many = tmp_path / "many"
+    drawn(arm, many, Shard(1, 2))
+    assert pictures(many) == {"1_0.png": whole["1_0.png"]}
+    assert unmade(BENCHMARKS["wise"], ITEMS, many) == ["0", "2"]
+    # The other shard dies after its first picture and is started again.
+    drawn(arm, many, Shard(0, 2), ITEMS[:2])
+    assert set(pictures(many)) == {"0_0.png", "1_0.png"}
+    drawn(arm, many, Shard(0, 2))
+    assert pictures(many) == whole
+
+
+def test_a_picture_depends_on_its_place_in_the_benchmark_alone(arm: Arm, tmp_path: Path):
+    same = [Item(str(n), "a red star", "all") for n in range(2)]
+    drawn(arm, tmp_path, items=same)
+    made = pictures(tmp_path)
+    assert made["0_0.png"] != made["1_0.png"]
+    (tmp_path / "images/1_0.png").unlink()
+    drawn(arm, tmp_path, items=same)  # alone, where before it came after another
+    assert pictures(tmp_path) == made
+
+
+def test_a_broken_picture_of_ones_own_is_made_again(arm: Arm, tmp_path: Path):
+    drawn(arm, tmp_path, items=ITEMS[:1])
+    made = pictures(tmp_path)
+    (tmp_path / "images/0_0.png").write_bytes(made["0_0.png"][:40])
+    assert state(tmp_path / "images", ITEMS[0], 0) == "broken"
+    drawn(arm, tmp_path, items=ITEMS[:1])
+    assert pictures(tmp_path) == made
+
+
+def test_answers_of_shards_are_read_together(run: Run, chain: TinyChain, tmp_path: Path):
+    data, out = pope_files(tmp_path / "pope"), tmp_path / "out"
+    options = ["pope-random", "--model", chain.model, "--data", data, "--out", out, "--limit", 4]
+    code, said, errors = run(*options, "--shard", "1/2")
+    assert code == 0, errors
+    assert "2 of 4 items are made, 2 are still missing, as 0, 2" in said
+    assert set(read_answers(out)) == {"1", "3"}
+    assert not (out / "report.json").exists()
+    assert run(*options)[0] == 0
+    assert set(read_answers(out)) == {"0", "1", "2", "3"}
+    lines = (out / "answers.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [
+        "0",
+        "2",
+    ]  # what was there is not made again
+    assert json.loads((out / "report.json").read_text())["items"] == 4
+    (out / "answers-1-of-2.jsonl").write_text('{"id": "1"}\n')
+    code, _, errors = run(*options)
+    assert code == 2 and "answers-1-of-2.jsonl:1 is no answer; take the line out" in errors
+    code, _, errors = run(*options, "--shard", "0/2", "--seed", 1)
+    assert code == 2 and "was made with seed=2026, now it is 1" in errors
+
+
+def test_a_shard_needs_no_judge(run: Run, chain: TinyChain, tmp_path: Path):
+    data, out = wise_files(tmp_path / "wise"), tmp_path / "out"
+    options = ["wise", "--model", chain.model, "--data", data, "--out", out, "--limit", 2]
+    code, said, _ = run(*options, "--known-words", "--shard", "0/2")
+    assert code == 0 and "1 of 2 items are made, 1 are still missing, as 2" in said
+    code, _, errors = run(*options, "--pictures", out / "images", "--shard", "0/2")
+    assert code == 2 and "nothing to share" in errors
+
+
+@pytest.mark.parametrize("text", ["2/2", "1", "a/b", "-1/2", "0/0", "1/2/3"])
+def test_a_shard_that_is_none(text: str):
+    with pytest.raises(InputError, match="shard"):
+        parse_shard(text)
+
+
+def test_many_begin_one_run(tmp_path: Path):
+    begin(tmp_path, {"seed": 1})
+    begin(tmp_path, {"seed": 1})
+    with pytest.raises(ConfigError, match="was made with seed=1, now it is 2"):
+        begin(tmp_path, {"seed": 2})
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_folder_names_its_pictures_in_two_ways(tmp_path: Path):
+    item = Item("a/b c", "", "all")
+    assert picture_name(item, 1) == "a_b_c_1.png"
+    Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "a_b_c.png")
+    assert picture_path(tmp_path, item, 0) == tmp_path / "a_b_c.png"
+    assert picture_path(tmp_path, item, 1) is None
+    Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "a_b_c_0.png")
+    assert picture_path(tmp_path, item, 0) == tmp_path / "a_b_c_0.png"
+
+
+def test_a_process_of_torchrun_makes_its_share_alone(
+    run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data, out = pope_files(tmp_path / "pope"), tmp_path / "out"
+    options = ["pope-random", "--model", chain.model, "--data", data, "--out", out, "--limit", 3]
+    waited: list[int] = []
+    monkeypatch.setattr(parallel, "start", lambda: None)
+    monkeypatch.setattr(parallel, "wait", lambda: waited.append(1))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert run(*options)[0] == 0
+    assert set(read_answers(out)) == {"1"} and waited and not (out / "report.json").exists()
+    monkeypatch.setenv("RANK", "0")
+    assert run(*options)[0] == 0
+    assert set(read_answers(out)) == {"0", "1", "2"} and (out / "report.json").is_file()
+    code, _, errors = run(*options, "--shard", "0/2")
+    assert code == 2 and "leave --shard away" in errors
+
+
+@pytest.mark.slow
+def test_torchrun_shares_the_items(chain: TinyChain, arm: Arm, tmp_path: Path):
+    """Two processes make what one makes, and the first scores."""
+    data = pope_files(tmp_path / "pope")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    outs: dict[str, Path] = {}
+    starts: dict[str, Callable[[], list[str]]] = {
+        "one": lambda: [sys.executable],
+        "two": lambda: [
+            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+            "--master-port", str(port),
+        ],
+    }  # fmt: skip
+    for name, start in starts.items():
+        outs[name] = tmp_path / name
+        subprocess.run(
+            [*start(), "-m", "arm", "eval", "pope-random", "--model", str(chain.model), "--data",
+             str(data), "--out", str(outs[name]), "--limit", "5"],
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=300,
+        )  # fmt: skip
+    assert read_answers(outs["one"]) == read_answers(outs["two"])
+    assert len(list(outs["two"].glob("answers-*-of-2.jsonl"))) == 2
+    reports = [json.loads((out / "report.json").read_text()) for out in outs.values()]
+    assert reports[0]["values"] == reports[1]["values"]

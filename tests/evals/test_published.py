@@ -1,0 +1,45 @@
+"""Published rows: whole, cited, and in the unit of our reports."""
+
+import pytest
+
+from arm.evals.benchmarks.registry import BENCHMARKS
+from arm.evals.published import highest, published_rows
+
+NAMES = (
+    "geneval",
+    "dpg",
+    "wise",
+    "wise-verified",
+    "gedit",
+    "imgedit",
+    "pope-random",
+    "pope",
+    "mme",
+)
+UNDERSTANDING = ("mmbench", "mmmu", "gqa", "vqav2", "seed")
+
+
+@pytest.mark.parametrize("name", [*NAMES, *UNDERSTANDING])
+def test_rows_are_cited_and_in_range(name: str):
+    rows = published_rows(name)
+    assert len(rows) >= 4 and len({row.system for row in rows}) == len(rows)
+    for row in rows:
+        assert row.source and row.judge and row.scores
+        if "overall" in row.scores:
+            assert 0 < row.scores["overall"] <= highest(name)
+
+
+def test_the_papers_own_numbers():
+    def of(name: str, system: str) -> dict[str, float]:
+        return dict(next(row.scores for row in published_rows(name) if row.system == system))
+
+    assert of("geneval", "ARM-RL") == {"overall": 0.86}
+    assert of("dpg", "ARM-RL") == {"overall": pytest.approx(0.86)}
+    assert of("gedit", "ARM") == {"sc": 5.73, "pq": 7.67, "overall": 5.75}
+    assert of("pope-random", "ARM") == {"overall": pytest.approx(0.873)}
+    assert of("mme", "ARM") == {"perception": 1463.0}
+
+
+def test_no_row_belongs_to_an_unknown_benchmark():
+    assert published_rows("nothing") == []
+    assert {*NAMES, *UNDERSTANDING} <= BENCHMARKS.keys()
