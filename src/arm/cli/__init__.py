@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from arm.cli.analyse import evals
+from arm.cli.bench import bench_app
 from arm.cli.data import data_app, encode_data
 from arm.cli.export import export_app
 from arm.cli.options import (
@@ -228,6 +229,7 @@ app.command()(plan)
 app.add_typer(evals, name="eval")
 app.add_typer(data_app, name="data")
 app.add_typer(export_app, name="export")
+app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from arm.cli.options import Decoder, JsonFile, Model, Seed, load, quiet, write_json_file
+from arm.cli.options import (
+    Decoder,
+    JsonFile,
+    Model,
+    Seed,
+    load,
+    quiet,
+    write_json_file,
+    write_picture,
+)
 from arm.errors import InputError, did_you_mean
 
 OWN = ("world", "decoders", "sweep", "guidance", "tokenizer")
@@ -104,7 +113,7 @@ def evaluate(
         run(benchmark, wanted)
         return
     if benchmark == "tokenizer":
-        _tokenizer(model, decoder, data, extractor, limit, known_words, json_file)
+        _tokenizer(model, decoder, data, extractor, limit, known_words, out, json_file)
         return
     arm = load(model, decoder)
     with quiet():
@@ -139,9 +148,10 @@ def _tokenizer(
     extractor: str | None,
     limit: int | None,
     known_words: bool,
+    out: Path,
     json_file: Path | None,
 ) -> None:
-    """What survives of the pictures of a folder."""
+    """What survives of the pictures of a folder, and a sheet of some of them."""
     if data is None:
         raise InputError("tokenizer needs a folder of pictures: name it with --data")
     with quiet():
@@ -153,6 +163,9 @@ def _tokenizer(
         result = tokenizer_metrics.evaluate(
             arm, data, features, limit, known_words, lambda line: typer.echo(line, err=True)
         )
+        drawn = tokenizer_metrics.reconstruction_sheet(arm, data)
+    write_picture(drawn, out / "reconstructions.png")
+    typer.echo(f"{out / 'reconstructions.png'} written", err=True)
     result["decoder"] = decoder or arm.defaults.detokenizer
     broken = result["passed_over"]
     for why in list(broken.values())[:1]:

@@ -289,6 +289,9 @@ def _score(
             made_by,
         )
         report |= {"notes": list(benchmark.notes)} if viewer is None else viewer.report()
+        if wanted.settings.limit is not None:
+            trial = f"only the first {len(items)} items: not a score of {benchmark.name}"
+            report["notes"] = [trial, *report["notes"]]
         write_json(report, out / "report.json")
         shown = list(
             scoring.shown(
@@ -298,8 +301,6 @@ def _score(
         scoring.write_items(shown, out)
         text = page(report, shown, plots.inline(report))
         write_page(text, out / "report.html")
-    if wanted.settings.limit is not None:
-        typer.echo(f"only the first {len(items)} items: not a score of {benchmark.name}", err=True)
     typer.echo(f"{out / 'report.html'} written", err=True)
     typer.echo(
         f"{benchmark.name}: {result.missing_share:.1%} of {result.total} verdicts are missing"

@@ -13,8 +13,7 @@ passed over:
 |  | Parts 1 and 2: `source_image`, `target_image`, `instruction` | an edit a row |
 | `llava` | JSON or JSONL: `id`, `image` (a name or a list; text alone has none), `conversations` of `from` (human or gpt) and `value` | the conversation |
 
-The keys of SEED-Data-Edit's single edits are those of loaders that others published; its card does not name
-them. Pictures inside a table are written as files, unchanged; pictures that are files already are named where
+The keys of SEED-Data-Edit's single edits (parts 1 and 2) are not confirmed: its card does not name them. Pictures inside a table are written as files, unchanged; pictures that are files already are named where
 they lie.
 """
 

@@ -29,6 +29,7 @@ from arm.errors import InputError, WeightsError
 from arm.evals.benchmarks.base import read_json
 from arm.evals.intervals import mean_score
 from arm.evals.reconstruction import psnr, usage
+from arm.evals.sheet import sheet
 from arm.evals.vision import model_type, open_model, open_part, weights_key
 from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.models.text import TextTokenizer, text_embeddings
@@ -259,3 +260,21 @@ def evaluate(
     if folder.classes:
         result["zero_shot"] = zero_shot(arm, found.embedded, found.labels, known_words)
     return result
+
+
+def reconstruction_sheet(arm: Arm, root: Path, count: int = 10) -> Pillow.Image:
+    """At most `count` pictures of a folder, spread over it, as the model sees them, and below each what is
+    painted from its codes. Pictures that are broken or of another shape than the first are left out.
+    """
+    pictures: list[NDArray[np.uint8]] = []
+    for path in find_pictures(root, count).paths:
+        try:
+            picture = fit_to_grid(open_image(path), arm.defaults.grids, arm.tokenizer.patch)
+        except InputError:
+            continue
+        if not pictures or picture.shape == pictures[0].shape:
+            pictures.append(picture)
+    device = next(arm.tokenizer.parameters()).device
+    codes_BHW = arm.tokenizer.encode(to_float(np.stack(pictures)).to(device))
+    painted = to_bytes(arm.detokenizer.decode(codes_BHW))
+    return sheet([pictures, list(painted)], ("picture", "from its codes"), margin=120)

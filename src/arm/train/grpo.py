@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arm.data.skipped import Skipped
+from arm.data.skipped import SKIPPED, Skipped
 from arm.errors import TrainingError
 from arm.evals import world
 from arm.grpo import Advantages
@@ -108,7 +108,7 @@ def maker_of(task: Task, kind: Kind, out: Path) -> Maker:
         return drawing_problems if kind == "drawing" else editing_problems
     if kind == "drawing":
         return drawing_from(task.data)
-    return editing_from(task.data, Skipped(out / "skipped.jsonl"))
+    return editing_from(task.data, Skipped(out / SKIPPED))
 
 
 class Trainer:

@@ -24,7 +24,7 @@ from arm.data.mixture import (
     world_samples,
 )
 from arm.data.shards import Chain, code_counts, read_shards
-from arm.data.skipped import Skipped
+from arm.data.skipped import SKIPPED, Skipped
 from arm.errors import ConfigError, WeightsError
 from arm.losses import head_cross_entropy
 from arm.models.attention import documents
@@ -282,7 +282,7 @@ def samples_of(run: LMRun, chains: list[Chain], words: TextTokenizer, vocab: Voc
     parts: list[tuple[float, Draw]] = []
     if chains:
         parts.append((1.0, world_samples(chains, run.ratios, run.dropout, words.ids)))
-    skipped = Skipped(run.out / "skipped.jsonl")
+    skipped = Skipped(run.out / SKIPPED)
     for source in run.conversations:
         shards = open_code_shards(source.path)
         talk = conversation_samples(shards, run.dropout, words.ids, vocab, run.row_length, skipped)

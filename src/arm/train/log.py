@@ -30,7 +30,10 @@ class Log:
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError:
-            pass
+            print(
+                f"{name}: no TensorBoard files without tensorboard: pip install 'arm-lmm[train]'",
+                flush=True,
+            )
         else:
             self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start)
         self.wandb: Any = None

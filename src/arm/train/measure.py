@@ -26,6 +26,7 @@ from arm.data.mixture import filled_rows, packed_batch
 from arm.data.shards import read_shards
 from arm.errors import DataError
 from arm.models.pretrained import load_text_tokenizer
+from arm.models.qwen2 import Qwen2
 from arm.models.text import TextTokenizer
 from arm.models.weights import trained
 from arm.sequence import Image, PackedBatch, Text, Tokens, assistant, flatten, pack, user
@@ -37,7 +38,7 @@ from arm.train.plan_memory import Setting, dtype_of, fullest
 from arm.train.plan_sizes import sizes_of, work_of
 from arm.train.precision import multiply_in_bf16
 from arm.train.runtime import optimizer_for, to_device, training_device, uses_bf16
-from arm.train.sharding import averages_of, follow, is_sharded
+from arm.train.sharding import Averages, averages_of, follow, is_sharded, norm_value
 from arm.vocab import Vocab
 
 
@@ -160,6 +161,26 @@ def _flops(count: bool) -> Iterator[Callable[[], float | None]]:
         yield counter.get_total_flops
 
 
+def take_step(
+    run: LMRun,
+    model: Qwen2,
+    optimizer: torch.optim.Optimizer,
+    averages: Averages,
+    batch: PackedBatch,
+) -> tuple[Tensor, Tensor]:
+    """One whole step, as the training loop takes it; returns the loss and the norm of its gradient."""
+    optimizer.zero_grad(set_to_none=True)
+    loss = step_losses(run, model, to_device(batch, model.embed_tokens.weight.device))["loss"]
+    if loss.requires_grad:
+        loss.backward()
+    if not is_sharded(model):
+        parallel.average_gradients(trained(model).values())
+    norm = nn.utils.clip_grad_norm_(trained(model).values(), run.optim.clip)
+    optimizer.step()
+    follow(averages, trained(model), run.optim.ema)
+    return loss.detach(), norm_value(norm)
+
+
 def measure(run: LMRun, words: int, batch: PackedBatch) -> Measured:
     """Two steps of a model with random weights on `batch`; the second, which finds the optimiser's
     state there, is measured. What it writes to disk is nothing.
@@ -174,15 +195,7 @@ def measure(run: LMRun, words: int, batch: PackedBatch) -> Measured:
     model.train()
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss = step_losses(run, model, to_device(batch, device))["loss"]
-        if loss.requires_grad:
-            loss.backward()
-        if not is_sharded(model):
-            parallel.average_gradients(trained(model).values())
-        nn.utils.clip_grad_norm_(trained(model).values(), run.optim.clip)
-        optimizer.step()
-        follow(averages, trained(model), run.optim.ema)
+        take_step(run, model, optimizer, averages, batch)
 
     step()
     on_gpu = device.type == "cuda"

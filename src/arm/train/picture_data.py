@@ -12,7 +12,7 @@ import torch
 
 from arm.data.captioned import Buckets, captioned_batch, open_buckets
 from arm.data.pictures import GridWeight, PictureBatch
-from arm.data.skipped import Skipped
+from arm.data.skipped import SKIPPED, Skipped
 from arm.data.sources import open_source
 from arm.errors import DataError
 from arm.train import parallel
@@ -69,7 +69,7 @@ def open_pictures(
     """
     if not parallel.is_main():
         parallel.wait()  # the first process has measured the pictures and noted their sizes
-    skipped = Skipped(folder / "skipped.jsonl")
+    skipped = Skipped(folder / SKIPPED)
     opened = [open_buckets(open_source(path), grids, folder, skipped) for path in paths]
     if parallel.is_main():
         parallel.wait()

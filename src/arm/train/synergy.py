@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
-from arm.config import to_json
+from arm.config import to_json, with_defaults
 from arm.data.mixture import packed_batch
 from arm.data.shards import read_shards
 from arm.evals import world
@@ -186,8 +186,11 @@ def scored(run: SynergyRun, seed: int, name: str) -> dict[str, Any]:
         key: everything[key]
         for key in ("model", "size", "temperatures", *(stages.get(s, s) for s in path))
     }
-    if file.is_file() and (kept := read_json(file))["made_by"] == made_by:
-        return kept["scores"]
+    if file.is_file():
+        kept = read_json(file)
+        old = {k: with_defaults(v, getattr(run, k)) for k, v in kept["made_by"].items()}
+        if old == made_by:
+            return kept["scores"]
     directory = train_path(run, seed, path)
     if parallel.is_main():
         print(f"scoring {name}, seed {seed}", flush=True)
