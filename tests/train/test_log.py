@@ -2,8 +2,6 @@
 
 import sys
 
-import pytest
-
 from arm.train.log import Log
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from arm.errors import WeightsError
+from arm.errors import WeightsError, nearest
 from arm.models.qwen2 import Qwen2
 from arm.models.qwen2_files import Place, from_hf, on_cpu, to_hf, with_rows
 from arm.models.weights import read_json, write_json
@@ -49,8 +49,12 @@ def load_backbone(
         sizes = (data["text_size"], data["num_codes"], data["max_side"])
         vocab = Vocab(*sizes, image_stride=data["image_stride"])
         code_bits, placed = data["code_bits"], data["grid_positions"]
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"{path} is not a model's id space: {error!r}") from None
+    except KeyError as error:
+        close = nearest(error.args[0], data)
+        there = f"; it has '{close[0]}'" if close else ""
+        raise WeightsError(f"{path} lacks the key '{error.args[0]}'{there}") from None
+    except TypeError as error:
+        raise WeightsError(f"{path} is not a model's id space: {error}") from None
     visual = directory / "visual.safetensors"
     if not visual.is_file():
         raise WeightsError(f"weights are missing: {visual} does not exist")

@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from torch import Tensor
 
-from arm.errors import WeightsError
+from arm.errors import WeightsError, nearest
 from arm.models.qwen2 import Qwen2, Qwen2Config
 from arm.models.weights import assign, opened, read_json, save_tensors, write_json
 
@@ -30,6 +30,8 @@ HF_NAMES = {
     "tie_embeddings": "tie_word_embeddings",
 }
 """Our field and Hugging Face's, where the meaning is the same."""
+OPTIONAL = ("rms_norm_eps", "tie_embeddings")
+"""Fields that a config.json may leave out."""
 
 
 Place = Callable[[Qwen2], object]
@@ -176,6 +178,11 @@ def read_config(path: Path, visual: Mapping[str, Any] | None = None) -> Qwen2Con
         raise WeightsError(
             f"{path}: sliding windows and activations other than silu are not supported"
         )
+    for ours, theirs in HF_NAMES.items():
+        if theirs not in hf and ours not in OPTIONAL:
+            close = nearest(theirs, hf)
+            there = f"; it has '{close[0]}'" if close else ""
+            raise WeightsError(f"{path} lacks the key '{theirs}'{there}")
     fields = {ours: hf[theirs] for ours, theirs in HF_NAMES.items() if theirs in hf}
     theta = rope.get("rope_theta", hf.get("rope_theta", 10_000.0))
     try:

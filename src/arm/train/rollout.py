@@ -35,7 +35,7 @@ class Task:
 
     sampling, guidance: the policy's, in sampling, training and reference alike. combine: "gated"
     multiplies the reward's components, "gdpo" normalises each and sums. data: a text file of prompts, or
-    for editing a data source of edits; None asks for the world's.
+    for editing a data source of edits (their targets are not used); None asks for the world's.
     """
 
     prompts: int

@@ -103,10 +103,10 @@ def conversations(
     found = []
     for _ in range(TRIES * count):
         conversation, codes = shards[int(rng.integers(len(shards)))]
-        sample = to_sample(conversation, codes, arm.words.ids)
-        tokens = flatten(sample, arm.vocab, Weights(text=1.0, code=0.0))
-        if tokens.weights[1:].any():
-            found.append(tokens)
+        said = [part for m in conversation.messages if m.role == "assistant" for part in m.parts]
+        if any(isinstance(part, str) for part in said):
+            sample = to_sample(conversation, codes, arm.words.ids)
+            found.append(flatten(sample, arm.vocab, Weights(text=1.0, code=0.0)))
         if len(found) == count:
             return pack(found, max(map(len, found)), arm.vocab)
     raise DataError(f"{shards.directory} holds no answers in words to keep understanding by")
