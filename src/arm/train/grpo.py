@@ -18,7 +18,8 @@ from arm.data.skipped import SKIPPED, Skipped
 from arm.errors import TrainingError
 from arm.evals import world
 from arm.grpo import Advantages
-from arm.models.backbone import save_backbone
+from arm.models.backbone import load_backbone, save_backbone
+from arm.models.qwen2 import Qwen2
 from arm.models.weights import weights_hash
 from arm.pipeline import Arm, find_model
 from arm.train import parallel
@@ -37,7 +38,7 @@ from arm.train.rollout import (
     write_scores,
 )
 from arm.train.runtime import Loop, Optim, Unready, fit, training_device, uses_bf16
-from arm.train.sharding import gathered, share_out
+from arm.train.sharding import gathered, placing, share_out
 from arm.train.update import Anchors, Objective, Updater, advantages_of
 from arm.train.user_problems import Maker, drawing_from, editing_from
 
@@ -112,16 +113,20 @@ def maker_of(task: Task, kind: Kind, out: Path) -> Maker:
 
 
 class Trainer:
-    """The two halves of a step, `rollouts` and `losses`, around one model and its reference."""
+    """The two halves of a step, `rollouts` and `losses`, around one model and its reference (None: a
+    copy of the model as it is).
+    """
 
-    def __init__(self, run: GRPORun, arm: Arm) -> None:
+    def __init__(self, run: GRPORun, arm: Arm, reference: Qwen2 | None = None) -> None:
         self.run, self.arm = run, arm
-        reference = copy.deepcopy(arm.model).requires_grad_(False)
+        if reference is None:
+            reference = copy.deepcopy(arm.model)
+            prepare(arm.model, run.finetune)
+            for network in (arm.model, reference):
+                share_out(network, run.loop.parallel, training_device())
+        reference.requires_grad_(False)
         if uses_bf16(run.loop, training_device()):
             multiply_in_bf16(reference)  # as the policy does, or the two differ by rounding
-        prepare(arm.model, run.finetune)
-        for network in (arm.model, reference):
-            share_out(network, run.loop.parallel, training_device())
         self.updater = Updater(arm, reference, run.objective, run.anchors, run.loop.seed)
         self.journal = run.out / "journal"
         self.makers = {kind: maker_of(task, kind, run.out) for kind, task in run.tasks.items()}
@@ -244,6 +249,19 @@ def watch(arm: Arm, size: int) -> dict[str, Logged]:
     }
 
 
+def load(run: GRPORun, source: Path) -> tuple[Arm, Qwen2 | None]:
+    """The model, and of one that is shared out its reference: no process ever holds all of either."""
+    device, how = training_device(), run.loop.parallel
+    if not how.shard or run.finetune.partial:
+        arm = Arm.from_pretrained(source)
+        arm.model.to(device).requires_grad_(True)
+        return arm, None
+    place = placing(how, device)
+    arm = Arm.from_pretrained(source, place=place)
+    reference, _ = load_backbone(source / "backbone", place)
+    return arm, reference
+
+
 def main(run: GRPORun) -> None:
     """Trains, and writes a whole model directory to `out`/model."""
     parallel.start()
@@ -254,9 +272,8 @@ def main(run: GRPORun) -> None:
                 f"{task.prompts} prompts cannot be shared by {parallel.world_size()} processes"
             )
     source = find_model(run.model)
-    arm = Arm.from_pretrained(source)
-    arm.model.to(training_device()).requires_grad_(True)
-    trainer = Trainer(run, arm)
+    arm, reference = load(run, source)
+    trainer = Trainer(run, arm, reference)
     fit(
         arm.model,
         trainer.batch,

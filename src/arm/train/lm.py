@@ -42,7 +42,7 @@ from arm.train import parallel
 from arm.train.export import copy_tokenizer, with_backbone
 from arm.train.finetune import Finetune, merged, prepare
 from arm.train.runtime import Loop, Optim, fit, training_device
-from arm.train.sharding import as_one_call, is_sharded, share_out
+from arm.train.sharding import as_one_call, is_sharded, placing, share_out
 from arm.vocab import Vocab
 
 SHARED = True
@@ -270,11 +270,7 @@ def ready(run: LMRun, words: int) -> tuple[Qwen2, Vocab]:
         share_out(model, how, device)
         return model.to(device), vocab
 
-    def place(model: Qwen2) -> None:
-        share_out(model, how, device)
-        model.to_empty(device=device)
-
-    return build(run, words, place)
+    return build(run, words, placing(how, device))
 
 
 def samples_of(run: LMRun, chains: list[Chain], words: TextTokenizer, vocab: Vocab) -> Draw:
