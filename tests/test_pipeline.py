@@ -122,3 +122,12 @@ def test_unknown_model_and_decoder(chain: TinyChain, tmp_path: Path):
         Arm.from_pretrained(tmp_path)
     with pytest.raises(WeightsError, match="Did you mean 'flux'"):
         Arm.from_pretrained(chain.model, "flx")
+
+
+@pytest.mark.parametrize("decoder", ["pixel", "flux"])
+def test_every_part_moves(chain: TinyChain, decoder: str):
+    arm = Arm.from_pretrained(chain.model, decoder).to("meta")
+    painter = getattr(arm.detokenizer, "painter", arm.tokenizer)
+    for part in (arm.model, arm.tokenizer, arm.tokenizer.encoder, painter):
+        assert {p.device.type for p in part.parameters()} == {"meta"}
+    assert arm.tokenizer.device.type == "meta"

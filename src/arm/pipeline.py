@@ -197,6 +197,12 @@ class Arm:
         painter = load_detokenizer(directory, tokenizer, detokenizer or defaults.detokenizer)
         return cls(directory, model, vocab, words, tokenizer, painter, defaults)
 
+    def to(self, device: torch.device | str) -> "Arm":
+        """Moves every part to a device, in place."""
+        for part in (self.model, self.tokenizer, self.detokenizer):
+            part.to(device)
+        return self
+
     # Pictures and codes
 
     def encode(self, image: Picture) -> Codes:

@@ -47,10 +47,15 @@ def quiet() -> Iterator[None]:
 
 
 def load(model: str, decoder: str | None = None) -> "Arm":
+    """The model on the GPU where there is one (hide it with CUDA_VISIBLE_DEVICES=), else on the CPU."""
     with quiet():
+        import torch
+
         from arm.pipeline import Arm
 
-        return Arm.from_pretrained(model, decoder)
+        return Arm.from_pretrained(model, decoder).to(
+            "cuda" if torch.cuda.is_available() else "cpu"
+        )
 
 
 def sampling(

@@ -114,7 +114,9 @@ def encode_scenes(arm: Arm, scenes: Sequence[Scene]) -> list[Codes]:
         for start in range(0, len(indices), 64):
             chunk = indices[start : start + 64]
             images = np.stack([render(scenes[i], arm.defaults.scale) for i in chunk])
-            for i, codes in zip(chunk, arm.tokenizer.encode(to_float(images)).numpy(), strict=True):
+            for i, codes in zip(
+                chunk, arm.tokenizer.encode(to_float(images)).cpu().numpy(), strict=True
+            ):
                 found[i] = codes
     return [codes for codes in found if codes is not None]
 

@@ -18,6 +18,10 @@ class Detokenizer(Protocol):
 
     name: str
 
+    def to(self, device: torch.device | str) -> object:
+        """Moves what paints to a device, in place."""
+        ...
+
     def decode(
         self,
         codes_BHW: Int[Tensor, "b gh gw"],
@@ -49,6 +53,9 @@ class PixelDetokenizer:
     def __init__(self, tokenizer: VisualTokenizer, num_steps: int = 1) -> None:
         self.tokenizer = tokenizer
         self.num_steps = num_steps
+
+    def to(self, device: torch.device | str) -> object:
+        return self.tokenizer.to(device)
 
     @torch.no_grad()
     def decode(

@@ -36,6 +36,8 @@ class Painter(Protocol):
     name: str
     transformer: Any
 
+    def to(self, device: torch.device | str) -> object: ...
+
     def __call__(
         self, latents_BChw: Tensor, t_B: Tensor, z_q_BND: Tensor, grid: tuple[int, int]
     ) -> Tensor: ...
@@ -178,6 +180,9 @@ class LatentDetokenizer:
         self.tokenizer, self.painter, self.vae = tokenizer, painter, vae
         self.name = painter.name
         self.num_steps, self.guidance_scale = num_steps, guidance_scale
+
+    def to(self, device: torch.device | str) -> object:
+        return [part.to(device) for part in (self.tokenizer, self.painter, self.vae)]
 
     @torch.no_grad()
     def decode(

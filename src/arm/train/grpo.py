@@ -253,11 +253,11 @@ def load(run: GRPORun, source: Path) -> tuple[Arm, Qwen2 | None]:
     """The model, and of one that is shared out its reference: no process ever holds all of either."""
     device, how = training_device(), run.loop.parallel
     if not how.shard or run.finetune.partial:
-        arm = Arm.from_pretrained(source)
-        arm.model.to(device).requires_grad_(True)
+        arm = Arm.from_pretrained(source).to(device)
+        arm.model.requires_grad_(True)
         return arm, None
     place = placing(how, device)
-    arm = Arm.from_pretrained(source, place=place)
+    arm = Arm.from_pretrained(source, place=place).to(device)
     reference, _ = load_backbone(source / "backbone", place)
     return arm, reference
 

@@ -94,7 +94,7 @@ def questions(arm: Arm, seed: int, step: int, rank: int, count: int) -> PackedBa
     found: list[Tokens] = []
     for scene in scenes:
         image = to_float(render(scene, arm.defaults.scale)[None])
-        chain = Chain((scene,), (), arm.tokenizer.encode(image).numpy().astype(np.uint16))
+        chain = Chain((scene,), (), arm.tokenizer.encode(image).cpu().numpy().astype(np.uint16))
         sample = understand(rng, chain, arm.words.ids)
         if sample is not None:
             found.append(flatten(sample, arm.vocab, Weights(text=1.0, code=0.0)))

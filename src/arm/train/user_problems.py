@@ -81,8 +81,7 @@ def editing_from(path: Path, skipped: Skipped) -> Maker:
                 reason = str(error)
                 skipped.add(source.where(index), reason)
                 continue
-            images = to_float(picture[None]).to(arm.model.embed_tokens.weight.device)
-            codes = arm.tokenizer.encode(images)[0].cpu().numpy()
+            codes = arm.tokenizer.encode(to_float(picture[None]))[0].cpu().numpy()
             turn = user(Image(codes), Text(ids))
             return Problem(turn, text, (codes.shape[0], codes.shape[1]), None, picture)
         raise DataError(f"{path}: {TRIES} records in a row are no edits; the last: {reason}")
