@@ -22,6 +22,7 @@ LAYERS = (
     ("pipeline",),
     ("evals", "hf"),
     ("train", "serve"),
+    ("bench",),
     ("configs", "cli", "demo"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

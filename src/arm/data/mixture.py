@@ -18,7 +18,7 @@ from arm.data.tasks import Task, Tokenize
 from arm.data.text import facts
 from arm.data.understand import understand
 from arm.errors import DataError, InputError
-from arm.sequence import PackedBatch, Sample, Weights, drop_condition, flatten, pack
+from arm.sequence import PackedBatch, Sample, Tokens, Weights, drop_condition, flatten, pack
 from arm.vocab import Vocab
 
 
@@ -122,7 +122,8 @@ def conversation_samples(
                 reason = f"{tokens} tokens do not fit a row of {length}"
             except (DataError, InputError, ValueError) as error:
                 reason = str(error)
-            skipped.add(shards.where(index), reason)
+            # Sources share the file, and all call their shards the same.
+            skipped.add(f"{shards.directory}: {shards.where(index)}", reason)
         raise DataError(
             f"{shards.directory}: {TRIES} conversations in a row cannot be used; the last: {reason}"
         )
@@ -167,18 +168,25 @@ def filled_rows(
 
     A row is a pure function of (seed, step, its number), so processes make their own alone and together
     the rows that one would make. Raises DataError where no sample fits a row.
+
+    What does not fit the rest of a row is let go, and that is the likelier the longer it is. So a row's
+    first sample is drawn with a chance that rises with its length, as one would be that goes on from
+    the row before.
     """
     made = []
     for row in rows:
         rng = np.random.default_rng([seed, step, row])
-        found, room, missed = [], length, 0
+        found: list[Tokens] = []
+        room, missed = length, 0
         while room and missed < MISSES:
             tokens = flatten(draw(rng), vocab, weights)
-            if len(tokens) <= room:
+            if len(tokens) > room:
+                missed += 1
+            elif not found and rng.random() * length >= len(tokens):
+                missed = 0
+            else:
                 found.append(tokens)
                 room -= len(tokens)
-            else:
-                missed += 1
         if not found:
             raise DataError(
                 f"no sample of {MISSES} fits a row of {length} tokens; raise row_length"

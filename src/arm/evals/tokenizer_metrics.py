@@ -72,7 +72,10 @@ def load_extractor(source: str) -> Extractor:
 
     Raises WeightsError for anything else.
     """
-    from transformers import AutoImageProcessor, AutoModel
+    from transformers import AutoModel
+
+    # Not from the top: there 5.17 puts one that asks for torchvision in its place.
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     directory, kind = model_type(source)
     model = open_model(AutoModel, directory)

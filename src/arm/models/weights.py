@@ -74,7 +74,9 @@ def weights_hash(*directories: Path) -> str:
     digest = hashlib.sha256()
     for directory in directories:
         for path in sorted(directory.rglob("*.safetensors")):
-            digest.update(path.read_bytes())
+            with path.open("rb") as file:
+                while block := file.read(2**24):  # a file of 5 GB is never held whole
+                    digest.update(block)
     return digest.hexdigest()
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,15 @@ from arm.train.sharding import is_sharded
 KEEP = 2
 """Checkpoints that stay."""
 
-Finish = Callable[[], None]
-"""Returns when a checkpoint is complete; all processes call it."""
+
+@dataclass(frozen=True, eq=False)
+class Writing:
+    """A checkpoint that is being written. `written`: whether this process's part is; `finish` returns when
+    the whole is complete and has its name. All processes call each together.
+    """
+
+    written: Callable[[], bool]
+    finish: Callable[[], None]
 
 
 def tensors_of(
@@ -49,8 +57,8 @@ def save(
     optimizer: torch.optim.Optimizer,
     origin: Mapping[str, str] | None = None,
     ema: Mapping[str, Tensor] | None = None,
-) -> Finish:
-    """Begins checkpoint `step`; all processes call it, and what it returns before they save again.
+) -> Writing:
+    """Begins checkpoint `step`; all processes call it, and finish what it returns before they save again.
 
     `origin`: see `resume`. A model that is not shared out is written before this returns. Raises
     TrainingError (perhaps only at the end) where the disk does not take it; older ones stay.
@@ -90,7 +98,7 @@ def save(
                 shutil.rmtree(old)
         parallel.wait()
 
-    return finish
+    return Writing(lambda: pending is None or pending.done(), finish)
 
 
 class _told:
@@ -168,7 +176,7 @@ def resume(
     origin: hashes by name of what the run stands on. Raises WeightsError for a damaged checkpoint,
     naming it, for one of another model, and for one whose origin is another.
     """
-    path = newest(run_dir)
+    path = parallel.told(lambda: newest(run_dir))  # machines may see a shared folder differently
     if path is None:
         return 0
     state = read_json(path / "state.json")

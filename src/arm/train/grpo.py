@@ -185,9 +185,10 @@ class Trainer:
             reward_N, advantage = advantages_of(rollout, run.objective, order_N)
             loss, seen = self.updater.policy(rollout, advantage, update.part)
             total += loss
-            if run.kl_budget is not None and seen.get("kl", 0.0) > run.kl_budget:
+            kl = parallel.largest(seen.get("kl", 0.0))  # all processes end, or none
+            if run.kl_budget is not None and kl > run.kl_budget:
                 raise TrainingError(
-                    f"{run.out.name}: the KL to the reference is {seen['kl']:.3g} nats a code, over "
+                    f"{run.out.name}: the KL to the reference is {kl:.3g} nats a code, over "
                     f"the budget of {run.kl_budget:g}; lower the rate or raise kl_budget"
                 )
             named = {**seen, **_reward_values(rollout, reward_N, advantage)}
@@ -212,8 +213,10 @@ def _reward_values(rollout: Rollout, reward_N: Tensor, advantage: Advantages) ->
         name: float(part[~part.isnan()].mean()) if not part.isnan().all() else 0.0
         for name, part in {**rollout.component_tensors(), "reward": reward_N}.items()
     }
+    # What is logged is averaged name by name, also with a process whose rewards are all missing.
+    names = parallel.first(rollout.names) or ("reward",)
     return {
-        **values,
+        **{name: values.get(name, 0.0) for name in (*names, "reward")},
         "spread": advantage.spread,
         "constant_groups": advantage.constant / max(1, advantage.groups),
         "missing": advantage.missing / len(reward_N),

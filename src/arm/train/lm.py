@@ -121,6 +121,10 @@ class LMRun:
             raise ValueError("a run needs shards, conversations or both")
         if min(self.rows, self.micro_rows, self.loss_chunk) < 0:
             raise ValueError("rows, micro_rows and loss_chunk must not be negative")
+        if self.loop.parallel.shard and self.micro_rows and not self.rows:
+            raise ValueError(
+                "a sharded model goes by micro_rows only where every process has as many rows: set rows"
+            )
         if self.finetune.lora_rank and self.min_count:
             raise ValueError("min_count rewrites the head, which LoRA runs should not: set it to 0")
 
@@ -177,9 +181,12 @@ def step_losses(run: LMRun, model: Qwen2, batch: PackedBatch) -> Mapping[str, Te
     """
     totals = parallel.mean(token_weights(batch))
 
+    def of(model: Qwen2, piece: PackedBatch) -> Mapping[str, Tensor]:
+        # As an argument of the call FSDP would round the totals to bf16.
+        return next_token_losses(model, piece, totals, run.attention, run.loss_chunk)
+
     def losses_of(piece: PackedBatch) -> Mapping[str, Tensor]:
-        settings = (totals, run.attention, run.loss_chunk)
-        return as_one_call(model, next_token_losses, piece, *settings)
+        return as_one_call(model, of, piece)
 
     if not run.micro_rows or len(batch.ids) <= run.micro_rows:
         return losses_of(batch)
@@ -196,20 +203,23 @@ def config_of(run: LMRun, text_size: int) -> tuple[Qwen2Config, Vocab]:
     """Sizes of the network and its id space for a text table of `text_size` ids."""
     size = run.backbone
     vocab = Vocab(text_size, 2**run.code_bits, run.max_side, run.image_stride)
-    config = Qwen2Config(
-        vocab_size=vocab.first_code,
-        num_codes=vocab.num_codes,
-        code_bits=run.code_bits,
-        hidden_size=size.hidden_size,
-        intermediate_size=size.intermediate_size,
-        num_layers=size.num_layers,
-        num_heads=size.num_heads,
-        num_kv_heads=size.num_kv_heads,
-        rope_theta=size.rope_theta,
-        tie_embeddings=size.tie_embeddings,
-        max_side=run.max_side if run.grid_positions else 0,
-        share_bits=run.share_bits,
-    )
+    try:
+        config = Qwen2Config(
+            vocab_size=vocab.first_code,
+            num_codes=vocab.num_codes,
+            code_bits=run.code_bits,
+            hidden_size=size.hidden_size,
+            intermediate_size=size.intermediate_size,
+            num_layers=size.num_layers,
+            num_heads=size.num_heads,
+            num_kv_heads=size.num_kv_heads,
+            rope_theta=size.rope_theta,
+            tie_embeddings=size.tie_embeddings,
+            max_side=run.max_side if run.grid_positions else 0,
+            share_bits=run.share_bits,
+        )
+    except ValueError as error:
+        raise ConfigError(f"backbone: {error}") from None
     return config, vocab
 
 

@@ -22,8 +22,10 @@ class Log:
         path = run_dir / "metrics.jsonl"
         # What a killed run logged after its last checkpoint is logged again.
         old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        kept = [line for line in old if json.loads(line)["step"] <= start]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        kept = [line for line in old if _step(line) <= start]
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        os.replace(temporary, path)
         self.file = path.open("a", encoding="utf-8")
         self.run_dir, self.name, self.steps = run_dir, name, steps
         self.writer: Any = None
@@ -97,3 +99,11 @@ class Log:
             self.wandb.finish()
         if self.bar is not None:
             self.bar.stop()
+
+
+def _step(line: str) -> float:
+    """The step of a logged line; infinity for one that a kill or a full disk cut."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, LookupError, TypeError):
+        return float("inf")

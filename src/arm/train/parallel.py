@@ -8,11 +8,11 @@ loss of the whole batch, and the run equals one process up to rounding.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,8 +20,17 @@ from torch import Tensor
 
 from arm.errors import ConfigError
 
+T = TypeVar("T")
 _ALONE = [False]
 _CHECKPOINTS: list[Any] = []
+_WAITING: list[Any] = []
+
+MESSAGE = timedelta(minutes=30)
+"""How long a message between GPUs may take; then a process has died, on another machine perhaps, and
+the others end too, rather than hold their GPUs."""
+WAIT = timedelta(days=1)
+"""How long processes wait for one that evaluates, or asks a judge. They do so on CPUs, where they learn
+at once of one that has died."""
 
 
 @contextmanager
@@ -53,7 +62,7 @@ def is_main() -> bool:
 
 def start(alone_too: bool = False) -> None:
     """Joins the group that torchrun's environment names: NCCL on GPUs, gloo on CPUs (and beside NCCL,
-    for checkpoints). alone_too: a process without torchrun makes a group of its own.
+    for checkpoints and for waiting). alone_too: a process without torchrun makes a group of its own.
     """
     if dist.is_initialized() or (world_size() == 1 and not alone_too):
         return
@@ -65,8 +74,8 @@ def start(alone_too: bool = False) -> None:
         return
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    # A process may wait as long as another scores or waits for a judge.
-    dist.init_process_group(backend, timeout=timedelta(days=1))
+    dist.init_process_group(backend, timeout=MESSAGE)
+    _WAITING.append(dist.new_group(backend="gloo", timeout=WAIT))
 
 
 def checkpoint_group() -> Any:
@@ -74,7 +83,7 @@ def checkpoint_group() -> Any:
     two threads in one group would be taken for each other's. All processes must ask for it together.
     """
     if not _CHECKPOINTS:
-        _CHECKPOINTS.append(dist.new_group(backend="gloo", timeout=timedelta(days=1)))
+        _CHECKPOINTS.append(dist.new_group(backend="gloo", timeout=WAIT))
     return _CHECKPOINTS[0]
 
 
@@ -100,13 +109,47 @@ def share(batch: Any) -> Any:
     return replace(batch, **{k: part(v) for k, v in tensors.items() if isinstance(v, Tensor)})
 
 
+def _waiting() -> Any:
+    """The group in which processes may wait long; None (the only one) where `start` made none."""
+    return _WAITING[0] if _WAITING else None
+
+
+def _reduced(value: Tensor, how: Any) -> Tensor:
+    total = value.detach().clone()
+    dist.all_reduce(total, how, group=_waiting() if total.device.type == "cpu" else None)
+    return total
+
+
 def mean(value: Tensor) -> Tensor:
     """The average of a tensor over the processes; carries no gradient."""
     if world_size() == 1:
         return value
-    total = value.detach().clone()
-    dist.all_reduce(total)
-    return total / world_size()
+    return _reduced(value, dist.ReduceOp.SUM) / world_size()
+
+
+def largest(value: float) -> float:
+    """The largest of a number over the processes: what one of them must not decide alone."""
+    if world_size() == 1:
+        return value
+    return float(_reduced(torch.tensor(value, dtype=torch.float64), dist.ReduceOp.MAX))
+
+
+def told(make: Callable[[], T]) -> T:
+    """What the first process makes, in all of them."""
+    if world_size() == 1:
+        return make()
+    found: list[Any] = [make() if is_main() else None]
+    dist.broadcast_object_list(found, src=0, group=_waiting())
+    return found[0]
+
+
+def first(value: T | None) -> T | None:
+    """The value of the first process that has one: what all must agree on, though some cannot know it."""
+    if world_size() == 1:
+        return value
+    found: list[Any] = [None] * world_size()
+    dist.all_gather_object(found, value, group=_waiting())
+    return next((each for each in found if each is not None), None)
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
@@ -123,4 +166,4 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 def wait() -> None:
     """Returns when every process has come here."""
     if world_size() > 1:
-        dist.barrier()
+        dist.barrier(group=_waiting())

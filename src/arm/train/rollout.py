@@ -69,12 +69,16 @@ class Rollout:
     def groups_N(self) -> Tensor:
         return torch.arange(len(self.problems)).repeat_interleave(self.task.samples)
 
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """What the components are called; None where all of them are missing."""
+        return next((tuple(c) for c in self.components if c is not None), None)
+
     def component_tensors(self) -> dict[str, Tensor]:
         """Each component (N,), NaN where missing."""
-        names = next((tuple(c) for c in self.components if c is not None), ("reward",))
         return {
             name: torch.tensor([np.nan if c is None else c[name] for c in self.components])
-            for name in names
+            for name in self.names or ("reward",)
         }
 
     def behaviour_NT(self) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from arm.config import dump, to_json, with_defaults
-from arm.errors import ConfigError, TrainingError
+from arm.errors import ArmError, ConfigError, TrainingError
 from arm.models.weights import read_json, trained
 from arm.train import checkpoint, parallel
 from arm.train.log import Log, Logged
@@ -116,7 +116,10 @@ class _Steps(Dataset[Any]):
         self.make_batch = make_batch
 
     def __getitem__(self, step: int) -> Any:
-        return self.make_batch(step)
+        try:
+            return self.make_batch(step)
+        except ArmError as error:  # raised here, it would come as text with this process's traceback
+            return error
 
 
 def batches(make_batch: MakeBatch, start: int, stop: int, workers: int) -> Iterator[Any]:
@@ -124,13 +127,17 @@ def batches(make_batch: MakeBatch, start: int, stop: int, workers: int) -> Itera
     if not workers:
         yield from map(make_batch, range(start, stop))
         return
-    yield from DataLoader(
+    made = DataLoader(
         _Steps(make_batch),
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
         multiprocessing_context="fork",
     )
+    for batch in made:
+        if isinstance(batch, ArmError):
+            raise batch
+        yield batch
 
 
 def learning_rate(optim: Optim, step: int, steps: int) -> float:
@@ -243,7 +250,8 @@ def fit(
     sharded = is_sharded(module)
     averages = averages_of(trained(module)) if optim.ema else {}
     start = checkpoint.resume(run_dir, module, optimizer, origin, averages)
-    finishing: list[checkpoint.Finish] = []
+    writing: list[checkpoint.Writing] = []
+    saved = -1
     log = Log(run_dir, name, loop.steps, start) if parallel.is_main() else None
     module.train()
     if loop.compile:
@@ -251,12 +259,14 @@ def fit(
             part.compile(dynamic=True)
 
     def settle() -> None:
-        while finishing:
-            finishing.pop()()
+        while writing:
+            writing.pop().finish()
 
     def save(step: int) -> None:
+        nonlocal saved
         settle()
-        finishing.append(checkpoint.save(run_dir, step, module, optimizer, origin, averages))
+        writing.append(checkpoint.save(run_dir, step, module, optimizer, origin, averages))
+        saved = step
         if not sharded:
             settle()
 
@@ -265,7 +275,9 @@ def fit(
             try:
                 return make_batch(step)
             except Unready as reason:
-                save(step)
+                if saved != step:
+                    save(step)
+                settle()
                 if parallel.is_main():
                     print(f"{name}: {reason}; step {step} is saved, waiting", flush=True)
                 time.sleep(reason.wait_s)
@@ -294,9 +306,11 @@ def fit(
             batch = parallel.share(batch) if batches_of == "all" else batch
             losses = step_fn(to_device(batch, device))
             loss = losses["loss"]
-            if not torch.isfinite(loss):
+            # The mean, or one process would stop and the others wait for it.
+            average = parallel.mean(loss.detach())
+            if not torch.isfinite(average):
                 raise TrainingError(
-                    f"{name}: the loss is {loss.item()} at step {step}; lower the rate"
+                    f"{name}: the loss is {average.item()} at step {step}; lower the rate"
                 )
             if loss.requires_grad:
                 loss.backward()
@@ -324,6 +338,8 @@ def fit(
                 if log is not None:
                     log.write(done, {**values, **extra})
                 clock, counted = time.monotonic(), done
+                if writing and not parallel.largest(float(not writing[0].written())):
+                    settle()  # else a checkpoint would have its name only when the next one is begun
             if done % loop.save_every == 0 or done == loop.steps:
                 save(done)
             if eval_every and (done % eval_every == 0 or done == loop.steps):

@@ -160,10 +160,11 @@ class Updater:
                 values["null_kl"] *= 1 / nulls / weight
             seen = {k: seen.get(k, 0.0) + values.get(k, 0.0) * weight for k in {**seen, **values}}
             seen["max_ratio"] = largest
-        if part == 0 and seen and seen["mismatch"] > objective.ratio_tolerance:
+        off = parallel.largest(seen["mismatch"]) if part == 0 and seen else 0.0
+        if off > objective.ratio_tolerance:
             raise TrainingError(
                 "before a rollout's first update the ratio must be 1, but |log ratio| is "
-                f"{seen['mismatch']:.3g} on average (tolerance {objective.ratio_tolerance:g}): the "
+                f"{off:.3g} on average (tolerance {objective.ratio_tolerance:g}): the "
                 "distribution in training is not the one that was sampled"
             )
         return total, seen

@@ -1,0 +1,92 @@
+"""Pictures into codes and out of them, by each decoder and batch size."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from arm.bench.rounds import Trial, Variant
+from arm.data.pictures import to_float
+from arm.models.detokenizer import Detokenizer
+from arm.models.latent import LatentDetokenizer
+from arm.pipeline import Arm, load_detokenizer
+from arm.world.render import render
+from arm.world.sampling import sample_scene
+
+CODES_ALIKE, VALUES_ALIKE = 0.999, 1e-3
+"""The share of codes, and the distance of pixels in [-1, 1], to which batches of two sizes must agree: a
+sum of another order may turn a sign that is all but zero.
+"""
+
+
+def decoders(arm: Arm) -> Iterator[Detokenizer]:
+    """The pixel decoder and all others that the model has."""
+    yield load_detokenizer(arm.directory, arm.tokenizer, "pixel")
+    for path in sorted(arm.directory.glob("detokenizer_*/config.json")):
+        name = path.parent.name.removeprefix("detokenizer_")
+        yield load_detokenizer(arm.directory, arm.tokenizer, name)
+
+
+def scenes(arm: Arm, count: int, seed: int = 0) -> Tensor:
+    """Pictures of the world in the model's first size, (B, 3, H, W) in [-1, 1]."""
+    rng, scale = np.random.default_rng(seed), arm.defaults.scale
+    unit = arm.tokenizer.patch // scale
+    height, width = (side * unit for side in arm.defaults.grids[0])
+    return to_float(
+        np.stack([render(sample_scene(rng, height, width), scale) for _ in range(count)])
+    )
+
+
+def differ_in_codes(first: Tensor, other: Tensor) -> str:
+    """Compares the pictures that both have; "" for nothing."""
+    count = min(len(first), len(other))
+    same = float((first[:count] == other[:count]).float().mean())
+    return "" if same >= CODES_ALIKE else f"only {same:.1%} of its codes are those of the first row"
+
+
+def differ_in_pixels(first: Tensor, other: Tensor) -> str:
+    """Compares the pictures that both have; "" for nothing."""
+    count = min(len(first), len(other))
+    apart = float((first[:count] - other[:count]).abs().max())
+    return "" if apart <= VALUES_ALIKE else f"its pixels are up to {apart:.2g} from the first row's"
+
+
+def trials(arm: Arm, batches: Sequence[int], device: torch.device) -> Iterator[Trial]:
+    """One table for encoding and one for each decoder; their rows are batch sizes."""
+    images, tokenizer = scenes(arm, max(batches)).to(device), arm.tokenizer.to(device)
+    codes = torch.cat([tokenizer.encode(part) for part in images.split(min(64, len(images)))])
+    size = f"{images.shape[-1]} x {images.shape[-2]} pixels"
+    yield _by_batch(
+        f"encode, {size}", tokenizer.encode, images, batches, [tokenizer], differ_in_codes
+    )
+    for decoder in decoders(arm):
+        parts: list[Any] = [tokenizer]
+        if isinstance(decoder, LatentDetokenizer):
+            parts += [decoder.painter, decoder.vae]
+            told = f"{decoder.num_steps} steps, guidance {decoder.guidance_scale:g}"
+        else:
+            told = f"{getattr(decoder, 'num_steps', 1)} steps"
+        for part in parts:
+            part.to(device)
+        title = f"decode by {decoder.name}, {size}, {told}"
+        yield _by_batch(title, decoder.decode, codes, batches, parts, differ_in_pixels)
+
+
+def _by_batch(
+    title: str,
+    work: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    batches: Sequence[int],
+    parts: Sequence[nn.Module],
+    differ: Callable[[Tensor, Tensor], str],
+) -> Trial:
+    def variant(batch: int) -> Variant:
+        chosen = inputs[:batch]
+        return Variant(
+            f"batch {batch}", float(batch), lambda: work(chosen),
+            alive=lambda: [chosen, *(p for part in parts for p in part.state_dict().values())],
+        )  # fmt: skip
+
+    return Trial(title, "pictures", tuple(map(variant, batches)), differ)

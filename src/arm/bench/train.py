@@ -1,0 +1,178 @@
+"""One optimiser step of a language model's run, with what makes it faster or smaller changed one at a time.
+
+The first row is the run as it is written, on one process and without torch.compile; every other row
+differs from it in what its name says. All share one network and one optimiser whose rate is 0, so
+that every step of every row computes the same loss and the same gradient.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
+
+import torch
+
+from arm.bench.machine import free_bytes
+from arm.bench.network import How, Shared
+from arm.bench.rounds import Trial, Variant
+from arm.bench.yardstick import matrix_products
+from arm.errors import ConfigError
+from arm.sequence import PackedBatch
+from arm.train import parallel
+from arm.train.lm import LMRun, config_of
+from arm.train.measure import own_batch, random_batch, take_step
+from arm.train.plan import Mix, local_rows, words_of
+from arm.train.plan_flops import flops_of
+from arm.train.plan_memory import Setting, dtype_of, fullest
+from arm.train.plan_sizes import Sizes, Work, sizes_of, work_of
+from arm.train.precision import has_bf16_units
+from arm.train.runtime import to_device, uses_bf16
+from arm.train.sharding import Recompute
+
+RECOMPUTED: tuple[Recompute, ...] = ("nothing", "selective", "all")
+CHUNK = 4096
+"""Positions whose logits exist at a time, where a run without chunks is tried with them."""
+CLOSE, CLOSE_BF16 = 1e-3, 0.05
+"""How far losses and gradient norms may be apart, relative: in fp32, and where one is of bf16."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """layers: 0 keeps the run's. tokens: lengths of rows, a step of one row each; none takes the run's
+    rows. document: tokens of a packed document, 0 for whole rows. compiled: try torch.compile too.
+    side: of the yardstick's matrices, 0 for large ones.
+    """
+
+    layers: int = 0
+    tokens: tuple[int, ...] = ()
+    document: int = 0
+    compiled: bool = False
+    side: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What rows are compared by. bf16: whether products were."""
+
+    loss: float
+    norm: float
+    bf16: bool
+
+
+def differ(first: Step, other: Step) -> str:
+    """What tells two steps apart beyond rounding, "" for nothing."""
+    close = CLOSE_BF16 if first.bf16 or other.bf16 else CLOSE
+    for name in ("loss", "norm"):
+        a, b = getattr(first, name), getattr(other, name)
+        if not math.isclose(a, b, rel_tol=close):
+            return f"its {name} is {b:.6g}, the first row's {a:.6g}: it does not compute the same"
+    return ""
+
+
+def alone(run: LMRun, wanted: Wanted, device: torch.device) -> LMRun:
+    """The run on this one process: the rows that go through the network together, no replicas, a rate of
+    0, nothing read; sharded bf16 only where the device has units for it.
+    """
+    how = replace(run.loop.parallel, replicas=1)
+    if device.type != "cuda" and not has_bf16_units():
+        how = replace(how, bf16=False)
+    size = replace(run.backbone, num_layers=wanted.layers or run.backbone.num_layers)
+    rows = min(run.micro_rows, run.rows or run.micro_rows) if run.micro_rows else run.rows
+    return replace(
+        run, backbone=size, rows=rows, micro_rows=0, init_from=None, pretrained=None,
+        loop=replace(run.loop, parallel=how, compile=False), optim=replace(run.optim, lr=0.0),
+    )  # fmt: skip
+
+
+def rows_of(run: LMRun, work: Work, compiled: bool, device: torch.device) -> Iterator[How]:
+    """The run, then the run with one thing changed at a time."""
+    how, bf16 = run.loop.parallel, uses_bf16(run.loop, device)
+    yield How("as the run is", run, bf16)
+    other = "documents" if run.attention == "mask" else "mask"
+    yield How(f"attention={other}", replace(run, attention=other), bf16)
+    for what in RECOMPUTED:
+        if what != how.recompute:
+            loop = replace(run.loop, parallel=replace(how, recompute=what))
+            yield How(f"recompute={what}", replace(run, loop=loop), bf16)
+    most = int(max(work.code, work.text))
+    chunk = 0 if 0 < run.loss_chunk < most else min(CHUNK, math.ceil(most / 4))
+    yield How(f"loss_chunk={chunk}", replace(run, loss_chunk=chunk), bf16)
+    changed = replace(run, loop=replace(run.loop, bf16=not bf16))
+    if not how.shard and uses_bf16(changed.loop, device) != bf16:
+        yield How("fp32" if bf16 else "bf16 products", changed, not bf16)
+    if compiled:
+        yield How("torch.compile", run, bf16, compiled=True)
+
+
+def lack_of_memory(how: How, sizes: Sizes, work: Work, device: torch.device, room: float) -> str:
+    """What a row needs by `arm plan`, where that is more than `room` bytes."""
+    setting = Setting(
+        dtype_of(how.run, how.bf16), 1, 1, False, work.tokens, device.type == "cuda"
+    )  # fmt: skip
+    needed = fullest(how.run, sizes, work, setting).total
+    if needed <= room:
+        return ""
+    return f"it needs about {needed / 1e9:.1f} GB, {room / 1e9:.1f} GB are free"
+
+
+def trials(run: LMRun, wanted: Wanted, device: torch.device) -> Iterator[Trial]:
+    """One table a length of rows. Raises ConfigError under several processes."""
+    if parallel.world_size() > 1:
+        raise ConfigError("arm bench train measures one process: start it without torchrun")
+    base, room = alone(run, wanted, device), free_bytes(device)
+    words, _ = words_of(base)
+    sizes, shared = sizes_of(base, words), Shared(base, words, device)
+    products = matrix_products(device, wanted.side)
+    lengths = [replace(base, rows=1, row_length=length) for length in wanted.tokens]
+    for one in lengths or [base]:
+        batch, told = _batch(one, words, wanted.document, own=not lengths)
+        work, batch = work_of(batch), to_device(batch, device)
+        variants = []
+        for how in rows_of(one, work, wanted.compiled, device):
+            why = lack_of_memory(how, sizes, work, device, room)
+            flops = flops_of(how.run, sizes, work, 1).model
+            variants.append(_variant(how, shared, batch, work.tokens, flops, why))
+        title = (
+            f"{work.rows:g} x {work.length:,} tokens ({told}), {base.backbone.num_layers} layers, "
+            f"{sizes.total:,} parameters; the run: {_settings(one, device)}"
+        )
+        yield Trial(title, "tokens", tuple(variants), differ, products)
+
+
+def _settings(run: LMRun, device: torch.device) -> str:
+    how = run.loop.parallel
+    precision = "bf16 products" if uses_bf16(run.loop, device) else "fp32"
+    return (
+        f"attention={run.attention} recompute={how.recompute} loss_chunk={run.loss_chunk} "
+        f"{'sharded in bf16' if how.bf16 else precision}"
+    )
+
+
+def _batch(run: LMRun, words: int, document: int, own: bool) -> tuple[PackedBatch, str]:
+    """The run's own first batch where it is asked for and there, else a random one of its shape."""
+    found = own_batch(run) if own and not document else None
+    if found is not None:
+        return found[0], "the run's own data"
+    _, vocab = config_of(run, run.backbone.text_size or words)
+    rows = math.ceil(local_rows(run, 1, Mix(document=document)))
+    told = f"random, documents of {min(document or run.row_length, run.row_length):,}"
+    return random_batch(run, vocab, rows, document), told
+
+
+def _variant(
+    how: How, shared: Shared, batch: PackedBatch, tokens: float, flops: float, why: str
+) -> Variant:
+    def run() -> Step:
+        loss, norm = take_step(how.run, shared.model, shared.optimizer, shared.averages, batch)
+        return Step(float(loss), float(norm), how.bf16)
+
+    def within() -> AbstractContextManager[None]:
+        return shared.treated(how)
+
+    def alive() -> list[object]:
+        return [*shared.alive(), *(getattr(batch, f.name) for f in fields(batch))]
+
+    # A mode that looks at every operation undoes what torch.compile did.
+    return Variant(
+        how.name, tokens, run, flops, within, alive, sees_memory=not how.compiled, left_out=why
+    )

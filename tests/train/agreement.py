@@ -1,0 +1,117 @@
+"""What two processes do when only one of them meets a fault; told by `test_agreement.py`."""
+
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from arm.errors import TrainingError
+from arm.generate import Sampling
+from arm.rewards.world import WorldReward
+from arm.train import checkpoint, grpo, parallel
+from arm.train.rollout import Rollout, Task
+from arm.train.runtime import Loop, Optim, fit, training_device
+from arm.train.sharding import Parallel, share_out
+from arm.train.update import Objective
+
+
+def train(out: Path, losses_of: Any, module: nn.Module, **loop: Any) -> str:
+    """A few steps; what they ended with."""
+    settings = Loop(log_every=1, **{"steps": 4, **loop})
+    try:
+        fit(
+            module, lambda step: torch.ones(2, 4), losses_of, run_dir=out, name="run",
+            config=settings, loop=settings, optim=Optim(lr=0.1), batches_of="each",
+        )  # fmt: skip
+    except TrainingError as error:
+        return str(error)
+    return "done"
+
+
+def one_loss_is_nan(out: Path) -> str:
+    module = nn.Linear(4, 1)
+    scale = float("nan") if parallel.rank() else 1.0
+    return train(out, lambda x: {"loss": module(x).mean() * scale}, module)
+
+
+def a_long_wait(out: Path) -> str:
+    if not parallel.is_main():
+        time.sleep(3)
+    parallel.wait()
+    return f"{parallel.mean(torch.tensor(float(parallel.rank()))):g}"
+
+
+def one_sees_no_checkpoint(out: Path) -> str:
+    module = nn.Linear(4, 1)
+
+    def losses(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": module(x).square().mean()}
+
+    train(out, losses, module, steps=1)
+    newest = checkpoint.newest
+    if parallel.rank():
+        checkpoint.newest = lambda run_dir: None
+    optimizer = torch.optim.AdamW(module.parameters())
+    found = checkpoint.resume(out, module, optimizer)
+    checkpoint.newest = newest
+    return f"{found}"
+
+
+def killed_after_a_checkpoint(out: Path) -> str:
+    module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+    share_out(module, Parallel(shard=True), training_device())
+    steps: list[int] = []
+
+    def losses(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        steps.append(len(steps))
+        time.sleep(0.3)
+        if len(steps) == 9:
+            raise TrainingError("killed")
+        return {"loss": module(x).square().mean()}
+
+    told = train(out, losses, module, steps=10, save_every=5)
+    parallel.wait()
+    newest = checkpoint.newest(out)
+    return f"{told} {newest and newest.name}"
+
+
+def one_drifts_too_far(out: Path) -> str:
+    return reinforce(out, kl=0.5 if parallel.rank() else 0.1, missing=False)
+
+
+def one_has_no_reward(out: Path) -> str:
+    return reinforce(out, kl=0.1, missing=bool(parallel.rank()))
+
+
+def reinforce(out: Path, kl: float, missing: bool) -> str:
+    """An update of a made-up rollout: its error, or the names of what it logs."""
+    task = Task(2, Sampling(1.0), WorldReward(), samples=2)
+    problems: Any = [None]
+    components: Any = [None if missing else {"follow": k / 2, "quality": 1.0} for k in range(2)]
+    rollout = Rollout(task, problems, [], [None] * 2, [], components, {})  # pyright: ignore[reportArgumentType]
+    trainer = grpo.Trainer.__new__(grpo.Trainer)
+    trainer.run = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
+        shuffle_rewards=False, kl_budget=0.3, out=out, objective=Objective()
+    )
+    trainer.updater = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
+        policy=lambda *_: (0.0, {"kl": kl}), understanding=lambda step: (0.0, {})
+    )
+    try:
+        found = trainer.losses(grpo.Update({"drawing": rollout}, 0, 0, 0))
+    except TrainingError as error:
+        return str(error)
+    return " ".join(found)
+
+
+if __name__ == "__main__":
+    parallel.MESSAGE = timedelta(seconds=2)
+    parallel.start()
+    for case in sys.argv[2:]:
+        out = Path(sys.argv[1]) / case
+        said = globals()[case](out)
+        (Path(sys.argv[1]) / f"{case}_{parallel.rank()}.txt").write_text(said)

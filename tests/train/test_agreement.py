@@ -1,0 +1,53 @@
+"""A fault that one process meets ends all of them alike: none is left waiting for it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CASES = (
+    "one_loss_is_nan", "a_long_wait", "one_sees_no_checkpoint", "killed_after_a_checkpoint",
+    "one_drifts_too_far", "one_has_no_reward",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What each of two processes said in each case of `agreement.py`."""
+    out = tmp_path_factory.mktemp("agreement")
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+         str(Path(__file__).with_name("agreement.py")), str(out), *CASES],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    return {c: [(out / f"{c}_{rank}.txt").read_text() for rank in range(2)] for c in CASES}
+
+
+def test_a_loss_that_is_not_finite_in_one(said: dict[str, list[str]]):
+    assert said["one_loss_is_nan"] == ["run: the loss is nan at step 0; lower the rate"] * 2
+
+
+def test_waiting_may_take_longer_than_a_message(said: dict[str, list[str]]):
+    assert said["a_long_wait"] == ["0.5"] * 2
+
+
+def test_all_resume_from_what_the_first_sees(said: dict[str, list[str]]):
+    assert said["one_sees_no_checkpoint"] == ["1"] * 2
+
+
+def test_a_checkpoint_has_its_name_before_the_next_is_begun(said: dict[str, list[str]]):
+    assert said["killed_after_a_checkpoint"] == ["killed step_00000005"] * 2
+
+
+def test_a_kl_over_the_budget_in_one(said: dict[str, list[str]]):
+    one, two = said["one_drifts_too_far"]
+    assert one == two and "the KL to the reference is 0.5 nats a code" in one
+
+
+def test_all_log_the_same_names(said: dict[str, list[str]]):
+    one, two = said["one_has_no_reward"]
+    assert one == two and "drawing/follow" in one
