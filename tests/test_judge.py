@@ -200,3 +200,26 @@ def test_tokens_are_counted_and_kept(tmp_path: Path):
         old = judge(server, cache=tmp_path)(CASES[:1])[0]
         assert old is not None and old.reply.tokens is None
     assert len(server.bodies) == 2
+
+
+def test_the_same_question_is_asked_once(tmp_path: Path):
+    """Among many that are asked together too, where no reply is kept yet."""
+    with judge_server() as server:
+        for cache in (None, tmp_path):
+            found = judge(server, cache=cache)([CASES[0], CASES[1], CASES[0]])
+            assert found[0] == found[2] and None not in found
+        assert len(server.bodies) == 2 + 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["null", "[]", '{"text": 5, "model": 3}', '{"text": "hm", "model": "judge-1"}', "\x00",
+     '{"text": "hm", "model": "judge-1", "tokens": 7}'],
+)  # fmt: skip
+def test_what_was_kept_must_be_readable(tmp_path: Path, text: str):
+    with judge_server() as server:
+        judge(server, cache=tmp_path)(CASES[:1])
+        (path,) = tmp_path.glob("*/*.json")
+        path.write_text(text)
+        assert None not in judge(server, cache=tmp_path)(CASES[:1])
+        assert len(server.bodies) == 2

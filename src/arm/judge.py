@@ -176,13 +176,15 @@ def png(picture: UInt8[np.ndarray, "h w 3"], min_side: int) -> bytes:
 Messages = list[dict[str, Any]]
 
 
-def user_message(text: str, pictures: Sequence[bytes]) -> dict[str, Any]:
-    """A user's turn of a text and PNG files."""
-    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
-    for data in pictures:
-        url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-        content.append({"type": "image_url", "image_url": {"url": url}})
-    return {"role": "user", "content": content}
+def picture_part(data: bytes) -> dict[str, Any]:
+    """A PNG file as a part of a message; many messages may share one."""
+    url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def user_message(text: str, pictures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A user's turn of a text and the parts of pictures."""
+    return {"role": "user", "content": [{"type": "text", "text": text}, *pictures]}
 
 
 class Endpoint:
@@ -199,12 +201,21 @@ class Endpoint:
             raise JudgeError(
                 "a judge needs the openai package: pip install 'arm-lmm[judge]'"
             ) from None
-        return openai.OpenAI(
-            base_url=self.config.url,
-            api_key=os.environ.get(self.config.key_env) or "none",
-            timeout=self.config.timeout_s,
-            max_retries=self.config.retries,
-        )
+        key = os.environ.get(self.config.key_env, "").strip() or "none"
+        if not key.isascii():
+            raise JudgeError(f"${self.config.key_env} holds no key: a key is plain ASCII")
+        try:
+            return openai.OpenAI(
+                base_url=self.config.url,
+                api_key=key,
+                timeout=self.config.timeout_s,
+                max_retries=self.config.retries,
+            )
+        except Exception as error:  # many types, one meaning: the url cannot be taken apart
+            raise JudgeError(
+                f"'{self.config.url}' is no address ({_first_line(error)}); give one as "
+                "http://127.0.0.1:8000/v1"
+            ) from None
 
     def check(self) -> None:
         """Raises JudgeError in one line where the endpoint is down, refuses, or has no such model."""
@@ -222,8 +233,12 @@ class Endpoint:
             return  # an endpoint without a list of models: the first question will tell
         except openai.APIError as error:
             raise JudgeError(f"{where} fails: {_first_line(error)}") from None
+        except (AttributeError, TypeError, ValueError):
+            raise JudgeError(
+                f"{where} answers, but not as the OpenAI API does; such a url ends in /v1"
+            ) from None
         if self.config.model not in names:
-            known = ", ".join(names[:8]) or "none"
+            known = ", ".join(map(str, names[:8])) or "none"
             raise JudgeError(f"{where} has no model '{self.config.model}'; it has {known}")
 
     def ask_each(
@@ -234,23 +249,25 @@ class Endpoint:
     ) -> list[Reply | None]:
         """A reply to each question, in order, that its reader can read; None where it is missing.
 
-        again: what is said, once, after a reply that cannot be read.
+        again: what is said, once, after a reply that cannot be read. The same question is asked once,
+        however often it stands among them.
         """
+        keys = [self._key(messages) for messages in questions]
+        asked = dict(zip(keys, zip(questions, readers, strict=True), strict=True))
         with ThreadPoolExecutor(self.config.concurrency) as pool:
-            return list(pool.map(lambda q, r: self._kept_or_asked(q, r, again), questions, readers))
+            found = pool.map(lambda key: self._kept_or_asked(key, *asked[key], again), asked)
+            replies = dict(zip(asked, found, strict=True))
+        return [replies[key] for key in keys]
 
     def _kept_or_asked(
-        self, messages: Messages, readable: Callable[[str], bool], again: str
+        self, key: str, messages: Messages, readable: Callable[[str], bool], again: str
     ) -> Reply | None:
-        path = self._cache_path(messages)
-        if path is not None and path.is_file():
-            try:
-                kept = Reply(**json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError):
-                pass  # half a file is asked for again
-            else:
-                self.tally.count("cached")
-                return kept
+        cache = self.config.cache
+        path = None if cache is None else cache / key[:2] / f"{key}.json"
+        kept = None if path is None else _kept(path)
+        if kept is not None and readable(kept.text):
+            self.tally.count("cached")
+            return kept
         reply = self._ask(messages, readable, again)
         if reply is not None and path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -275,6 +292,8 @@ class Endpoint:
                     max_tokens=self.config.max_tokens,
                 )
                 text, model = answer.choices[0].message.content or "", str(answer.model)
+                if not isinstance(text, str):
+                    raise TypeError("a reply that is no text")
                 used = _tokens(answer)
             except openai.APIError as error:
                 self.tally.miss(type(error).__name__)
@@ -296,13 +315,10 @@ class Endpoint:
         self.tally.miss("unreadable")
         return None
 
-    def _cache_path(self, messages: Messages) -> Path | None:
-        """Named by the hash of the model and all that it is told, pictures included."""
-        if self.config.cache is None:
-            return None
+    def _key(self, messages: Messages) -> str:
+        """The hash of the model and all that it is told, pictures included."""
         told = json.dumps([self.config.model, messages], sort_keys=True)
-        name = hashlib.sha256(told.encode()).hexdigest()
-        return self.config.cache / name[:2] / f"{name}.json"
+        return hashlib.sha256(told.encode()).hexdigest()
 
 
 class Judge:
@@ -320,7 +336,7 @@ class Judge:
             [
                 {"role": "system", "content": self.rubric.instructions()},
                 user_message(
-                    f"{label}: {case.text}", [png(picture, min_side) for picture in case.pictures]
+                    f"{label}: {case.text}", [picture_part(png(p, min_side)) for p in case.pictures]
                 ),
             ]
             for case in cases
@@ -332,6 +348,16 @@ class Judge:
             scores = None if reply is None else read_verdict(reply.text, criteria)
             verdicts.append(Verdict(scores, reply) if scores and reply else None)
         return verdicts
+
+
+def _kept(path: Path) -> Reply | None:
+    """A reply that was kept; None where there is none, or half a file, or another thing."""
+    try:
+        reply = Reply(**json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    shapes = ((reply.text, str), (reply.model, str), (reply.tokens, dict | None))
+    return reply if all(isinstance(value, shape) for value, shape in shapes) else None
 
 
 def _tokens(answer: Any) -> dict[str, int]:

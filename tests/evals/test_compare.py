@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from arm.evals.compare import equivalent, holm, paired
+from arm.evals.compare import equivalent, holm, paired, resampled
 
 RNG = np.random.default_rng(0)
 
@@ -47,3 +47,10 @@ def test_holm_by_hand():
     found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
     assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
     assert holm({"x": 0.9, "y": 0.8}) == pytest.approx({"x": 1.0, "y": 1.0})
+
+
+def test_one_seed_needs_no_table_of_redraws():
+    """The very same redraws as of a model with several seeds that are all alike."""
+    a, b = RNG.random((1, 90)), RNG.random((1, 90))
+    whole = resampled(np.repeat(a, 2, 0), np.repeat(b, 2, 0), 3, 200)
+    assert np.allclose(resampled(a, b, 3, 200), whole, atol=1e-12)

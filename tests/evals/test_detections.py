@@ -138,6 +138,12 @@ def test_a_kill_leaves_whole_files(tmp_path: Path):
     whole = Scripted(SCENES)
     see(Viewer(whole, Reds()), items, 5, tmp_path / "images", tmp_path / "cache")
     assert whole.looks == 3
+    # Half a file is none: that picture is looked at again, and the file is whole after it.
+    for text in ("", "{", "[{}]", "5"):
+        kept[0].write_text(text)
+        found = see(Viewer(whole, Reds()), items, 5, tmp_path / "images", tmp_path / "cache")
+        assert len(found["00001"]) == 5 and isinstance(json.loads(kept[0].read_text()), list)
+    assert whole.looks == 3 + 4
 
 
 def test_thresholds_are_the_detector_s(tmp_path: Path):

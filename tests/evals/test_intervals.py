@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from arm.evals import intervals
 from arm.evals.intervals import mean_of_groups, mean_score
 
 
@@ -37,3 +38,12 @@ def test_nothing_to_score():
     for groups in ({}, {"a": []}):
         with pytest.raises(ValueError, match="at least one"):
             mean_of_groups(groups)
+
+
+def test_many_samples_are_redrawn_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    """The very same intervals, without the gigabytes."""
+    groups = {"a": np.random.default_rng(0).random(300).tolist(), "b": [0.5, 1.0] * 25}
+    whole = mean_of_groups(groups)
+    for few in (1, 700, 30_000):
+        monkeypatch.setattr(intervals, "AT_ONCE", few)
+        assert mean_of_groups(groups) == whole

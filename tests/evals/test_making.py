@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arm.errors import ConfigError, InputError
+from arm.errors import ConfigError, DataError, InputError
 from arm.evals.benchmarks.base import Item
 from arm.evals.benchmarks.registry import BENCHMARKS
 from arm.evals.making import (
@@ -189,3 +189,33 @@ def test_torchrun_shares_the_items(chain: TinyChain, arm: Arm, tmp_path: Path):
     assert len(list(outs["two"].glob("answers-*-of-2.jsonl"))) == 2
     reports = [json.loads((out / "report.json").read_text()) for out in outs.values()]
     assert reports[0]["values"] == reports[1]["values"]
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"id": "1", "answer": 5}', b'{"id": 1, "answer": "a"}', b"\xff", b"[]"]
+)
+def test_an_answer_that_is_none_is_named(tmp_path: Path, line: bytes):
+    (tmp_path / "answers.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(DataError, match=r"answers\.jsonl"):
+        read_answers(tmp_path)
+
+
+def test_a_kill_while_answers_are_mended_takes_none_away(
+    run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data, out = pope_files(tmp_path / "pope"), tmp_path / "out"
+    options = ["pope-random", "--model", chain.model, "--data", data, "--out", out, "--limit", 3]
+    assert run(*options)[0] == 0
+    answers = read_answers(out)
+    whole = Path.write_text
+
+    def killed(path: Path, text: str, **named: str) -> int:
+        if path.name.startswith("answers"):
+            whole(path, text[:9], **named)
+            raise KeyboardInterrupt
+        return whole(path, text, **named)
+
+    with monkeypatch.context() as inner:
+        inner.setattr(Path, "write_text", killed)
+        assert run(*options)[0] != 0
+    assert read_answers(out) == answers

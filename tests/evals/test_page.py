@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from arm.evals.html import table
-from arm.evals.page import Made, Said, Shown, page
+from arm.evals.page import Made, Said, Shown, card, page
 from arm.evals.plots import inline
 
 REPORT = {
@@ -157,3 +157,8 @@ def test_in_a_browser(browser: Any, tmp_path: Path):
     view.evaluate("fetch('http://127.0.0.1:9/x').catch(() => 0)")
     assert all(url.startswith(("file:", "data:")) for url in asked), asked
     assert [w for w in wrong if "Content Security Policy" not in w] == []
+
+
+def test_a_reply_as_long_as_a_book_is_cut():
+    item = Shown("1", "a star", "time", None, (Made(None, (Said("", "x" * 9_000_000),)),))
+    assert len(card(item, 0)) < 10_000

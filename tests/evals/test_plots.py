@@ -137,3 +137,11 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     (tmp_path / "report.json").write_text(json.dumps(REPORT))
     with pytest.raises(InputError, match=r"pip install 'arm-lmm\[plots\]'"):
         plot(tmp_path, tmp_path / "x.svg")
+
+
+def test_a_category_is_no_formula(recwarn: pytest.WarningsRecorder):
+    """Nor is it markup, nor do scores that are all alike make matplotlib complain."""
+    zero = {"value": 0.0, "low": 0.0, "high": 0.0, "n": 1, "p": 1.0}
+    drawn = inline({"benchmark": "wise", "difference": zero, "groups": {r"$\frac$ <script>": zero}})
+    assert r"$\frac$ &lt;script&gt;" in drawn and "<script>" not in drawn
+    assert not recwarn.list

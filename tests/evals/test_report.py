@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from arm.errors import InputError
-from arm.evals.report import decoder_rows, fill_block, fill_scores, markdown_grid
+from arm.evals.report import (
+    decoder_rows,
+    fill_block,
+    fill_scores,
+    markdown_grid,
+    print_differences,
+    print_scores,
+)
 
 EXACT = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
 PSNR = {"value": 30.0, "low": 29.0, "high": 31.0, "n": 4}
@@ -44,3 +51,17 @@ def test_blocks_are_filled_and_missing_ones_named(tmp_path: Path):
         fill_scores(path, "sweep", {})
     with pytest.raises(InputError, match="cannot be read"):
         fill_block(tmp_path / "none.md", "scores", "x")
+
+
+def test_a_category_is_no_markup(capsys: pytest.CaptureFixture[str]):
+    score = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3}
+    print_scores({"[/red] :star:": score})
+    difference = {"value": 0.1, "low": 0.0, "high": 0.2, "p": 0.5}
+    found = {
+        "difference": difference,
+        "common_items": 2,
+        "groups": {"[/b]": {**difference, "n": 2}},
+    }
+    print_differences(found, str)
+    said = capsys.readouterr().out
+    assert "[/red] :star:" in said and "[/b]" in said

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from scipy.stats import ttest_rel
 
+from arm.errors import DataError
 from arm.evals.runs import Pair, compare_runs, difference, read_run
 from benchmark_files import Run, eval_runner
 
@@ -143,3 +144,33 @@ def test_folders_that_are_no_run(run: Run, tmp_path: Path):
     assert "written before runs could be compared?" in refused(empty)
     (a / "items.jsonl").write_text('{"id": "1"}\n{"id')
     assert "items.jsonl:2: no JSON" in refused(a)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"overall": 1}, {"judge": "x"}, {"judge": {}}, {"values": []}, {"values": {"time": 5}},
+     {"values": {"time": {"1": "x"}}}, {"missing": "a"}, {"groups": None}],
+)  # fmt: skip
+def test_a_damaged_report_is_one_line(tmp_path: Path, change: dict[str, Any]):
+    path = written(tmp_path / "a", A)
+    report = json.loads((path / "report.json").read_text())
+    (path / "report.json").write_text(json.dumps({**report, **change}))
+    with pytest.raises(DataError, match=r"report\.json"):
+        read_run(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {},
+        {"id": [1]},
+        {"id": "1", "pictures": 5},
+        {"id": "1", "said": [7]},
+        {"id": "1", "source": 9},
+    ],
+)
+def test_a_damaged_item_is_one_line(tmp_path: Path, line: dict[str, Any]):
+    path = written(tmp_path / "a", A)
+    (path / "items.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(DataError, match=r"items\.jsonl:1 is no line of a run"):
+        read_run(path)

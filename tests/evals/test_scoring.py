@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from arm.evals.benchmarks import wise
+from arm.evals.benchmarks.base import Item
+from arm.evals.benchmarks.registry import BENCHMARKS
+from arm.evals.scoring import questions_for
 from benchmark_files import (
     WORDS,
     Run,
@@ -198,3 +201,13 @@ def test_the_cost_stands_before_the_first_question(
         asked = len(server.bodies)
         assert run("wise", *options)[0] == 1 and len(server.bodies) == asked
         assert run("wise", *options, "--yes")[0] == 0 and len(server.bodies) == asked + 2
+
+
+def test_questions_about_one_picture_share_it(tmp_path: Path):
+    """A dozen questions about four pictures of a megapixel are not fifty of them in memory."""
+    Image.fromarray(np.full((64, 64, 3), 200, dtype=np.uint8)).save(tmp_path / "1_0.png")
+    questions = {n: {"text": f"is there {n}?", "parents": []} for n in range(12)}
+    item = Item("1", "x", "all", data={"questions": questions})
+    found = questions_for(BENCHMARKS["dsg"], tmp_path, item, tmp_path, tmp_path, 0, 256)
+    assert len(found) == 12
+    assert len({id(messages[0]["content"][1]) for _, messages in found if messages}) == 1

@@ -99,6 +99,10 @@ def evaluate(
     if benchmark in published:
         if data is None:
             raise InputError(f"{benchmark} needs its authors' files: name their folder with --data")
+        if quick or into:
+            raise InputError(
+                f"--quick and --into belong to the world's benchmarks; a sample of {benchmark} is --limit N"
+            )
         from arm.cli.published import Wanted, judge_config, judge_prices, run
         from arm.evals.making import Settings, parse_shard
 

@@ -1,5 +1,6 @@
 """`arm eval NAME` of a published benchmark: make what is not made yet, judge it, report."""
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from arm.cli.options import load, quiet, write_json_file
-from arm.errors import InputError
+from arm.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from arm.evals.benchmarks.base import Item
@@ -65,18 +66,40 @@ def judge_prices(read: float | None, written: float | None) -> "Prices | None":
 
     if read is None and written is None:
         return None
-    if read is None or written is None or min(read, written) < 0:
+    # A NaN is in no order, so what is wanted is asked for.
+    if read is None or written is None or not (0 <= read < math.inf and 0 <= written < math.inf):
         raise InputError("a price is two numbers from 0 on: give both --price-in and --price-out")
     return Prices(read, written)
 
 
 def run(name: str, wanted: Wanted) -> None:
     """Both halves; with a shard the first alone, and under torchrun the first by all processes."""
+    try:
+        _run(name, wanted)
+    except OSError as error:  # a full disk, a folder that cannot be written
+        raise InputError(f"{wanted.out} cannot be used ({error})") from None
+
+
+def _load(benchmark: "Benchmark", data: Path) -> "list[Item]":
+    """All items. Raises DataError."""
+    try:
+        return benchmark.load(data)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"the files of {benchmark.name} in {data} are damaged or of another version ({error!r})"
+        ) from None
+
+
+def _run(name: str, wanted: Wanted) -> None:
     from arm.evals.benchmarks.registry import BENCHMARKS
+    from arm.evals.making import prompts_hash
     from arm.train import parallel
 
     benchmark = BENCHMARKS[name]
-    items = benchmark.load(wanted.data)[: wanted.settings.limit]
+    items = _load(benchmark, wanted.data)
+    prompts, items = prompts_hash(items), items[: wanted.settings.limit]
+    if wanted.pictures is not None and benchmark.kind == "questions":
+        raise InputError(f"{name} asks the model itself: there are no --pictures to score")
     if wanted.pictures is not None and not wanted.pictures.is_dir():
         raise InputError(f"{wanted.pictures} is no folder of pictures")
     if wanted.shard is not None and parallel.world_size() > 1:
@@ -86,11 +109,11 @@ def run(name: str, wanted: Wanted) -> None:
         benchmark.unpack(wanted.data, items, wanted.images)
     scores = parallel.is_main() and wanted.shard is None
     viewer = _viewer(benchmark, wanted) if scores else None
-    endpoint = _endpoint(benchmark, wanted) if scores else None
+    endpoint = _endpoint(benchmark, items, wanted) if scores else None
     if wanted.pictures is None:
-        made_by, failed = _make(benchmark, items, wanted, endpoint)
+        made_by, failed = _make(benchmark, items, prompts, wanted, endpoint)
     elif scores:
-        made_by, failed = _taken(benchmark, wanted), {}
+        made_by, failed = _taken(benchmark, prompts, wanted), {}
         _show_cost(benchmark, items, wanted, endpoint, None)
     else:
         raise InputError("--pictures are made already: there is nothing to share")
@@ -110,7 +133,8 @@ def _viewer(benchmark: "Benchmark", wanted: Wanted) -> "Viewer | None":
         return load_viewer(wanted.detector, wanted.clip)
 
 
-def _endpoint(benchmark: "Benchmark", wanted: Wanted) -> "Endpoint | None":
+def _endpoint(benchmark: "Benchmark", items: "Sequence[Item]", wanted: Wanted) -> "Endpoint | None":
+    """The judge of a benchmark that has one, asked whether it is there before anything is made."""
     from arm.judge import Endpoint
 
     if benchmark.kind == "questions" or benchmark.detected:
@@ -118,6 +142,11 @@ def _endpoint(benchmark: "Benchmark", wanted: Wanted) -> "Endpoint | None":
     if wanted.judge is None:
         raise InputError(
             f"{benchmark.name} is scored by a judge: name it with --judge-url and --judge-model"
+        )
+    if not any(benchmark.calls(wanted.data, item) for item in items):
+        raise InputError(
+            f"{wanted.data} has no questions for the judge (DPG-Bench has them in dpg_bench.csv); without "
+            "them --shard 0/1 makes the pictures and scores none"
         )
     endpoint = Endpoint(wanted.judge)
     endpoint.check()
@@ -127,6 +156,7 @@ def _endpoint(benchmark: "Benchmark", wanted: Wanted) -> "Endpoint | None":
 def _make(
     benchmark: "Benchmark",
     items: "Sequence[Item]",
+    prompts: str,
     wanted: Wanted,
     endpoint: "Endpoint | None",
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -141,6 +171,7 @@ def _make(
     _show_cost(benchmark, items, wanted, endpoint, (width * patch, height * patch))
     manifest = {
         "benchmark": benchmark.name,
+        "prompts": prompts,
         "model": wanted.model,
         "hash": weights_hash(*sorted({find_model(wanted.model), arm.directory})),
         "decoder": wanted.decoder or arm.defaults.detokenizer,
@@ -170,15 +201,19 @@ def _make(
     return manifest, failed
 
 
-def _taken(benchmark: "Benchmark", wanted: Wanted) -> dict[str, Any]:
+def _taken(benchmark: "Benchmark", prompts: str, wanted: Wanted) -> dict[str, Any]:
     """What is known of a folder of pictures that is there already. Keeps its run apart from others."""
     from arm.evals import making
-    from arm.evals.benchmarks.base import read_json
+    from arm.evals.benchmarks.base import json_object
 
     assert wanted.pictures is not None
     own = wanted.out / "manifest.json"
     if wanted.pictures.resolve() == (wanted.out / "images").resolve() and own.is_file():
-        return read_json(own)
+        made_by = json_object(own)
+        known = made_by.get("benchmark"), made_by.get("prompts", prompts)
+        if known != (benchmark.name, prompts):
+            raise InputError(f"{wanted.out} was made for other prompts; name another --out")
+        return made_by
     made_by = {"benchmark": benchmark.name, "pictures": str(wanted.pictures.resolve())}
     making.begin(wanted.out, made_by)
     return made_by
@@ -289,6 +324,10 @@ def _score(
             made_by,
         )
         report |= {"notes": list(benchmark.notes)} if viewer is None else viewer.report()
+        silent = sorted({item.group for item in items} - result.groups.keys())
+        if silent:
+            lost = f"no verdict at all in {', '.join(silent)}: the score is of the other categories alone"
+            report["notes"] = [lost, *report["notes"]]
         if wanted.settings.limit is not None:
             trial = f"only the first {len(items)} items: not a score of {benchmark.name}"
             report["notes"] = [trial, *report["notes"]]

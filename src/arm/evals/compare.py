@@ -51,6 +51,10 @@ def resampled(ours: Scores, theirs: Scores, seed: int, resamples: int) -> np.nda
     """Resampled mean differences (R,): the items of both are redrawn together, seeds apart."""
     rng = np.random.default_rng(seed)
     count = ours.shape[1]
+    if len(ours) == len(theirs) == 1:
+        # One redraw at a time: those of many thousand items would not fit into memory together.
+        redraws = (rng.integers(count, size=count) for _ in range(resamples))
+        return np.array([ours[0, i].mean() - theirs[0, i].mean() for i in redraws])
     items = rng.integers(count, size=(resamples, count))
     a = _means(ours, rng.integers(len(ours), size=(resamples, len(ours))), items)
     b = _means(theirs, rng.integers(len(theirs), size=(resamples, len(theirs))), items)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
-from arm.errors import InputError
+from arm.errors import InputError, WeightsError
 from arm.evals.benchmarks import geneval
 from arm.evals.benchmarks.base import Item
 from arm.evals.color import ColorNamer, load_color_namer
@@ -101,14 +101,17 @@ def see(
 def seen_before(
     viewer: Viewer, picture: Picture, item: Item, cache: Path
 ) -> list[geneval.Detection]:
-    """What the cache holds of a picture; where it holds nothing, the viewer looks first."""
+    """What the cache holds of a picture; where it holds nothing, or half a file, the viewer looks."""
     path = cache / f"{viewer.key(picture, item)}.json"
-    if not path.is_file():
-        write_json([asdict(d) for d in viewer.look(picture, item)], path)
-    return [
-        geneval.Detection(d["name"], tuple(d["box"]), d["score"], d["color"])
-        for d in read_json(path)
-    ]
+    try:
+        return [
+            geneval.Detection(d["name"], tuple(d["box"]), d["score"], d["color"])
+            for d in read_json(path)
+        ]
+    except (WeightsError, KeyError, TypeError):
+        found = viewer.look(picture, item)
+        write_json([asdict(d) for d in found], path)
+        return found
 
 
 def in_words(right: Mapping[str, Sequence[bool | None]]) -> dict[str, list[list[str | None]]]:

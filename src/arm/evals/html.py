@@ -112,7 +112,8 @@ def write_page(text: str, path: Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        # Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark.
+        temporary.write_text(text, encoding="utf-8", errors="replace")
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error})") from None

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 RESAMPLES = 1000
+AT_ONCE = 4_000_000
+"""Samples that are drawn together: all redraws of VQAv2's 214,354 answers would take gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,18 @@ def weighted_mean_of_groups(
     rng = np.random.default_rng(seed)
     arrays = [np.asarray(values, dtype=np.float64) for values in groups.values()]
     share = np.array([1.0 if weights is None else weights[name] for name in groups])
-    drawn = [a[rng.integers(len(a), size=(RESAMPLES, len(a)))].mean(1) for a in arrays]
+    drawn = [_redrawn_means(a, rng) for a in arrays]
     means = np.average(np.stack(drawn), 0, share)
     low, high = np.percentile(means, [2.5, 97.5])
     value = float(np.average([a.mean() for a in arrays], weights=share))
     return Score(value, float(low), float(high), sum(map(len, arrays)))
+
+
+def _redrawn_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The means of all redraws of n values; the same whatever number is drawn together."""
+    n = len(values)
+    rows = min(RESAMPLES, max(1, AT_ONCE // n))
+    return np.concatenate([
+        values[rng.integers(n, size=(min(rows, RESAMPLES - start), n))].mean(1)
+        for start in range(0, RESAMPLES, rows)
+    ])  # fmt: skip

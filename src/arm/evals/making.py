@@ -1,6 +1,6 @@
 """The first half of a published benchmark: pictures or answers, by one process or by many.
 
-    RUN/manifest.json      benchmark, model and its hash, settings and seed: what made the rest
+    RUN/manifest.json      benchmark, hash of its prompts, model and its hash, settings and seed: what made the rest
     RUN/images/ID_K.png    picture K of item ID
     RUN/answers*.jsonl     one answer a line, of benchmarks that ask; a file for each shard
     RUN/replies/           what the judge said, by the hash of all it was told
@@ -11,6 +11,7 @@ What is there is passed over, so a killed run goes on. A picture depends on the 
 own place in the benchmark, so a run that many processes share makes the very pictures of one.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from jaxtyping import UInt8
 from PIL import Image as Pillow
 
 from arm.errors import ConfigError, DataError, InputError
-from arm.evals.benchmarks.base import Item, read_json
+from arm.evals.benchmarks.base import Item, json_object
 from arm.evals.benchmarks.registry import Benchmark
 from arm.pipeline import Arm, Codes
 
@@ -76,6 +77,12 @@ def picture_name(item: Item, index: int) -> str:
     return f"{safe}_{index}.png"
 
 
+def prompts_hash(items: Sequence[Item]) -> str:
+    """Of the ids, texts and sources of a benchmark's items, all of them: other ones belong to another run."""
+    told = json.dumps([[item.id, item.text, item.image] for item in items])
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
 def begin(out: Path, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest, or agrees with the one that is there; of many processes one writes it.
 
@@ -90,9 +97,11 @@ def begin(out: Path, manifest: Mapping[str, Any]) -> None:
             os.link(temporary, path)  # unlike a rename it leaves another process's file alone
         except FileExistsError:
             pass
+        except OSError:  # a file system without links
+            temporary.replace(path)
         finally:
-            temporary.unlink()
-    old = read_json(path)
+            temporary.unlink(missing_ok=True)
+    old = json_object(path)
     for key in sorted(old.keys() | manifest.keys()):
         if old.get(key) != manifest.get(key):
             raise ConfigError(
@@ -211,7 +220,9 @@ def _answer(
     path = out / f"{name}.jsonl"
     if path.is_file():
         whole = "".join(f"{line}\n" for line in _whole_lines(path))
-        path.write_text(whole, encoding="utf-8")
+        temporary = path.with_suffix(".tmp")  # a kill while this is written takes no answer away
+        temporary.write_text(whole, encoding="utf-8")
+        temporary.replace(path)
     with path.open("a", encoding="utf-8") as file:
         for number, item in enumerate(items, 1):
             if item.id in answered:
@@ -233,8 +244,11 @@ def _answer(
 
 
 def _whole_lines(path: Path) -> Iterator[str]:
-    """The lines of a file but for a last one that a kill cut off."""
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    """The lines of a file but for a last one that a kill cut off. Raises DataError for no text."""
+    try:
+        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} holds no answers ({error})") from None
     yield from whole.splitlines()
 
 
@@ -245,7 +259,10 @@ def read_answers(out: Path) -> dict[str, str]:
         for number, line in enumerate(_whole_lines(path), 1):
             try:
                 entry = json.loads(line)
-                found[entry["id"]] = entry["answer"]
+                name, answer = entry["id"], entry["answer"]
+                if not isinstance(name, str) or not isinstance(answer, str):
+                    raise TypeError("an answer is a text")
+                found[name] = answer
             except (ValueError, TypeError, KeyError):
                 raise DataError(
                     f"{path}:{number} is no answer; take the line out, and it is made again"

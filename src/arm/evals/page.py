@@ -11,6 +11,8 @@ from arm.evals.published import published_rows
 
 MOST_ITEMS = 200
 MOST_BYTES = 24_000_000
+MOST_SAID = 4_000
+"""Characters of a reply; a judge that takes no limit of tokens may write a book."""
 FEW_DETAILS = 4
 
 
@@ -59,7 +61,8 @@ def _said(said: Said) -> str:
     asked = f"<p>{escape(said.asked)}</p>" if said.asked else ""
     if said.reply is None:
         return f'{asked}<p class="bad">verdict missing</p>'
-    return f"{asked}<pre>{escape(said.reply)}</pre>"
+    cut = " ..." if len(said.reply) > MOST_SAID else ""
+    return f"{asked}<pre>{escape(said.reply[:MOST_SAID])}{cut}</pre>"
 
 
 def figures(item: Shown, made: Made, index: int) -> str:
@@ -114,7 +117,7 @@ def _headline(report: Mapping[str, Any]) -> str:
     found = _figure(f"{overall['value']:.3f}", f"score, 95 % interval {low:.3f} to {high:.3f}")
     found += _figure(
         f"{share:.1%}",
-        f"of {report['items']:,} verdicts missing",
+        f"of {report.get('verdicts', report['items']):,} verdicts missing",
         "bad" if share else "good",
     )
     if judge:

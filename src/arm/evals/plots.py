@@ -40,6 +40,7 @@ def _figure(panels: int, height: float = 3.2) -> Iterator[tuple[Any, Any]]:
         "svg.fonttype": "none", "svg.hashsalt": "arm", "font.size": 9, "axes.spines.top": False,
         "axes.spines.right": False, "axes.edgecolor": INK, "text.color": INK, "axes.labelcolor": INK,
         "xtick.color": INK, "ytick.color": INK, "grid.alpha": 0.3, "font.family": "sans-serif",
+        "text.parse_math": False,
     }  # fmt: skip
     with rc_context(look):
         figure = Figure(figsize=(4.6 * panels + 0.6, height), layout="constrained")
@@ -74,7 +75,8 @@ def _bars(axis: Any, scores: Mapping[str, Mapping[str, float]], best: float) -> 
         clip_on=False,
     )
     axis.set_yticks(places, list(scores))
-    axis.set_xlim(min(0.0, float(values.min())), max(best, float(values.max())))
+    least, most = min(0.0, float(values.min())), max(best, float(values.max()))
+    axis.set_xlim(least, most if most > least else least + 1)
     axis.set_xlabel("score, 95 % interval")
     axis.grid(axis="x")
 

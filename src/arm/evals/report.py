@@ -33,7 +33,8 @@ def print_scores(result: Mapping[str, Any]) -> None:
     table = Table("score", "value", "95 % interval", "n")
     for name, value in rows(result):
         table.add_row(name, *shown(value))
-    Console().print(table)
+    # A category may be called [anything], and :so: too; its name is no markup.
+    Console(markup=False, emoji=False).print(table)
 
 
 def print_differences(comparison: Mapping[str, Any], p_text: Callable[[float], str]) -> None:
@@ -46,7 +47,8 @@ def print_differences(comparison: Mapping[str, Any], p_text: Callable[[float], s
         table.add_row(
             name, f"{row['value']:+.3f}", interval, p_text(row["p"]), adjusted, str(row["n"])
         )
-    Console().print(table)
+    # A category may be called [anything], and :so: too; its name is no markup.
+    Console(markup=False, emoji=False).print(table)
 
 
 HEADLINES = {

@@ -12,12 +12,17 @@ from typing import Any
 import numpy as np
 from scipy.stats import permutation_test
 
-from arm.errors import InputError
-from arm.evals.benchmarks.base import json_lines, need, read_json
+from arm.errors import DataError, InputError
+from arm.evals.benchmarks.base import json_lines, json_object, need
 from arm.evals.compare import Difference, holm, paired
 
 FLIPS = 9_999
-FIELDS = ("benchmark", "overall", "missing", "items", "judge", "groups")
+AT_ONCE = 4_000_000
+"""Differences that are flipped together."""
+FIELDS: Mapping[str, Any] = {
+    "benchmark": str, "overall": dict, "missing": int, "judge": dict | None, "groups": dict
+}  # fmt: skip
+"""What a report must hold, and as what."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Run:
         if detector is None:
             return "none"
         hashes = (str(self.report.get(f"{part}_hash", ""))[:8] for part in ("detector", "clip"))
-        return f"{detector} ({next(hashes)}) with {self.report['clip']} ({next(hashes)})"
+        clip = self.report.get("clip")
+        return f"{detector} ({next(hashes)}) with {clip} ({next(hashes)})"
 
     def file(self, name: str | None) -> Path | None:
         """A path of items.jsonl, which may be relative to the run."""
@@ -55,13 +61,39 @@ def read_run(path: Path) -> Run:
         found = (path / "manifest.json").is_file()
         why = "it was made but not scored yet" if found else "it has no report.json"
         raise InputError(f"{path} is no scored run of `arm eval`: {why}")
-    report = read_json(report_file)
-    for name in FIELDS:
-        need(report, name, str(report_file))
+    report = json_object(report_file)
+    for name, kind in FIELDS.items():
+        if not isinstance(need(report, name, str(report_file)), kind):
+            raise DataError(f"{report_file}: its field '{name}' is damaged")
+    if report["judge"] is not None:
+        need(report["judge"], "model", f"{report_file}, 'judge'")
     values = need(report, "values", f"{report_file} (written before runs could be compared?)")
+    scored = values.values() if isinstance(values, dict) else [None]
+    if not all(isinstance(v, dict) and all(map(_is_number, v.values())) for v in scored):
+        raise DataError(f"{report_file}: its field 'values' is damaged")
     items = path / "items.jsonl"
-    lines = [line for _, line in json_lines(items)] if items.is_file() else []
-    return Run(path, report, values, {need(line, "id", str(items)): line for line in lines})
+    lines = list(json_lines(items)) if items.is_file() else []
+    for number, line in lines:
+        if not _is_item(line):
+            raise DataError(f"{items}:{number} is no line of a run; score the run again")
+    return Run(path, report, values, {line["id"]: line for _, line in lines})
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_item(line: Mapping[str, Any]) -> bool:
+    """Whether a line of items.jsonl has the parts that a comparison shows."""
+    made, said = line.get("pictures") or [], line.get("said") or []
+    return (
+        isinstance(line.get("id"), str)
+        and isinstance(line.get("source"), str | None)
+        and isinstance(made, list)
+        and all(isinstance(name, str | None) for name in made)
+        and isinstance(said, list)
+        and all(isinstance(replies, list) for replies in said)
+    )
 
 
 @dataclass(frozen=True)
@@ -129,7 +161,7 @@ def difference(pairs: Sequence[Pair], seed: int = 0) -> Difference:
         permutation_type="samples",
         vectorized=True,
         n_resamples=FLIPS,
-        batch=1_000,
+        batch=max(1, min(1_000, AT_ONCE // len(pairs))),
         rng=np.random.default_rng(seed),
     )
     return Difference(found.value, found.low, found.high, float(test.pvalue))

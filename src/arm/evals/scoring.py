@@ -15,7 +15,7 @@ from arm.evals.benchmarks.base import Item, Result
 from arm.evals.benchmarks.registry import Benchmark, Call
 from arm.evals.making import picture_path, read_picture, source_path, state
 from arm.evals.page import Made, Said, Shown
-from arm.judge import Endpoint, JudgeConfig, Messages, png, user_message
+from arm.judge import Endpoint, JudgeConfig, Messages, Reply, picture_part, png, user_message
 
 Replies = Mapping[str, Sequence[Sequence[str | None]]]
 """[item][picture][call], None where missing."""
@@ -47,20 +47,28 @@ def questions_for(
     min_side: int,
 ) -> list[tuple[Call, Messages | None]]:
     """The judge's questions about one picture; None where the picture or its source is missing."""
-    path = picture_path(folder, item, index)
-    picture = None if path is None else read_picture(path)
+    calls = benchmark.calls(directory, item)
+    before = None
+    if any(call.with_source for call in calls):
+        try:
+            before = _part(source_path(images, item), min_side)
+        except InputError:
+            pass
+    # Encoded once: a dozen questions about a picture of a megapixel share its text.
+    after = _part(picture_path(folder, item, index), min_side)
     found: list[tuple[Call, Messages | None]] = []
-    for call in benchmark.calls(directory, item):
-        shown = [picture]
-        if call.with_source:
-            try:
-                shown = [read_picture(source_path(images, item)), picture]
-            except InputError:
-                shown = [None, picture]
-        files = [png(p, min_side) for p in shown if p is not None]
-        whole = len(files) == len(shown)
-        found.append((call, [user_message(call.text, files)] if whole else None))
+    for call in calls:
+        shown = [before, after] if call.with_source else [after]
+        parts = [part for part in shown if part is not None]
+        whole = len(parts) == len(shown)
+        found.append((call, [user_message(call.text, parts)] if whole else None))
     return found
+
+
+def _part(path: Path | None, min_side: int) -> dict[str, Any] | None:
+    """A picture as a judge is sent it; None where it is missing or broken."""
+    picture = None if path is None else read_picture(path)
+    return None if picture is None else picture_part(png(picture, min_side))
 
 
 def judge(
@@ -92,14 +100,17 @@ def judge(
         ]
         sent = [(call, m) for _, _, call, m in asked if m is not None]
         found = iter(endpoint.ask_each([m for _, m in sent], [c.readable for c, _ in sent], again))
+        paid: dict[int, Reply] = {}  # a question that stands twice is asked once
         for name, k, _, messages in asked:
             reply = None if messages is None else next(found)
             replies[name][k].append(None if reply is None else reply.text)
             if reply is not None:
-                models.add(reply.model)
-                uncounted += reply.tokens is None
-                for kind, count in (reply.tokens or {}).items():
-                    tokens[kind] = tokens.get(kind, 0) + count
+                paid[id(reply)] = reply
+        for reply in paid.values():
+            models.add(reply.model)
+            uncounted += reply.tokens is None
+            for kind, count in (reply.tokens or {}).items():
+                tokens[kind] = tokens.get(kind, 0) + count
     return Verdicts(replies, tuple(sorted(models)), tokens, uncounted)
 
 
@@ -174,7 +185,8 @@ def report_of(
         "overall": result.overall.to_dict(),
         "missing_share": result.missing_share,
         "missing": result.missing,
-        "items": result.total,
+        "verdicts": result.total,
+        "items": result.items,
         "judge": about,
         "groups": {name: score.to_dict() for name, score in result.groups.items()},
         "details": dict(result.details),

@@ -66,7 +66,7 @@ def test_pope_and_mme():
     mme = yesno.load_mme(ROOT / "mme")
     assert len({i.group for i in mme}) == 14 and set(yesno.PERCEPTION) <= {i.group for i in mme}
     assert yesno.score_mme(mme, {i.id: i.data["answer"] for i in mme}).details == {
-        "perception": 2000.0, "cognition": 800.0
+        "unreadable": 0.0, "perception": 2000.0, "cognition": 800.0
     }  # fmt: skip
 
 

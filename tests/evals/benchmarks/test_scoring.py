@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from arm.errors import DataError
-from arm.evals.benchmarks import dsg, editing, geneval, wise, yesno
+from arm.evals.benchmarks import dsg, editing, geneval, registry, wise, yesno
 from arm.evals.benchmarks.base import Item
 from arm.evals.benchmarks.geneval import Detection
 
@@ -34,7 +34,9 @@ def test_geneval_loads_and_scores(tmp_path: Path):
     found = geneval.score(items, right)
     # single_object: 2/3 and 0; the only prompt of `colors` has no verdict and no say.
     assert found.overall.value == pytest.approx(1 / 3)
-    assert (found.missing, found.total, set(found.groups)) == (1, 3, {"single_object"})
+    # Verdicts are pictures: one of four, none of four, two of two.
+    assert (found.missing, found.total, set(found.groups)) == (3, 10, {"single_object"})
+    assert found.items == 3 and geneval.score(items, {"00000": [True]}).missing == 2
     with pytest.raises(DataError, match="GenEval has 553 items, this directory 3"):
         geneval.load(directory)
 
@@ -134,8 +136,14 @@ def test_dsg_loads_and_scores(tmp_path: Path):
     assert found.overall.value == pytest.approx((0.25 + 1.0) / 2)
     assert found.groups["coco"].value == 0.25
     assert found.details == {"questions": 5.0, "questions_missing": 0.0}
+    part = dsg.score(items, {"coco_1": [{1: True, 2: None}, {1: None, 2: None}], "vrd_7": []})
+    # Three of the four answers, and all about the prompt that nothing was asked about.
+    assert (part.overall.value, part.missing, part.total, part.items) == (1.0, 4, 5, 2)
     (tmp_path / "dsg-1k-anns.csv").write_text("id,text\n1,x\n")
     with pytest.raises(DataError, match="lacks the columns dependency, item_id"):
+        dsg.load_dsg(tmp_path, partial=True)
+    (tmp_path / "dsg-1k-anns.csv").write_text(head + rows[0] + "\ncoco_2,x\n")
+    with pytest.raises(DataError, match="csv:3: the line is cut"):
         dsg.load_dsg(tmp_path, partial=True)
     with pytest.raises(DataError, match=r"is no DPG-Bench directory: it has no prompts\.jsonl"):
         dsg.load_dpg(tmp_path)
@@ -299,11 +307,63 @@ def test_mme_by_hand():
     found = yesno.score_mme(items, {"0": "Yes.", "1": "no", "2": "no", "3": "No"})
     # Accuracy 3 of 4, both right for 1 picture of 2.
     assert found.groups["count"].value == 75 + 50
-    assert found.details == {"perception": 125.0, "cognition": 0.0}
+    assert found.details == {"unreadable": 0.0, "perception": 125.0}
+    # As the authors count: an answer without yes or no is wrong; one that is not there says nothing.
     part = yesno.score_mme(items, {"0": "Yes.", "1": "no", "2": "well", "3": "No"})
-    assert part.groups["count"].value == 200 and part.missing == 1
+    assert part.groups["count"].value == 125 and part.missing == 0
+    assert part.details == {"unreadable": 1.0, "perception": 125.0}
+    lost = yesno.score_mme(items, {"0": "Yes.", "1": "no", "3": "No"})
+    assert lost.groups["count"].value == 200 and lost.missing == 1
     with pytest.raises(DataError, match="all verdicts are missing"):
         yesno.score_mme(items, {})
+
+
+def test_a_sum_of_mme_is_whole_or_not_there():
+    """A subtask of which no answer is there would count as zero in its sum."""
+    items = [
+        Item(str(n), "", task, "a", {"answer": "yes"})
+        for n, task in enumerate(("count", "color", "code_reasoning"))
+    ]
+    found = yesno.score_mme(items, {"0": "yes", "2": "yes"})
+    assert found.details == {"unreadable": 0.0, "cognition": 200.0}
+    assert yesno.read_mme("A no.") == "no" and yesno.read_mme("well, no") is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [("Yes", True), ("**Yes**, it is.", True), ("**No**, there is no dog.", False), ("No\nIt is a cat", False),
+     ("no: a cat", False), ("_no_", False), ("not sure", None), ("yesterday", None), ("", None)],
+)  # fmt: skip
+def test_yes_and_no_are_read_alike(reply: str, expected: bool | None):
+    assert registry._yes(reply) is expected
+
+
+def test_damage_is_one_line(tmp_path: Path):
+    def geneval_of(**line: object) -> None:
+        lines(tmp_path / "evaluation_metadata.jsonl", {"tag": "colors", "prompt": "x", **line})
+        geneval.load(tmp_path, partial=True)
+
+    cow = {"class": "cow", "count": 1}
+    geneval_of(include=[cow, {**cow, "position": ["above", 0]}])
+    for wrong in (
+        {}, {"include": 5}, {"include": [{"class": "cow"}]}, {"include": [{**cow, "class": 5}]},
+        {"include": [{**cow, "position": ["above", 0]}]}, {"include": [cow], "exclude": {"a": 1}},
+        {"include": [cow], "prompt": None},
+    ):  # fmt: skip
+        with pytest.raises(DataError):
+            geneval_of(**wrong)
+    lines(tmp_path / "coco/coco_pope_random.json",
+          {"question_id": 1, "image": "x", "text": "t", "label": "maybe"})  # fmt: skip
+    with pytest.raises(DataError, match="label 'maybe' is neither yes nor no"):
+        yesno.load_pope(tmp_path, "random", partial=True)
+
+
+def test_a_text_may_hold_any_end_of_a_line(tmp_path: Path):
+    path = tmp_path / "prompts.jsonl"
+    line = {"item_id": "a", "prompt": "one\u2028two"}
+    path.write_text(json.dumps(line, ensure_ascii=False) + "\n")
+    (item,) = dsg.load_dpg(tmp_path, partial=True)
+    assert item.text == "one\u2028two"
 
 
 def test_a_broken_line_is_named(tmp_path: Path):

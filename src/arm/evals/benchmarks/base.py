@@ -29,8 +29,9 @@ class Item:
 @dataclass(frozen=True)
 class Result:
     """The score over all items with its interval, that of each group, and how many verdicts are
-    missing of how many. `details`: what else the benchmark reports. `values`: the score of each item
-    that has one, by group and then by id, so that two runs can be compared item by item.
+    missing of how many (`total`), of a benchmark with several verdicts an item those themselves.
+    `details`: what else the benchmark reports. `values`: the score of each item that has one, by group
+    and then by id, so that two runs can be compared item by item. `items`: how many there are.
     """
 
     overall: Score
@@ -39,6 +40,7 @@ class Result:
     total: int
     details: Mapping[str, float] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    items: int = 0
 
     @property
     def missing_share(self) -> float:
@@ -87,7 +89,8 @@ def need_list(found: Any, where: str) -> list[Any]:
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and objects. Raises DataError that names the line at fault."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a text may hold other ends of a line, as U+2028.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error})") from None
     for number, line in enumerate(lines, 1):
@@ -111,6 +114,16 @@ def need(data: Mapping[str, Any], key: str, where: str) -> Any:
     return data[key]
 
 
+def need_text(data: Mapping[str, Any], key: str, where: str) -> str:
+    """A field that is a text. Raises DataError for anything else."""
+    found = need(data, key, where)
+    if not isinstance(found, str):
+        raise DataError(
+            f"{where}: the field '{key}' is no text; is this another version of the file?"
+        )
+    return found
+
+
 def need_count(items: Sequence[Item], count: int, benchmark: str, partial: bool) -> list[Item]:
     """The items. Raises DataError where they are not as many as published and `partial` is False."""
     if len(items) != count and not partial:
@@ -118,6 +131,11 @@ def need_count(items: Sequence[Item], count: int, benchmark: str, partial: bool)
             f"{benchmark} has {count:,} items, this directory {len(items):,}: it is of another version, "
             "or cut"
         )
+    for item in items:
+        if not all(isinstance(text, str) for text in (item.text, item.group, item.image or "")):
+            raise DataError(
+                f"{benchmark}: the text, category or picture of item {item.id} is no text"
+            )
     if len({item.id for item in items}) != len(items):
         raise DataError(f"{benchmark}: two items have the same id")
     return list(items)
@@ -145,7 +163,7 @@ def result(
     missing = len(items) - sum(map(len, groups.values()))
     each = {name: weighted_mean_of_groups({name: found}) for name, found in groups.items()}
     overall = weighted_mean_of_groups(groups, weights)
-    return Result(overall, each, missing, len(items), details or {}, scored)
+    return Result(overall, each, missing, len(items), details or {}, scored, len(items))
 
 
 def flat_result(

@@ -54,6 +54,8 @@ def questions_of(path: Path) -> dict[str, Item]:
             if missing:
                 raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}")
             for row in reader:
+                if None in (row[column] for column in COLUMNS):
+                    raise DataError(f"{path}:{reader.line_num}: the line is cut")
                 name = row["item_id"]
                 item = found.setdefault(
                     name, Item(name, row["text"], name.rpartition("_")[0], data={"questions": {}})
@@ -64,7 +66,7 @@ def questions_of(path: Path) -> dict[str, Item]:
                     "text": row["question_natural_language"],
                     "parents": [int(p) for p in parents if p.isdigit() and int(p)],
                 }
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} is no file of questions ({error})") from None
     return found
 
@@ -95,20 +97,23 @@ def score(
     """The score in [0, 1] from the answers to each question about each picture of a prompt.
 
     A prompt's score is the mean over its pictures of the mean over the questions that have an answer.
-    The overall score is over prompts, whatever their group.
+    The overall score is over prompts, whatever their group. Missing verdicts are answers; a prompt about
+    which nothing was asked is one.
     """
     values: dict[str, float | None] = {}
     asked = missing = 0
     for item in items:
-        pictures = []
+        pictures, before = [], asked
         for said in answers.get(item.id, ()):
             settled = with_dependencies(item.data["questions"], said)
             told = [v for v in settled.values() if v is not None]
             asked, missing = asked + len(settled), missing + len(settled) - len(told)
             if told:
                 pictures.append(sum(told) / len(told))
+        if asked == before:
+            asked, missing = asked + 1, missing + 1
         values[item.id] = sum(pictures) / len(pictures) if pictures else None
     flat = result([Item(i.id, i.text, "all") for i in items], values)
     grouped = result(items, values)
     details = {"questions": float(asked), "questions_missing": float(missing)}
-    return replace(grouped, overall=flat.overall, details=details)
+    return replace(grouped, overall=flat.overall, details=details, missing=missing, total=asked)

@@ -21,6 +21,7 @@ from arm.evals.benchmarks.base import (
     need,
     need_count,
     need_file,
+    need_text,
     result,
 )
 
@@ -61,14 +62,14 @@ def load_imgedit(directory: Path, partial: bool = False) -> list[Item]:
 def gedit_prompt(directory: Path, item: Item, question: Literal["SC", "PQ"]) -> str:
     """VIEScore's prompt; SC is asked of source and edit, PQ of the edit alone."""
     path = need_file(directory, "viescore_prompts.json", "GEdit-Bench")
-    template = need(json_object(path), f"tie_{question}_prompt", str(path))
+    template = need_text(json_object(path), f"tie_{question}_prompt", str(path))
     return template.replace("<instruction>", item.text)
 
 
 def imgedit_prompt(directory: Path, item: Item) -> str:
     """The judge's prompt of the item's type."""
     path = need_file(directory, "judge_prompts.json", "ImgEdit-Bench")
-    return need(json_object(path), item.group, str(path)).replace("<edit_prompt>", item.text)
+    return need_text(json_object(path), item.group, str(path)).replace("<edit_prompt>", item.text)
 
 
 def read_viescore(reply: str) -> tuple[float, float] | None:

@@ -4,13 +4,24 @@ Four pictures a prompt; the score is the unweighted mean of the six tags' image 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from arm.errors import DataError
-from arm.evals.benchmarks.base import Item, Result, json_lines, need, need_count, need_file, result
+from arm.evals.benchmarks.base import (
+    Item,
+    Result,
+    json_lines,
+    need,
+    need_count,
+    need_file,
+    need_list,
+    need_text,
+    result,
+)
 
 COUNT = 553
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
@@ -43,9 +54,21 @@ def load(directory: Path, partial: bool = False) -> list[Item]:
         tag = need(line, "tag", where)
         if tag not in TAGS:
             raise DataError(f"{where}: '{tag}' is none of {', '.join(TAGS)}")
-        need(line, "include", where)
+        _check_wanted(line, where)
         items.append(Item(f"{len(items):05d}", need(line, "prompt", where), tag, data=line))
     return need_count(items, COUNT, "GenEval", partial)
+
+
+def _check_wanted(line: Mapping[str, Any], where: str) -> None:
+    """Raises DataError where what a picture should show is not said as `check` reads it."""
+    wanted = need_list(need(line, "include", where), f"{where}, 'include'")
+    unwanted = need_list(line.get("exclude", []), f"{where}, 'exclude'")
+    for n, one in enumerate([*wanted, *unwanted]):
+        need_text(one, "class", where)
+        position = one.get("position")
+        known = isinstance(position, list) and len(position) == 2 and position[1] in range(n)
+        if type(need(one, "count", where)) is not int or not (known or "position" not in one):
+            raise DataError(f"{where}: what it asks of '{one['class']}' cannot be read")
 
 
 def relations(a: Detection, b: Detection) -> set[str]:
@@ -122,14 +145,15 @@ def check(
 def score(items: Sequence[Item], right: Mapping[str, Sequence[bool | None]]) -> Result:
     """The score from the checks of each prompt's pictures; None is a picture that has none.
 
-    A tag's accuracy is over pictures; intervals redraw prompts. `details` counts pictures.
+    A tag's accuracy is over pictures; intervals redraw prompts. Missing verdicts are pictures, which
+    `details` counts.
     """
     values: dict[str, float | None] = {}
     pictures = missing = 0
     for item in items:
-        checks = right.get(item.id, ())
+        checks = right.get(item.id) or [None]
         told = [r for r in checks if r is not None]
         pictures, missing = pictures + len(checks), missing + len(checks) - len(told)
         values[item.id] = sum(told) / len(told) if told else None
     counts = {"pictures": float(pictures), "pictures_missing": float(missing)}
-    return result(items, values, details=counts)
+    return replace(result(items, values, details=counts), missing=missing, total=pictures)

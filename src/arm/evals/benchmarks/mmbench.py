@@ -63,7 +63,10 @@ def rows(path: Path) -> Iterator[Mapping[str, str]]:
             if missing:
                 more = "; its test split has no answers, use dev" if missing == ["answer"] else ""
                 raise DataError(f"{path} lacks the columns {', '.join(missing)}{more}")
-            yield from reader
+            for row in reader:
+                if None in (row[column] for column in COLUMNS):
+                    raise DataError(f"{path}:{reader.line_num}: the line is cut")
+                yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no table of MMBench ({error})") from None
 
@@ -75,7 +78,7 @@ def filled(text: str | None) -> str:
 
 def item_of(row: Mapping[str, str], path: Path) -> Item:
     where = f"{path}, index {row['index']}"
-    if not row["index"].isdigit():
+    if not row["index"].isdecimal():
         raise DataError(f"{where}: no whole number")
     options = {letter: filled(row.get(letter)) for letter in LETTERS}
     options = {letter: text for letter, text in options.items() if text}

@@ -84,6 +84,8 @@ def load(directory: Path, partial: bool = False) -> list[Item]:
     items = []
     for row in rows(directory, ("id", "question", "options", "answer", "question_type")):
         name = row["id"]
+        if not isinstance(name, str) or Path(name).name != name:
+            raise DataError(f"{directory}: {name!r} is no id of a question")
         chosen, truth = row["question_type"] == "multiple-choice", listed(row["answer"])
         if truths:
             if name not in truths:

@@ -1,5 +1,6 @@
 """All published benchmarks by name: what is made for them, what a judge is asked, how they are scored."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,8 +56,8 @@ class Benchmark:
 
 
 def _yes(reply: str) -> bool | None:
-    word = reply.strip().strip("*.!\"'").lower()[:3].rstrip(" ,.")
-    return {"yes": True, "no": False}.get(word)
+    found = re.match(r"[\W_]*(yes|no)(?![a-z])", reply, re.IGNORECASE)
+    return None if found is None else found[1].lower() == "yes"
 
 
 def _dsg_calls(directory: Path, item: Item) -> list[Call]:

@@ -17,6 +17,7 @@ from arm.evals.benchmarks.base import (
     need_count,
     need_file,
     need_list,
+    need_text,
     read_json,
     result,
 )
@@ -72,8 +73,10 @@ def load(directory: Path, protocol: Protocol, partial: bool = False) -> list[Ite
         for n, entry in enumerate(need_list(read_json(path), str(path))):
             where = f"{path}, entry {n}"
             number = need(entry, "prompt_id", where)
-            data = {"explanation": need(entry, "Explanation", where)}
-            text = need(entry, "Prompt", where)
+            if type(number) is not int:
+                raise DataError(f"{where}: prompt_id is no whole number")
+            data = {"explanation": need_text(entry, "Explanation", where)}
+            text = need_text(entry, "Prompt", where)
             items.append(Item(str(number), text, category(number, protocol), data=data))
     return need_count(items, COUNT, f"WISE ({protocol})", partial)
 

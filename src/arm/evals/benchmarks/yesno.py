@@ -3,8 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from arm.evals.benchmarks.base import Item, Result, json_lines, need, need_count, need_file, result
+from arm.errors import DataError
+from arm.evals.benchmarks.base import (
+    Item,
+    Result,
+    json_lines,
+    need,
+    need_count,
+    need_file,
+    need_text,
+    result,
+)
 
 POPE_SPLITS = ("random", "popular", "adversarial")
 POPE_COUNTS = {"random": (2910, 3000), "popular": (3000,), "adversarial": (3000,)}
@@ -16,6 +27,14 @@ PERCEPTION = (
 )  # fmt: skip
 
 
+def _label(line: Mapping[str, Any], key: str, where: str) -> str:
+    """yes or no. Raises DataError for another answer, which nothing that is said could be right by."""
+    answer = need_text(line, key, where).lower()
+    if answer not in ("yes", "no"):
+        raise DataError(f"{where}: the {key} '{answer}' is neither yes nor no")
+    return answer
+
+
 def load_pope(directory: Path, split: str, partial: bool = False) -> list[Item]:
     """A split of POPE on COCO: `coco/coco_pope_SPLIT.json`, a JSON object a line."""
     path = need_file(directory, f"coco/coco_pope_{split}.json", "POPE")
@@ -25,7 +44,7 @@ def load_pope(directory: Path, split: str, partial: bool = False) -> list[Item]:
             need(line, "text", f"{path}:{n}"),
             split,
             need(line, "image", f"{path}:{n}"),
-            {"answer": need(line, "label", f"{path}:{n}")},
+            {"answer": _label(line, "label", f"{path}:{n}")},
         )
         for n, line in json_lines(path)
     ]
@@ -48,12 +67,11 @@ def load_mme(directory: Path, partial: bool = False) -> list[Item]:
     path = need_file(directory, "mme_questions.jsonl", "MME")
     items = []
     for n, line in json_lines(path):
-        task, image, text, answer = (
-            need(line, key, f"{path}:{n}") for key in ("task", "image", "question", "answer")
+        task, image, text = (
+            need_text(line, key, f"{path}:{n}") for key in ("task", "image", "question")
         )
-        items.append(
-            Item(str(len(items)), text, task, f"{task}/{image}", {"answer": answer.lower()})
-        )
+        answer = {"answer": _label(line, "answer", f"{path}:{n}")}
+        items.append(Item(str(len(items)), text, task, f"{task}/{image}", answer))
     return need_count(items, MME_COUNT, "MME", partial)
 
 
@@ -107,24 +125,23 @@ def score_pope_splits(items: Sequence[Item], answers: Mapping[str, str | None]) 
 
 
 def read_mme(answer: str) -> str | None:
-    """MME's reading: yes or no at the beginning of the answer; None for anything else.
-
-    The authors' script counts that as wrong; here it is missing, and a picture with a missing answer
-    leaves the score.
-    """
+    """MME's reading: yes or no among the first four characters; None for anything else, which is wrong."""
     start = answer.strip().lower()[:4]
-    return next((word for word in ("yes", "no") if start.startswith(word)), None)
+    return next((word for word in ("yes", "no") if word in start), None)
 
 
 def score_mme(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
     """Accuracy % + accuracy-plus % of each subtask (0 to 200); `details` has the sums of perception
-    (2,000 at most) and cognition (800), as published. `overall` is the mean of the subtasks.
+    (2,000 at most) and cognition (800), as published, where all their subtasks have a score, and counts
+    unreadable answers. `overall` is the mean of the subtasks.
     """
     pictures: dict[tuple[str, str | None], list[bool | None]] = {}
+    unreadable = 0
     for item in items:
         said = answers.get(item.id)
         read = None if said is None else read_mme(said)
-        right = None if read is None else read == item.data["answer"]
+        unreadable += said is not None and read is None
+        right = None if said is None else read == item.data["answer"]
         pictures.setdefault((item.group, item.image), []).append(right)
     pairs, values = [], {}
     for (group, image), told in pictures.items():
@@ -134,7 +151,13 @@ def score_mme(items: Sequence[Item], answers: Mapping[str, str | None]) -> Resul
         complete = len(known) == len(told)
         values[pair.id] = 100 * (sum(known) / len(known) + all(known)) if complete else None
     found = result(pairs, values)
-    sums = {"perception": 0.0, "cognition": 0.0}
-    for name, score in found.groups.items():
-        sums["perception" if name in PERCEPTION else "cognition"] += score.value
-    return replace(found, details=sums)
+    details = {"unreadable": float(unreadable)}
+    subtasks = {pair.group for pair in pairs}
+    for kind, names in (
+        ("perception", subtasks & set(PERCEPTION)),
+        ("cognition", subtasks - set(PERCEPTION)),
+    ):
+        # A sum without one of its parts would count that part as zero.
+        if names and names <= found.groups.keys():
+            details[kind] = sum(found.groups[name].value for name in sorted(names))
+    return replace(found, details=details)
