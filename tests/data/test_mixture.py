@@ -1,15 +1,29 @@
 """The mix: a pure function of seed and step, in the ratios asked for, in known words only."""
 
+from collections.abc import Callable
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from arm.data.mixture import TASKS, Dropout, Ratios, filled_rows, mixed, packed_batch, world_samples
+from arm.data.code_shards import open_code_shards, write_code_shard
+from arm.data.conversation import parse_conversation
+from arm.data.mixture import (
+    TASKS,
+    Dropout,
+    Ratios,
+    conversation_samples,
+    filled_rows,
+    mixed,
+    packed_batch,
+    world_samples,
+)
+from arm.data.skipped import Skipped
 from arm.errors import DataError
 from arm.models.text import TextTokenizer
-from arm.sequence import Image, PackedBatch, Sample, Text, Weights, flatten, unpack
+from arm.sequence import Image, PackedBatch, Sample, Text, Weights, assistant, flatten, unpack
 from arm.vocab import Vocab
 from arm.world.words import build_tokenizer
 from worlds import NUM_CODES, chains
@@ -160,3 +174,47 @@ def test_mixes_are_drawn_by_weight(words: TextTokenizer):
     apart = [(1.0, lambda rng: (1,)), (3.0, lambda rng: (2,))]
     draw, rng = mixed(apart), np.random.default_rng(0)  # pyright: ignore[reportArgumentType]
     assert_share(sum(draw(rng) == (2,) for _ in range(400)), 400, 0.75)
+
+
+def test_rows_hold_long_samples_as_often_as_they_are_drawn():
+    """One sample of ten is a third of a row; it was one of 17 while the rest of a row chose."""
+
+    def draw(rng: np.random.Generator) -> Sample:
+        return (assistant(Text((1,) * (338 if rng.random() < 0.1 else 16))),)
+
+    batch = filled_rows(0, 0, range(150), 1024, draw, Weights(), Vocab(1000, 16, 8))
+    assert float((batch.document_ids >= 0).float().mean()) > 0.98
+    lengths = [
+        int((row == number).sum())
+        for row in batch.document_ids
+        for number in range(int(row.max()) + 1)
+    ]
+    assert lengths.count(340) / len(lengths) > 0.066
+
+
+def test_sources_that_share_a_file_of_faults_are_told_apart(tmp_path: Path, words: TextTokenizer):
+    record = {
+        "messages": [{"role": "user", "content": "zebra"}, {"role": "assistant", "content": "a"}]
+    }
+    skipped, vocab = Skipped(tmp_path / "skipped.jsonl"), Vocab(words.size, NUM_CODES, 8)
+    for name in ("one", "two"):
+        write_code_shard(tmp_path / name, 0, [(parse_conversation(record, "line 1"), [])])
+        shards = open_code_shards(tmp_path / name)
+        draw = conversation_samples(shards, Dropout(), words.ids, vocab, 100, skipped)
+        with pytest.raises(DataError, match="100 conversations in a row"):
+            draw(np.random.default_rng(0))
+    assert len(skipped) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda: Dropout(text=0.7, both=0.4), "at most 1 together"),
+        (lambda: Dropout(image=-0.1), "must not be negative"),
+        (lambda: Ratios(0, 0, 0, 0, 0), "one of them above 0"),
+        (lambda: Ratios(-1, 2, 0, 0, 0), "must not be negative"),
+    ],
+)
+def test_shares_that_are_none(make: Callable[[], object], fault: str):
+    with pytest.raises(ValueError, match=fault):
+        make()

@@ -305,9 +305,11 @@ def test_broken_pictures_in_containers(tmp_path: Path):
 
 def test_json_that_is_none(tmp_path: Path):
     path = write_jsonl(tmp_path / "x.jsonl")
-    path.write_bytes(path.read_bytes() + b'{"messages": \n\xff\n')
+    path.write_bytes(path.read_bytes() + b'{"messages": \n\xff\n' + b'{"id": %s}\n' % (b"1" * 5000))
     source = open_source(path)
-    for index, fault in ((6, r"^x\.jsonl:7: not JSON \(.* at column 13\)"), (7, "UTF-8")):
+    for index, fault in (
+        (6, r"^x\.jsonl:7: not JSON \(.* at column 13\)"), (7, "UTF-8"), (8, "x.jsonl:9: not JSON")
+    ):  # fmt: skip
         with pytest.raises(DataError, match=fault):
             source.record(index)
 

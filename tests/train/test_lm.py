@@ -1,6 +1,7 @@
 """The stage of the language model: where it starts, what of it trains, and what on."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +26,18 @@ from arm.train import lm
 from arm.train.finetune import Finetune, merged, prepare
 from arm.train.lm import Backbone, Conversations, LMRun
 from arm.train.runtime import Loop
+from arm.train.sharding import Parallel
 from conftest import TinyChain
 
 LOOP = Loop(steps=3, log_every=1, save_every=1)
+
+
+@pytest.fixture
+def group() -> Iterator[None]:
+    """Ends the group of one process that sharding makes."""
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @pytest.fixture
@@ -296,3 +306,57 @@ def test_conversations_of_which_none_fits(run: LMRun, tmp_path: Path):
 def test_a_run_needs_data(run: LMRun):
     with pytest.raises(ValueError, match="shards, conversations or both"):
         replace(run, shards=())
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"samples": 0}, "one of samples and rows"),
+        ({"code_bits": 0}, "code_bits must be at least 1"),
+        ({"micro_rows": 1, "loop": replace(LOOP, parallel=Parallel(shard=True))}, "set rows"),
+    ],
+)
+def test_batches_that_cannot_be(run: LMRun, changes: dict, fault: str):
+    with pytest.raises(ValueError, match=fault):
+        replace(run, **changes)
+
+
+def test_a_source_without_weight():
+    with pytest.raises(ValueError, match="codes: its weight must be above 0"):
+        Conversations(Path("codes"), 0.0)
+
+
+def test_sizes_that_do_not_fit_together(run: LMRun):
+    odd = replace(run, backbone=replace(run.backbone, hidden_size=191))
+    with pytest.raises(ConfigError, match="backbone: hidden_size 191 is no multiple of num_heads"):
+        lm.config_of(odd, 60)
+
+
+def test_totals_are_not_rounded_in_bf16(run: LMRun, monkeypatch: pytest.MonkeyPatch, group: None):
+    """bf16 knows 256 and 258, not 257: a sharded model's losses are divided by what they should be."""
+    how = Parallel(shard=True, bf16=True)
+    run = replace(run, loop=replace(LOOP, parallel=how))
+    words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
+    model, vocab = lm.ready(run, words.size)
+    batch, found = batch_of(run, words, vocab), []
+    for total in (256.0, 257.0):
+        monkeypatch.setattr(lm, "token_weights", lambda batch, t=total: torch.tensor([t, t]))
+        found.append(float(lm.step_losses(run, model, batch)["code"].detach()))
+    assert found[0] / found[1] == pytest.approx(257 / 256, rel=1e-5)
+
+
+def test_a_pattern_that_is_none():
+    with pytest.raises(ValueError, match=r"freeze: '\(' is no regular expression"):
+        Finetune(freeze=("(",))
+
+
+def test_parts_that_are_not_there_are_told_before_training(run: LMRun):
+    with pytest.raises(WeightsError, match="there is no model 'nope'"):
+        lm.main(replace(run, parts="nope"))
+    assert not run.out.exists()
+
+
+def test_a_folder_that_cannot_be(run: LMRun, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="name another `out`"):
+        lm.main(replace(run, out=tmp_path / "file"))

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from arm.configs import lm
 from arm.errors import DataError
 from arm.train.finetune import Finetune
 from arm.train.lm import Backbone, LMRun
-from arm.train.measure import LiveStorages, compare
+from arm.train.measure import ATTENTION, LiveStorages, compare
 from arm.train.plan import Mix
 from arm.train.runtime import Loop, Optim
 from arm.train.sharding import Parallel
@@ -75,6 +76,14 @@ def test_data_of_other_codes_are_one_clear_line(chain: TinyChain):
     run: Any = chain.lm_run
     with pytest.raises(DataError, match=r"do not fit it: codes must be in 0\.\.15"):
         compare(replace(run, code_bits=4), Mix())
+
+
+def test_grouped_heads_of_the_gpus_kernel_by_hand():
+    """4 query heads on 2 pairs of keys and values; shapes alone, so no GPU is needed."""
+    q_BNTH, k_BKSH = (torch.empty(1, heads, 8, 16, device="meta") for heads in (4, 2))
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
+        torch.ops.aten._scaled_dot_product_flash_attention(q_BNTH, k_BKSH, k_BKSH)
+    assert counter.get_total_flops() == 2 * (2 * 4 * 8 * 8 * 16)  # scores, and what they weigh
 
 
 def test_live_storages_by_hand():

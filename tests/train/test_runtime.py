@@ -5,11 +5,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from arm.train.runtime import Log, Loop, batches, to_device
+from arm.errors import DataError
+from arm.train.runtime import Log, Loop, Optim, batches, to_device
 
 
 def test_scalars_go_to_a_file_and_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -83,3 +85,36 @@ def test_tensors_of_a_dataclass_move():
     pair = to_device(Pair(torch.zeros(2), "x"), torch.device("meta"))
     assert pair.numbers.device.type == "meta" and pair.name == "x"
     assert to_device(torch.zeros(2), torch.device("meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_users_error_comes_from_a_worker_as_it_was(workers: int):
+    def make(step: int) -> torch.Tensor:
+        raise DataError("x.jsonl:1: no record")
+
+    with pytest.raises(DataError) as caught:
+        list(batches(make, 0, 2, workers))
+    assert str(caught.value) == "x.jsonl:1: no record"
+
+
+def test_a_line_that_a_full_disk_cut_is_dropped(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    Log(tmp_path, "run", 3, 2).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": 2.0}\n'
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"lr": -1.0}, {"lr": float("nan")}, {"clip": 0.0}, {"warmup": -1}, {"betas": (0.9, 1.0)},
+        {"ema": 1.0},
+    ],
+)  # fmt: skip
+def test_an_optimiser_that_cannot_learn_is_refused(field: dict[str, Any]):
+    with pytest.raises(ValueError, match="must"):
+        Optim(**{"lr": 1e-3, **field})
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(ValueError, match="seed must not be negative"):
+        Loop(steps=1, seed=-1)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -177,3 +178,20 @@ def test_averages_follow():
         p["w"].copy_(torch.tensor([2.0, 8.0]))
     sharding.follow(average, p, 0.75)
     assert average["w"].tolist() == [0.5, 5.0]
+
+
+@pytest.mark.parametrize("what", ["selective", "all"])
+def test_blocks_that_recompute_are_compiled(what: sharding.Recompute):
+    """They once were not: torch.compile found nothing to do, and said nothing."""
+    torch.compiler.reset()
+    model, graphs = Stack(), []
+    sharding.recompute(model, what)
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    for block in sharding.blocks(model):
+        block.compile(dynamic=True, backend=backend)
+    model(torch.randn(64, 8)).square().mean().backward()
+    assert graphs

@@ -1,5 +1,6 @@
 """The weighted mix of tasks, as packed batches that are pure functions of (seed, step)."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
@@ -33,6 +34,11 @@ class Ratios:
     interleaved: float
     copying: float = 0.0
 
+    def __post_init__(self) -> None:
+        shares = [getattr(self, field.name) for field in fields(self)]
+        if not (min(shares) >= 0 and 0 < sum(shares) < math.inf):
+            raise ValueError("ratios must not be negative, and one of them above 0")
+
 
 @dataclass(frozen=True)
 class Dropout:
@@ -41,6 +47,11 @@ class Dropout:
     text: float = 0.05
     image: float = 0.0
     both: float = 0.05
+
+    def __post_init__(self) -> None:
+        shares = (self.text, self.image, self.both)
+        if not (min(shares) >= 0 and sum(shares) <= 1):
+            raise ValueError("text, image and both must not be negative, and at most 1 together")
 
 
 TASKS: dict[str, Task] = {

@@ -34,6 +34,10 @@ class GridWeight:
     width: int
     weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1 or not self.weight >= 0:
+            raise ValueError("a grid has at least one row and one column, and no negative weight")
+
 
 @dataclass(frozen=True)
 class PictureBatch:

@@ -45,7 +45,7 @@ def parse_json(text: bytes, where: str) -> Any:
         raise DataError(
             f"{where}: not JSON ({error.msg} at column {error.colno}); give one object a line"
         ) from None
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, a number of 5,000 digits, too deep
         raise DataError(f"{where}: not JSON ({error}); give one UTF-8 object a line") from None
 
 

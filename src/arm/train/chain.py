@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arm.config import dump, load_run, to_json, with_defaults
+from arm.errors import ConfigError
 from arm.models.weights import read_json
 from arm.train import parallel
 
@@ -23,7 +24,13 @@ class Stages:
 
 
 def start(config: Any) -> None:
-    """Calls the `main` that stands beside the class of a run's configuration."""
+    """Calls the `main` that stands beside the class of a run's configuration. Raises ConfigError where
+    its `out` cannot be a folder.
+    """
+    out = Path(getattr(config, "out", "."))
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"out={out} cannot be made: {there} is a file; name another `out`")
     importlib.import_module(type(config).__module__).main(config)
 
 

@@ -148,6 +148,10 @@ class DetokenizerRun:
     eval_every: int = 0
     eval_pictures: int = 32
 
+    def __post_init__(self) -> None:
+        if self.batch < 1 or not any(grid.weight for grid in self.grids):
+            raise ValueError("batch must be at least 1, and one of grids have a weight")
+
 
 def fitting(grids: tuple[GridWeight, ...], patch: int, vae: Any, painter: Any) -> None:
     """Raises ConfigError for a grid whose pictures the autoencoder or the painter cannot take."""

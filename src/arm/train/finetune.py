@@ -29,6 +29,13 @@ class Finetune:
     def __post_init__(self) -> None:
         if self.lora_rank < 0:
             raise ValueError("lora_rank must not be negative")
+        for pattern in self.freeze:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"freeze: '{pattern}' is no regular expression ({error})"
+                ) from None
 
     @property
     def partial(self) -> bool:

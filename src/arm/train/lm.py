@@ -4,6 +4,7 @@ Plain cross-entropy on the next token; the visual head scores positions that pre
 text head all others, so no logits are made that no loss reads.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from arm.models.qwen2_files import Place, from_hf, on_cpu, read_config
 from arm.models.text import TextTokenizer
 from arm.models.visual import compose_rare_rows
 from arm.models.weights import weights_hash
-from arm.pipeline import find_model
+from arm.pipeline import find_model, parts_of
 from arm.sequence import PackedBatch, Weights
 from arm.train import parallel
 from arm.train.export import copy_tokenizer, with_backbone
@@ -71,6 +72,10 @@ class Conversations:
 
     path: Path
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"{self.path}: its weight must be above 0; leave it out instead")
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,10 @@ class LMRun:
             raise ValueError("a run needs shards, conversations or both")
         if min(self.rows, self.micro_rows, self.loss_chunk) < 0:
             raise ValueError("rows, micro_rows and loss_chunk must not be negative")
+        if self.code_bits < 1:
+            raise ValueError("code_bits must be at least 1, as the tokenizer's")
+        if self.row_length < 1 or (not self.rows and self.samples < 1):
+            raise ValueError("row_length, and one of samples and rows, must be at least 1")
         if self.loop.parallel.shard and self.micro_rows and not self.rows:
             raise ValueError(
                 "a sharded model goes by micro_rows only where every process has as many rows: set rows"
@@ -299,6 +308,10 @@ def samples_of(run: LMRun, chains: list[Chain], words: TextTokenizer, vocab: Voc
 def main(run: LMRun) -> None:
     """Trains one stage and writes the model to `out`/model."""
     parallel.start()
+    if run.rows % parallel.world_size():
+        raise ConfigError(f"rows={run.rows} cannot be shared by {parallel.world_size()} processes")
+    if run.parts:
+        parts_of(find_model(run.parts))  # rather a fault now than after the last step
     words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     chains: list[Chain] = [chain for directory in run.shards for chain in read_shards(directory)]
     model, vocab = ready(run, words.size)
@@ -315,8 +328,6 @@ def main(run: LMRun) -> None:
         mine = range(parallel.rank(), run.rows, parallel.world_size())
         return filled_rows(seed, step, mine, run.row_length, draw, run.weights, vocab)
 
-    if run.rows % parallel.world_size():
-        raise ConfigError(f"rows={run.rows} cannot be shared by {parallel.world_size()} processes")
     start = run.init_from or (Path(run.pretrained) if run.pretrained else None)
     stands_on = start is not None and start.is_dir() and run.finetune.partial
     fit(

@@ -65,6 +65,14 @@ class Optim:
     muon: bool = False
     ema: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.lr) and min(self.lr, self.floor, self.weight_decay) >= 0):
+            raise ValueError("lr, floor and weight_decay must be numbers from 0 up")
+        if self.warmup < 0 or not self.clip > 0:
+            raise ValueError("warmup must not be negative, and clip above 0")
+        if not all(0 <= share < 1 for share in (*self.betas, self.ema)):
+            raise ValueError("betas and ema must be from 0 up and below 1")
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -88,6 +96,8 @@ class Loop:
             raise ValueError("steps, log_every and save_every must be at least 1")
         if self.workers < 0:
             raise ValueError("workers must not be negative")
+        if self.seed < 0:
+            raise ValueError("seed must not be negative")
 
 
 def training_device() -> torch.device:
@@ -118,7 +128,9 @@ class _Steps(Dataset[Any]):
     def __getitem__(self, step: int) -> Any:
         try:
             return self.make_batch(step)
-        except ArmError as error:  # raised here, it would come as text with this process's traceback
+        except (
+            ArmError
+        ) as error:  # raised here, it would come as text with this process's traceback
             return error
 
 
@@ -233,7 +245,12 @@ def fit(
     if parallel.world_size() > 1 and batches_of == "one":
         raise ConfigError(f"{name} runs on one process, torchrun started {parallel.world_size()}")
     parallel.start()
-    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{run_dir} cannot be made ({error.strerror}); name another `out`"
+        ) from None
     if checkpoint.newest(run_dir) is not None and (run_dir / "config.json").is_file():
         recorded = with_defaults(read_json(run_dir / "config.json"), config)
         same_run(recorded, to_json(config), run_dir)

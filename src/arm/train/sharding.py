@@ -198,8 +198,17 @@ def recompute(module: nn.Module, what: Recompute) -> None:
     options: dict[str, Any] = {"use_reentrant": False}
     if what == "selective":
         options["context_fn"] = partial(create_selective_checkpoint_contexts, _keep)
+
+    def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def again(
+            *args: Any, **kwargs: Any
+        ) -> Any:  # torch.compile passes over a bare `checkpoint`
+            return checkpoint(forward, *args, **kwargs, **options)
+
+        return again
+
     for block in blocks(module):
-        block.forward = partial(checkpoint, block.forward, **options)
+        block.forward = recomputed(block.forward)
 
 
 # The average of the weights

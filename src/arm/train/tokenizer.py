@@ -105,6 +105,8 @@ class TokenizerRun:
     eval_steps: int = 1
 
     def __post_init__(self) -> None:
+        if self.batch < 1 or not any(grid.weight for grid in self.grids):
+            raise ValueError("batch must be at least 1, and one of grids have a weight")
         if self.data and self.weights.local:
             raise ValueError(
                 "the loss 'local' is the world's alone; set weights.local=0 beside data"

@@ -61,6 +61,10 @@ class Objective:
     update: int = 64
     ratio_tolerance: float = 0.02
 
+    def __post_init__(self) -> None:
+        if min(self.mini_batches, self.update) < 1:
+            raise ValueError("mini_batches and update must be at least 1")
+
 
 @dataclass(frozen=True)
 class Anchors:
@@ -74,6 +78,10 @@ class Anchors:
     understanding: float = 0.5
     questions: int = 8
     data: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.null_share <= 1 or self.questions < 0:
+            raise ValueError("null_share must be from 0 to 1, and questions not negative")
 
 
 def advantages_of(
