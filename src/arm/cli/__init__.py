@@ -242,5 +242,8 @@ def main() -> None:
     except SystemExit as stop:
         if stop.code != 130:
             raise
-        typer.echo("arm: stopped; what was finished is kept, and the same command goes on from there", err=True)
+        typer.echo(
+            "arm: stopped; what was finished is kept, and the same command goes on from there",
+            err=True,
+        )
         sys.exit(130)
