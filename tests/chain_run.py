@@ -15,12 +15,13 @@ class Line:
 
 
 def main(run: Line) -> None:
-    with run.out.open("a") as file:
+    run.out.mkdir(parents=True, exist_ok=True)
+    with (run.out / "lines.txt").open("a") as file:
         file.write(f"{run.text} {parallel.rank()} of {parallel.world_size()}\n")
 
 
 def _line(text: str) -> Line:
-    return Line(Path(os.environ["CHAIN_OUT"]) / "lines.txt", text)
+    return Line(Path(os.environ["CHAIN_OUT"]), text)
 
 
 def first() -> Line:

@@ -115,3 +115,4 @@ if __name__ == "__main__":
         out = Path(sys.argv[1]) / case
         said = globals()[case](out)
         (Path(sys.argv[1]) / f"{case}_{parallel.rank()}.txt").write_text(said)
+    parallel.stop()

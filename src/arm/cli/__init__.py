@@ -220,9 +220,11 @@ def train(
         return
     with quiet():
         config = load_run(run, overrides or [])
+        from arm.train import parallel
         from arm.train.chain import start
 
         start(config)
+        parallel.stop()
 
 
 app.command()(plan)

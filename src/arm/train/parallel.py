@@ -78,6 +78,14 @@ def start(alone_too: bool = False) -> None:
     _WAITING.append(dist.new_group(backend="gloo", timeout=WAIT))
 
 
+def stop() -> None:
+    """Leaves the group, so that a process whose work is done ends in good order."""
+    if dist.is_initialized():
+        _CHECKPOINTS.clear()
+        _WAITING.clear()
+        dist.destroy_process_group()
+
+
 def checkpoint_group() -> Any:
     """A group of all processes for checkpoints that are written while training goes on: messages of
     two threads in one group would be taken for each other's. All processes must ask for it together.
