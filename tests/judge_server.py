@@ -30,6 +30,7 @@ class Server:
     model: str = "judge-1"
     key: str | None = None
     usage: dict[str, int] | None = None
+    logprobs: dict[str, float] | None = None
     bodies: list[dict[str, Any]] = field(default_factory=list)
     active: int = 0
     most_active: int = 0
@@ -85,7 +86,13 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 time.sleep(answer)
                 answer = good(body)
             message = {"role": "assistant", "content": answer}
-            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "message": message}
+            if server.logprobs is not None and body.get("logprobs"):
+                each = [
+                    {"token": t, "logprob": p, "bytes": None} for t, p in server.logprobs.items()
+                ]
+                first = {**each[0], "top_logprobs": each}
+                choice["logprobs"] = {"content": [first], "refusal": None}
             self.send(
                 200,
                 {"id": "x", "object": "chat.completion", "created": 0, "model": server.model,

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import time
 from pathlib import Path
 
@@ -223,3 +224,18 @@ def test_what_was_kept_must_be_readable(tmp_path: Path, text: str):
         path.write_text(text)
         assert None not in judge(server, cache=tmp_path)(CASES[:1])
         assert len(server.bodies) == 2
+
+
+def test_the_probability_of_yes(tmp_path: Path):
+    """By hand: .6 + .1 for yes, .2 for no; kept with the reply, asked for only where it is wanted."""
+    first = {"Yes": math.log(0.6), " yes": math.log(0.1), "No": math.log(0.2), "so": math.log(0.05)}
+    with judge_server(logprobs=first) as server:
+        for _ in range(2):
+            found = judge(server, cache=tmp_path, logprobs=True)(CASES[:1])[0]
+            assert found is not None and found.reply.yes == pytest.approx(0.7 / 0.9)
+        assert len(server.bodies) == 1 and server.bodies[0]["top_logprobs"] == 10
+        plain = judge(server)(CASES[:1])[0]
+        assert plain is not None and plain.reply.yes is None and "logprobs" not in server.bodies[1]
+    with judge_server(logprobs={"{": 0.0}) as server:
+        neither = judge(server, logprobs=True)(CASES[:1])[0]
+        assert neither is not None and neither.reply.yes is None

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -78,6 +79,7 @@ class JudgeConfig:
     url: as http://127.0.0.1:8000/v1. key_env: the environment variable with the key, if it needs
     one. retries: of one request, with growing, jittered pauses that respect Retry-After. min_side:
     smaller pictures are enlarged by a whole factor. cache: a directory, None to keep nothing.
+    logprobs: ask for probabilities too (`Reply.yes`); not every endpoint gives them.
     """
 
     url: str
@@ -89,6 +91,7 @@ class JudgeConfig:
     max_tokens: int = 256
     min_side: int = 256
     cache: Path | None = None
+    logprobs: bool = False
 
     def __post_init__(self) -> None:
         if not re.match(r"https?://", self.url):
@@ -110,12 +113,14 @@ class Case:
 @dataclass(frozen=True)
 class Reply:
     """What the judge said, the model that it called itself, and the tokens that it says it took, as
-    {"prompt": 900, "completion": 40}; None where it does not say.
+    {"prompt": 900, "completion": 40}; None where it does not say. yes: the probability that it begins with
+    yes rather than no, where the endpoint gave the probabilities and one of the two was likely.
     """
 
     text: str
     model: str
     tokens: dict[str, int] | None = None
+    yes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -290,6 +295,7 @@ class Endpoint:
                     messages=messages,
                     temperature=0,
                     max_tokens=self.config.max_tokens,
+                    **({"logprobs": True, "top_logprobs": 10} if self.config.logprobs else {}),
                 )
                 text, model = answer.choices[0].message.content or "", str(answer.model)
                 if not isinstance(text, str):
@@ -307,7 +313,7 @@ class Endpoint:
                 self.tally.miss(f"answered by '{model}'")
                 return None
             if readable(text):
-                return Reply(text, model, dict(tokens) or None)
+                return Reply(text, model, dict(tokens) or None, yes_probability(answer))
             if not last:
                 self.tally.count("asked_again")
                 said = {"role": "assistant", "content": text}
@@ -356,8 +362,22 @@ def _kept(path: Path) -> Reply | None:
         reply = Reply(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    shapes = ((reply.text, str), (reply.model, str), (reply.tokens, dict | None))
-    return reply if all(isinstance(value, shape) for value, shape in shapes) else None
+    values, shapes = (
+        (reply.text, reply.model, reply.tokens, reply.yes),
+        (str, str, dict | None, float | None),
+    )
+    return reply if all(map(isinstance, values, shapes)) else None
+
+
+def yes_probability(answer: Any) -> float | None:
+    """p(yes) / (p(yes) + p(no)) of an answer's first token; None where neither is among the likely ones."""
+    try:
+        likely = answer.choices[0].logprobs.content[0].top_logprobs
+        found = [(token.token.strip().lower(), math.exp(token.logprob)) for token in likely]
+    except (AttributeError, IndexError, TypeError):
+        return None
+    yes, no = (sum(p for word, p in found if word == said) for said in ("yes", "no"))
+    return yes / (yes + no) if yes + no else None
 
 
 def _tokens(answer: Any) -> dict[str, int]:

@@ -51,6 +51,10 @@ def evaluate(
     ] = None,
     judge_url: Annotated[str | None, typer.Option(help="As http://127.0.0.1:8000/v1.")] = None,
     judge_model: Annotated[str | None, typer.Option(help="The judge's pinned model.")] = None,
+    logprobs: Annotated[
+        bool,
+        typer.Option("--logprobs", help="Ask for the judge's probability of yes; not all give it."),
+    ] = False,
     detector: Annotated[
         str | None,
         typer.Option(help="geneval: a Mask2Former, OWLv2 or Grounding DINO, folder or hub id."),
@@ -110,7 +114,7 @@ def evaluate(
             model, decoder, data, images or data, pictures, out,
             Settings(seed, limit, known_words),
             None if shard is None else parse_shard(shard),
-            judge_config(judge_url, judge_model, out),
+            judge_config(judge_url, judge_model, out, logprobs),
             judge_prices(price_in, price_out),
             tokens_per_image, yes, json_file, detector, clip,
         )  # fmt: skip

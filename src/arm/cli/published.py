@@ -45,7 +45,9 @@ class Wanted:
     clip: str | None = None
 
 
-def judge_config(url: str | None, model: str | None, out: Path) -> "JudgeConfig | None":
+def judge_config(
+    url: str | None, model: str | None, out: Path, logprobs: bool = False
+) -> "JudgeConfig | None":
     """The judge that the options or $ARM_JUDGE_URL and $ARM_JUDGE_MODEL name; None for none."""
     from arm.judge import JudgeConfig
 
@@ -55,7 +57,7 @@ def judge_config(url: str | None, model: str | None, out: Path) -> "JudgeConfig 
     if url is None or model is None:
         raise InputError("a judge has a --judge-url and a --judge-model; one of the two is missing")
     try:
-        return JudgeConfig(url, model, cache=out / "replies", concurrency=8)
+        return JudgeConfig(url, model, cache=out / "replies", concurrency=8, logprobs=logprobs)
     except ValueError as error:
         raise InputError(f"--judge-url: {error}") from None
 
@@ -279,6 +281,7 @@ def _score(
     from arm.evals import making, plots, scoring
     from arm.evals import report as report_tables
     from arm.evals.html import write_page
+    from arm.evals.intervals import mean_score
     from arm.evals.page import page
     from arm.models.weights import write_json
 
@@ -328,6 +331,13 @@ def _score(
         if silent:
             lost = f"no verdict at all in {', '.join(silent)}: the score is of the other categories alone"
             report["notes"] = [lost, *report["notes"]]
+        if verdicts.yes:
+            mean = mean_score(verdicts.yes)
+            report["judge"]["yes_probability"] = mean.to_dict()
+            report["notes"].append(
+                f"where a reply began with yes or no, its mean probability of yes was {mean.value:.3f} "
+                f"({mean.low:.3f} - {mean.high:.3f}, {mean.n} replies)"
+            )
         if wanted.settings.limit is not None:
             trial = f"only the first {len(items)} items: not a score of {benchmark.name}"
             report["notes"] = [trial, *report["notes"]]

@@ -28,13 +28,15 @@ SHORT = 200
 @dataclass(frozen=True)
 class Verdicts:
     """What a judge said. models: what it called itself, version and all. tokens: what all its replies
-    took, as it said itself; `uncounted` replies came without that.
+    took, as it said itself; `uncounted` replies came without that. yes: the probabilities of a yes that came
+    with replies.
     """
 
     replies: Replies
     models: tuple[str, ...] = ()
     tokens: Mapping[str, int] | None = None
     uncounted: int = 0
+    yes: tuple[float, ...] = ()
 
 
 def questions_for(
@@ -88,7 +90,7 @@ def judge(
     )
     models: set[str] = set()
     tokens: dict[str, int] = {}
-    uncounted = 0
+    uncounted, yes = 0, list[float]()
     for start in range(0, len(items), AT_ONCE):
         asked = [
             (item.id, k, call, messages)
@@ -104,6 +106,8 @@ def judge(
         for name, k, _, messages in asked:
             reply = None if messages is None else next(found)
             replies[name][k].append(None if reply is None else reply.text)
+            if reply is not None and reply.yes is not None:
+                yes.append(reply.yes)
             if reply is not None:
                 paid[id(reply)] = reply
         for reply in paid.values():
@@ -111,7 +115,7 @@ def judge(
             uncounted += reply.tokens is None
             for kind, count in (reply.tokens or {}).items():
                 tokens[kind] = tokens.get(kind, 0) + count
-    return Verdicts(replies, tuple(sorted(models)), tokens, uncounted)
+    return Verdicts(replies, tuple(sorted(models)), tokens, uncounted, tuple(yes))
 
 
 def pictures_found(benchmark: Benchmark, items: Sequence[Item], folder: Path) -> dict[str, Any]:

@@ -182,6 +182,10 @@ class LatentDetokenizer:
         self.num_steps, self.guidance_scale = num_steps, guidance_scale
 
     def to(self, device: torch.device | str) -> object:
+        """On a GPU the two large networks run in bf16: FLUX.1's would take 48 GB in fp32."""
+        low = torch.bfloat16 if torch.device(device).type == "cuda" else None
+        self.painter.transformer.to(dtype=low)
+        self.vae.to(dtype=low)
         return [part.to(device) for part in (self.tokenizer, self.painter, self.vae)]
 
     @torch.no_grad()
