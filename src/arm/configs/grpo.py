@@ -93,7 +93,7 @@ def _judge() -> JudgeConfig:
 
 def arm7b_t2i() -> GRPORun:
     """Drawing of the paper's model, from its SFT. 8 GPUs of 80 GB and a judge's endpoint
-    (drawing.reward.judge.url); not run by us.
+    (drawing.reward.judge.url); not run by us, and no duration is known: the judge's pace decides.
 
     `torchrun --nproc-per-node 8 -m arm train grpo:arm7b_t2i`. The paper's: rate 3e-5, 280 steps, 64
     prompts, K = 16, temperature 0.7, top-k 1000, clip 0.2, KL 0.01, weight decay 0.01, a judge of
