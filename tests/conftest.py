@@ -1,6 +1,8 @@
 """A whole chain of the smallest size, trained for a few steps by the package's own stages."""
 
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+Call = Callable[..., tuple[int, str, str]]
 
 
 @dataclass(frozen=True)
@@ -34,3 +38,21 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> TinyChain:
     for run in runs.values():
         start(run)
     return TinyChain(root, root / "model", runs["tokenizer"], runs["lm"])
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """`arm` with these arguments, as a user types them: exit code, output, errors."""
+    from arm import cli
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["arm", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

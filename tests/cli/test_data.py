@@ -1,35 +1,16 @@
 """`arm data` and `arm encode` of data, as a user types them."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arm import cli
-from conftest import TinyChain
+from conftest import Call, TinyChain
 from user_data import SHORT, png, write_jsonl
 
 DOCS = Path(__file__).parents[2] / "docs/data"
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["arm", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_check(call: Call, tmp_path: Path):

@@ -19,7 +19,6 @@ import torch
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from skimage.metrics import structural_similarity
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,7 +27,7 @@ from arm.data.transforms import fit_to_grid, open_image
 from arm.errors import InputError, WeightsError
 from arm.evals.benchmarks.base import read_json
 from arm.evals.intervals import mean_score
-from arm.evals.reconstruction import psnr, usage
+from arm.evals.reconstruction import psnr, ssim, usage
 from arm.evals.sheet import sheet
 from arm.evals.vision import model_type, open_model, open_part, weights_key
 from arm.models.pretrained import load_siglip, load_text_tokenizer
@@ -155,12 +154,7 @@ def collect(
     painted = to_bytes(arm.detokenizer.decode(codes_BHW))
     for source, output in zip(batch, painted, strict=True):
         into.psnr.append(psnr(source, output))
-        # The window of 7 pixels is skimage's; a picture of a tiny model may be smaller.
-        window = min(7, (min(source.shape[:2]) - 1) | 1)
-        similar = structural_similarity(
-            source, output, win_size=window, channel_axis=2, data_range=255
-        )
-        into.ssim.append(np.asarray(similar).item())
+        into.ssim.append(ssim(source, output))
     into.codes.extend(codes_BHW.cpu().numpy())
     pooled = arm.tokenizer.pool(arm.tokenizer.dequantize(codes_BHW))
     into.embedded.extend(F.normalize(pooled, dim=-1).detach().float().cpu())

@@ -28,7 +28,7 @@ from arm.errors import DataError
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.qwen2 import Qwen2
 from arm.models.text import TextTokenizer
-from arm.models.weights import trained
+from arm.models.weights import trained, whole
 from arm.sequence import Image, PackedBatch, Text, Tokens, assistant, flatten, pack, user
 from arm.train import parallel
 from arm.train.lm import LMRun, config_of, ready, samples_of, step_losses
@@ -38,7 +38,7 @@ from arm.train.plan_memory import Setting, dtype_of, fullest
 from arm.train.plan_sizes import sizes_of, work_of
 from arm.train.precision import multiply_in_bf16
 from arm.train.runtime import optimizer_for, to_device, training_device, uses_bf16
-from arm.train.sharding import Averages, averages_of, follow, is_sharded, norm_value
+from arm.train.sharding import Averages, averages_of, follow, is_sharded
 from arm.vocab import Vocab
 
 
@@ -198,7 +198,7 @@ def take_step(
     norm = nn.utils.clip_grad_norm_(trained(model).values(), run.optim.clip)
     optimizer.step()
     follow(averages, trained(model), run.optim.ema)
-    return loss.detach(), norm_value(norm)
+    return loss.detach(), whole(norm)
 
 
 def measure(run: LMRun, words: int, batch: PackedBatch) -> Measured:

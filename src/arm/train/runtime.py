@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from arm.config import dump, to_json, with_defaults
 from arm.errors import ArmError, ConfigError, TrainingError
-from arm.models.weights import read_json, trained
+from arm.models.weights import read_json, trained, whole
 from arm.train import checkpoint, parallel
 from arm.train.log import Log, Logged
 from arm.train.muon import Muon
@@ -30,7 +30,6 @@ from arm.train.sharding import (
     follow,
     gathered,
     is_sharded,
-    norm_value,
 )
 
 MakeBatch = Callable[[int], Any]
@@ -334,7 +333,7 @@ def fit(
             if not sharded:
                 parallel.average_gradients(trained(module).values())
             norm = nn.utils.clip_grad_norm_(trained(module).values(), optim.clip)
-            norm = norm_value(norm)
+            norm = whole(norm)
             if not torch.isfinite(norm):
                 raise TrainingError(
                     f"{name}: the gradient is {norm.item()} at step {step}; lower the rate"

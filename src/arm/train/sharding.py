@@ -161,13 +161,6 @@ def gathered(*modules: nn.Module) -> Iterator[None]:
             part.reshard()
 
 
-def norm_value(norm: Tensor) -> Tensor:
-    """A norm of sharded gradients as a plain number."""
-    from torch.distributed.tensor import DTensor
-
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
-
-
 # What a block keeps for its backward pass
 
 _ATTENTION = ("scaled_dot_product", "flex_attention")
