@@ -3,13 +3,15 @@
 import os
 from pathlib import Path
 
-from arm.generate import Guidance, Sampling
+from arm.generate import Guidance
 from arm.judge import JudgeConfig
 from arm.rewards.vlm import JudgeReward
 from arm.rewards.world import WorldReward
+from arm.sampling import Sampling
 from arm.train.grpo import GRPORun, Patience
+from arm.train.optim import Optim
 from arm.train.rollout import Task
-from arm.train.runtime import Loop, Optim
+from arm.train.runtime import Loop
 from arm.train.update import Anchors, Objective
 
 

@@ -5,42 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 from torch import Tensor
 
-from arm.generate import (
-    GREEDY,
-    Guidance,
-    Request,
-    Result,
-    Sampling,
-    answering_request,
-    drawing_request,
-    generate,
-    row_generator,
-    sample_rows,
-    truncate,
-)
-from arm.models.qwen2 import Qwen2, Qwen2Config
+from arm.generate import Guidance, Request, Result, answering_request, drawing_request, generate
+from arm.models.qwen2 import Qwen2
+from arm.sampling import GREEDY, Sampling
 from arm.sequence import Image, Sample, Text, Tokens, assistant, flatten, user
 from arm.vocab import Vocab
-from tiny import build
+from cut_by_hand import cut_by_hand
+from tiny import build, sized_for
 
 VOCAB = Vocab(text_size=12, num_codes=64, max_side=8, image_stride=32)
-CONFIG = Qwen2Config(
-    vocab_size=VOCAB.first_code,
-    num_codes=64,
-    code_bits=6,
-    hidden_size=32,
-    intermediate_size=48,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    rope_theta=10_000.0,
-    max_side=8,
-)
 PICTURE = Image(np.arange(6).reshape(2, 3) * 9)
 SHORT = (user(Text((3,))),)
 LONG = (user(Text((1, 2, 3, 4, 5, 6, 7))), assistant(Text((8,))), user(Text((9, 10))))
@@ -51,7 +26,7 @@ PLAIN = Sampling()
 
 @pytest.fixture(scope="module")
 def model() -> Qwen2:
-    return build(CONFIG)
+    return build(sized_for(VOCAB))
 
 
 @pytest.fixture(autouse=True)
@@ -249,23 +224,6 @@ def test_editing_guidance_by_formula(model: Qwen2):
         assert result.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def cut_by_hand(logits: NDArray[np.float64], sampling: Sampling) -> NDArray[np.float64]:
-    """Log-probabilities of one row by sorting a list: temperature, then top-k, then top-p."""
-    scaled = [float(x) / sampling.temperature for x in logits]
-    kept = sorted(range(len(scaled)), key=lambda i: -scaled[i])
-    kept = [i for i in kept if scaled[i] > -np.inf][: sampling.top_k or None]
-    total = sum(np.exp(scaled[i]) for i in kept)
-    nucleus, mass = [], 0.0
-    for i in kept:
-        if mass < sampling.top_p:
-            nucleus.append(i)
-        mass += float(np.exp(scaled[i]) / total)
-    total = sum(np.exp(scaled[i]) for i in nucleus)
-    result = np.full(len(scaled), -np.inf)
-    result[nucleus] = [scaled[i] - np.log(total) for i in nucleus]
-    return result
-
-
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -326,81 +284,3 @@ def test_text_speaks_only_text(model: Qwen2, allow_image: bool, max_text: int):
     assert any(result.ids[-1] == VOCAB.end for result in group)
     if max_text > 1 and allow_image:
         assert len(set(wanted)) > 10  # all sorts of shapes, not always the first
-
-
-# Cutting the distribution
-
-FOUR = torch.tensor([0.15, 0.5, 0.05, 0.3]).log()[None]
-
-
-@pytest.mark.parametrize(
-    ("sampling", "expected"),
-    [
-        (Sampling(), [0.15, 0.5, 0.05, 0.3]),
-        (Sampling(top_k=2), [0, 0.625, 0, 0.375]),
-        (Sampling(top_k=1), [0, 1, 0, 0]),
-        (Sampling(top_k=4), [0.15, 0.5, 0.05, 0.3]),
-        (Sampling(top_k=99), [0.15, 0.5, 0.05, 0.3]),
-        (Sampling(top_p=0.4), [0, 1, 0, 0]),
-        (Sampling(top_p=0.6), [0, 0.625, 0, 0.375]),
-        (Sampling(top_p=0.79), [0, 0.625, 0, 0.375]),
-        (Sampling(top_p=0.81), [0.15 / 0.95, 0.5 / 0.95, 0, 0.3 / 0.95]),
-        (Sampling(top_k=2, top_p=0.6), [0, 1, 0, 0]),  # 0.625 of what top-k left is enough
-        # squares of the probabilities, over their sum 0.365
-        (Sampling(temperature=0.5), [0.0225 / 0.365, 0.25 / 0.365, 0.0025 / 0.365, 0.09 / 0.365]),
-        # at temperature 0.5 the first has 0.685, without it only 0.5
-        (Sampling(temperature=0.5, top_p=0.6), [0, 1, 0, 0]),
-        (GREEDY, [0, 1, 0, 0]),
-        (Sampling(temperature=0.0, top_k=3, top_p=0.9), [0, 1, 0, 0]),
-    ],
-)
-def test_truncate_by_hand(sampling: Sampling, expected: list[float]):
-    assert truncate(FOUR, sampling).exp()[0].tolist() == pytest.approx(expected, abs=1e-6)
-
-
-def test_truncate_treats_rows_apart():
-    rows = torch.cat([FOUR, FOUR.flip(1), FOUR + 7])
-    both = truncate(rows, Sampling(top_k=2)).exp()
-    expected = [[0, 0.625, 0, 0.375], [0.375, 0, 0.625, 0], [0, 0.625, 0, 0.375]]
-    torch.testing.assert_close(both, torch.tensor(expected))
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    st.lists(st.integers(-40, 40), min_size=2, max_size=30, unique=True),
-    st.floats(0.3, 3),
-    st.integers(0, 12),
-    st.floats(0.05, 1),
-)
-def test_truncate_equals_the_sorted_list(
-    eighths: list[int], temperature: float, top_k: int, top_p: float
-):
-    sampling = Sampling(temperature, top_k, top_p)
-    logits = np.array(eighths) / 8
-    found = truncate(torch.from_numpy(logits)[None], sampling)[0].exp()
-    assert found.sum().item() == pytest.approx(1)
-    uncut = np.exp(cut_by_hand(logits, Sampling(temperature, top_k)))
-    assume(abs(np.cumsum(np.sort(uncut)[::-1]) - top_p).min() > 1e-9)  # no tie with rounding
-    expected = np.exp(cut_by_hand(logits, sampling))
-    assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-9)
-
-
-def test_pick_returns_what_it_drew():
-    rows = FOUR.expand(4000, 4)
-    index, logprob = sample_rows(
-        rows, Sampling(top_k=2), [row_generator(0, i, 0) for i in range(len(rows))]
-    )
-    assert set(index.tolist()) == {1, 3}
-    share = (index == 1).float().mean().item()
-    assert abs(share - 0.625) < 0.03  # four standard deviations
-    expected = torch.where(index == 1, 0.625, 0.375).log()
-    torch.testing.assert_close(logprob, expected)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"temperature": -0.1}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_p": -1.0}],
-)
-def test_sampling_that_means_nothing(wrong: dict[str, float]):
-    with pytest.raises(ValueError, match="must not be negative"):
-        Sampling(**wrong)  # pyright: ignore[reportArgumentType]

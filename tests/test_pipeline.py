@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from arm.errors import InputError, WeightsError
-from arm.generate import Guidance, Sampling
+from arm.generate import Guidance
 from arm.pipeline import Arm
+from arm.sampling import Sampling
 from arm.world.render import render
 from arm.world.sampling import sample_scene
 from conftest import TinyChain

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from arm.generate import Guidance, Request, Sampling, drawing_request, generate, truncate
+from arm.generate import Guidance, Request, drawing_request, generate
 from arm.grpo import exact_kl
-from arm.models.qwen2 import Qwen2, Qwen2Config
-from arm.policy import code_policy, extended
-from arm.sequence import Image, Text, assistant, flatten, user
+from arm.models.qwen2 import Qwen2, Qwen2Config, document_mask
+from arm.policy import code_policy, hidden_at_codes
+from arm.sampling import Sampling, truncate
+from arm.sequence import Image, Text, assistant, flatten, pack, user
+from arm.train.sharding import Recompute, recompute
 from arm.vocab import Vocab
 from tiny import build
 
@@ -71,15 +73,55 @@ def test_unguided_logprobs_of_a_guided_sampler_are_another_distribution(model: Q
     )
 
 
-def test_the_prompt_is_the_one_of_inference_and_of_sft():
-    request = drawing_request(EDIT, VOCAB, (2, 3), Guidance(1, 1), has_image=True)
-    codes = np.array([[5, 60, 3], [2, 2, 41]])
-    ours = extended(request.streams[0], codes, VOCAB)
-    trained = flatten((*EDIT, assistant(Image(codes))), VOCAB)
-    for name in ("ids", "codes", "rows", "cols", "positions"):
-        whole = getattr(trained, name)
-        assert getattr(ours, name).tolist() == whole[: len(ours)].tolist()
-    assert len(trained) == len(ours) + 2  # </image> and <end>
+def test_codes_are_read_as_supervised_training_reads_them(model: Qwen2):
+    """Prompts of different lengths, each shared by two pictures, against whole sequences one by one."""
+    asked = [r for r in requests(Guidance(1, 1)) for _ in range(2)]
+    samples = [sample for sample in (DRAW, EDIT, EDIT, (user(Text((7,))),)) for _ in range(2)]
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(64, size=r.grid or (1, 1)) for r in asked]
+    hidden_STD = hidden_at_codes(model, VOCAB, asked, pictures)
+    for n, (sample, codes) in enumerate(zip(samples, pictures, strict=True)):
+        batch = pack([flatten((*sample, assistant(Image(codes))), VOCAB)], 40, VOCAB)
+        x = model.embed(batch.ids, batch.codes, batch.rows, batch.cols)
+        whole = model(x, batch.positions, document_mask(batch.document_ids))[0]
+        first = int((batch.codes[0] >= 0).nonzero()[-codes.size])
+        expected = whole[first - 1 : first - 1 + codes.size]
+        assert torch.allclose(hidden_STD[n, : codes.size], expected, atol=1e-5)
+
+
+def test_a_shared_prompt_takes_the_gradients_of_all_its_pictures(model: Qwen2):
+    [request] = requests(Guidance(1.5, 1.25))[1:2]
+    pictures = [np.full((2, 3), code) for code in (3, 40, 11)]
+
+    def gradients(together: bool) -> list[torch.Tensor]:
+        model.zero_grad(set_to_none=True)
+        for group in [pictures] if together else [[p] for p in pictures]:
+            policy = code_policy(model, VOCAB, [request] * len(group), group, Sampling(0.7))
+            policy.drawn_NT.sum().backward()
+        found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        model.zero_grad(set_to_none=True)
+        return found
+
+    shared, apart = gradients(True), gradients(False)
+    assert len(shared) == len(apart) > 10
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(shared, apart, strict=True))
+
+
+@pytest.mark.parametrize("how", ["selective", "all"])
+def test_what_a_block_makes_again_it_makes_the_same(model: Qwen2, how: Recompute):
+    """The keys and values of a shared prompt leave its blocks, which are run again for the gradients."""
+    [request] = requests(Guidance(1.5, 1.25))[1:2]
+    pictures = [np.full((2, 3), code) for code in (3, 40, 11)]
+    lean = build(CONFIG)
+    recompute(lean, how)
+    for network in (model, lean):
+        policy = code_policy(network, VOCAB, [request] * 3, pictures, Sampling(0.7))
+        policy.drawn_NT.sum().backward()
+    for (name, ours), theirs in zip(lean.named_parameters(), model.parameters(), strict=True):
+        assert (ours.grad is None) == (theirs.grad is None)
+        if ours.grad is not None and theirs.grad is not None:
+            assert torch.allclose(ours.grad, theirs.grad, atol=1e-5), name
+    model.zero_grad(set_to_none=True)
 
 
 def test_a_picture_does_not_depend_on_its_batch(model: Qwen2):

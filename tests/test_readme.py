@@ -13,7 +13,7 @@ from arm.evals.report import (
     markdown,
     markdown_grid,
 )
-from arm.pipeline import shipped_models
+from arm.model_directory import shipped_models
 from arm.train.synergy import markdown as synergy_markdown
 
 ROOT = Path(__file__).parent.parent

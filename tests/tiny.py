@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from arm.models.qwen2 import Qwen2, Qwen2Config
+from arm.vocab import Vocab
 
 TEXT = Qwen2Config(
     vocab_size=37,
@@ -18,6 +19,14 @@ TEXT = Qwen2Config(
     rope_theta=10_000.0,
 )
 VISUAL = replace(TEXT, num_codes=16, code_bits=4, max_side=5)
+
+
+def sized_for(vocab: Vocab) -> Qwen2Config:
+    """A network that reads and says every id of this space."""
+    return replace(
+        TEXT, vocab_size=vocab.first_code, num_codes=vocab.num_codes,
+        code_bits=vocab.num_codes.bit_length() - 1, max_side=vocab.max_side,
+    )  # fmt: skip
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -6,28 +6,23 @@ are JSON or bare text, read by the fields' annotations. As JSON on disk a run is
 restored, but for fields that hold objects (functions, rewards): those are recorded by name only.
 """
 
-import ast
 import dataclasses
-import importlib
-import inspect
 import json
 import os
-import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import Enum
-from importlib.util import find_spec
 from pathlib import Path, PurePath
-from types import ModuleType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from arm.errors import ConfigError, did_you_mean, nearest
+from arm.errors import ConfigError, nearest
+from arm.runs import run_function
 
-CONFIGS = "arm.configs"
 T = TypeVar("T")
 
 
@@ -37,7 +32,7 @@ def load_run(name: str, overrides: Sequence[str] = ()) -> Any:
     `name` is `module:function`: a module of `arm.configs`, or a dotted one that Python can import.
     Raises ConfigError for unknown names and keys, and for values of another type.
     """
-    config = _run_function(name)()
+    config = run_function(name)()
     if not (is_dataclass(config) and getattr(type(config), "__dataclass_params__").frozen):  # noqa: B009
         raise ConfigError(f"run '{name}' returns a {type(config).__name__}, not a frozen dataclass")
     changes: dict[str, Any] = {}
@@ -54,26 +49,6 @@ def load_run(name: str, overrides: Sequence[str] = ()) -> Any:
             branch = branch[section]
         branch[leaf] = value
     return _replace(config, changes, name)
-
-
-def list_runs() -> dict[str, str]:
-    """Run name -> first line of its docstring, from the source of `arm.configs`: nothing is imported.
-
-    A run is a public function without parameters and with a return annotation.
-    """
-    runs = {}
-    package = importlib.import_module(CONFIGS)
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        spec = find_spec(f"{CONFIGS}.{module.name}")
-        if spec is None or spec.origin is None:
-            continue
-        for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
-                continue
-            if node.returns is not None and not ast.unparse(node.args):
-                docstring = ast.get_docstring(node) or ""
-                runs[f"{module.name}:{node.name}"] = docstring.partition("\n")[0]
-    return runs
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -110,44 +85,6 @@ def from_json(cls: type[T], data: Any) -> T:
     Raises ConfigError for unknown, missing and ill-typed keys, and for fields that hold objects.
     """
     return _build(cls, data, "")
-
-
-def _run_function(name: str) -> Callable[[], Any]:
-    if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
-        hint = did_you_mean(name, list_runs())
-        raise ConfigError(f"'{name}' is no run; write module:function, as lm:micro.{hint}")
-    module_name, function_name = name.split(":")
-    module = _import(f"{CONFIGS}.{module_name}")
-    if module is None and "." in module_name:
-        module = _import(module_name)
-    if module is None:
-        path = f" No module {module_name} on PYTHONPATH." if "." in module_name else ""
-        raise _no_run(name, list_runs(), path)
-    function = vars(module).get(function_name)
-    if not _is_run(function):
-        own = (f for f in vars(module).values() if _is_run(f) and f.__module__ == module.__name__)
-        raise _no_run(name, [f"{module_name}:{f.__name__}" for f in own])
-    return cast(Callable[[], Any], function)
-
-
-def _no_run(name: str, options: Iterable[str], why: str = "") -> ConfigError:
-    hint = did_you_mean(name, options) or f" Runs: {', '.join(options) or 'none'}."
-    return ConfigError(f"there is no run '{name}'.{why}{hint}")
-
-
-def _is_run(value: Any) -> bool:
-    public = inspect.isfunction(value) and not value.__name__.startswith("_")
-    return public and not inspect.signature(value).parameters
-
-
-def _import(name: str) -> ModuleType | None:
-    """The module, or None where there is none of that name."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if f"{name}.".startswith(f"{error.name}."):
-            return None
-        raise ConfigError(f"{name} cannot be imported: {error}; install what it needs") from error
 
 
 def _fields(cls: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Generation (ARM section 5): prefill, decode, guidance, sampling; ids and log-probabilities.
+"""Generation (ARM section 5): prefill, decode and guidance; ids and log-probabilities.
 
 A request is one or more streams (prompts) that share every sampled token; its logits are the
 weighted sum of the streams' logits, which is what classifier-free guidance is:
@@ -18,30 +18,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from arm.models.kv_cache import KVCache
 from arm.models.qwen2 import Qwen2
+from arm.sampling import GREEDY, Sampling, row_generator, sample_rows
 from arm.sequence import Sample, Tokens, drop_condition, flatten
 from arm.vocab import Vocab
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """temperature 0 is greedy; top_k 0 and top_p 1 keep every token."""
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(f"temperature and top_k must not be negative, top_p in (0, 1]: {self}")
-
-
-GREEDY = Sampling(temperature=0.0)
 
 
 @dataclass(frozen=True)
@@ -123,57 +107,6 @@ def answering_request(
     """A request to answer the last user's turn in text."""
     prompt = flatten(sample, vocab, open_answer=True)
     return Request((prompt,), (1.0,), None, max_text, allow_image)
-
-
-def truncate(
-    logits_RC: Float[Tensor, "r c"], sampling: Sampling, keep: Tensor | None = None
-) -> Float[Tensor, "r c"]:
-    """Log-probabilities after temperature, top-k and top-p; -inf where a token is cut.
-
-    Greedy keeps the largest logit alone, with probability 1. Tokens that tie with the last of the
-    top k stay too, and so does the token `keep` (R,) of each row.
-    """
-    if sampling.temperature == 0:
-        best = logits_RC.argmax(-1, keepdim=True)
-        return torch.full_like(logits_RC, -torch.inf).scatter(-1, best, 0.0)
-    logits_RC = whole_RC = logits_RC / sampling.temperature
-    if 0 < sampling.top_k < logits_RC.shape[-1]:
-        smallest = logits_RC.topk(sampling.top_k, -1).values[:, -1:]
-        logits_RC = logits_RC.masked_fill(logits_RC < smallest, -torch.inf)
-    if sampling.top_p < 1:
-        ordered, order = logits_RC.sort(-1, descending=True)
-        probabilities = ordered.softmax(-1)
-        # A token stays while the mass before it is below top_p, so the first one always stays.
-        cut = probabilities.cumsum(-1) - probabilities >= sampling.top_p
-        logits_RC = logits_RC.masked_fill(torch.zeros_like(cut).scatter(-1, order, cut), -torch.inf)
-    if keep is not None and logits_RC is not whole_RC:
-        kept_R1 = keep[:, None]
-        logits_RC = logits_RC.scatter(-1, kept_R1, whole_RC.gather(-1, kept_R1))
-    return logits_RC.log_softmax(-1)
-
-
-def row_generator(seed: int, request: int, sample: int) -> torch.Generator:
-    """The randomness of one sample of one request, whatever else is in its batch."""
-    state = np.random.SeedSequence([seed, request, sample]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
-
-
-def sample_rows(
-    logits_RC: Float[Tensor, "r c"], sampling: Sampling, generators: Sequence[torch.Generator]
-) -> tuple[Tensor, Tensor]:
-    """Sampled indices (R,) and their log-probabilities (R,), each row by its own generator.
-
-    A race of exponential clocks: the smallest noise / probability wins with that probability.
-    """
-    logprobs = truncate(logits_RC, sampling)
-    if sampling.temperature == 0:
-        index = logprobs.argmax(-1, keepdim=True)
-    else:
-        # Drawn on the CPU, so that a seed means the same on every device.
-        width = logprobs.shape[-1]
-        noise = torch.stack([torch.empty(width).exponential_(generator=g) for g in generators])
-        index = (logprobs - noise.log().to(logprobs)).argmax(-1, keepdim=True)
-    return index[:, 0], logprobs.gather(-1, index)[:, 0]
 
 
 class _Row:
@@ -307,14 +240,15 @@ def generate(
     *,
     images: Sampling | None = None,
     texts: Sampling = GREEDY,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     first: int = 0,
     num_samples: int = 1,
 ) -> list[list[Result]]:
     """Runs all requests as one batch; `num_samples` results for each, from one shared prefill.
 
     images, texts: how codes and words are sampled. Sample k of request q depends on the seed, on
-    first + q and on k, not on its batch. Raises ValueError for no request.
+    first + q and on k, not on its batch; with a seed for each request, on q's own and on k, as if it
+    were alone. Raises ValueError for no request.
     """
     if not requests:
         raise ValueError("there is nothing to generate: no requests")
@@ -326,9 +260,13 @@ def generate(
     if num_samples > 1:
         cache = cache.repeat(num_samples)
         hidden, position = (x.repeat_interleave(num_samples, 0) for x in (hidden, position))
+    origins = [
+        (seed, first + q) if isinstance(seed, int) else (seed[q], first)
+        for q in range(len(requests))
+    ]
     rows = [
-        _Row(request, vocab, row_generator(seed, first + q, k))
-        for q, request in enumerate(requests)
+        _Row(request, vocab, row_generator(*origin, k))
+        for request, origin in zip(requests, origins, strict=True)
         for k in range(num_samples)
     ]
     # Stream b of request q, sample k belongs to row q * num_samples + k.

@@ -10,7 +10,6 @@ Codes are the common currency: a picture is encoded once, and everything else wo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -18,95 +17,25 @@ import torch
 from jaxtyping import Int
 from PIL import Image as Pillow
 
-from arm.config import from_json
 from arm.data.pictures import to_bytes, to_float
 from arm.data.transforms import as_rgb, fit_to_grid, open_image
-from arm.errors import ConfigError, InputError, WeightsError, did_you_mean
-from arm.generate import (
-    GREEDY,
-    Guidance,
-    Request,
-    Result,
-    Sampling,
-    answering_request,
-    drawing_request,
-    generate,
-)
+from arm.errors import InputError, WeightsError
+from arm.generate import Guidance, Request, Result, answering_request, drawing_request, generate
+from arm.model_directory import Defaults, find_model, load_defaults, load_detokenizer, parts_of
 from arm.models.backbone import load_backbone
-from arm.models.detokenizer import Detokenizer, PixelDetokenizer
-from arm.models.latent import LatentDetokenizer
-from arm.models.pretrained import load_siglip, load_text_tokenizer, load_vae
+from arm.models.detokenizer import Detokenizer
+from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.models.qwen2 import Qwen2
 from arm.models.qwen2_files import Place, on_cpu
 from arm.models.text import TextTokenizer
 from arm.models.tokenizer import VisualTokenizer
-from arm.models.weights import read_json
+from arm.sampling import GREEDY, Sampling
 from arm.sequence import Image, Sample, Text, Turn, assistant, user
 from arm.vocab import Vocab
 
 Codes = Int[np.ndarray, "gh gw"]
 Picture = Pillow.Image | str | Path
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """How a model is meant to be used, from its arm.json. Grids are (height, width) in tokens.
-
-    parts: the model, by shipped name or path, whose tokenizer, towers and decoders this one shares;
-    "" where they lie beside its backbone.
-    """
-
-    scale: int
-    grids: tuple[tuple[int, int], ...]
-    sampling: Sampling
-    edit_sampling: Sampling
-    guidance: Guidance
-    edit_guidance: Guidance
-    detokenizer: str
-    parts: str = ""
-
-
-def load_defaults(directory: Path) -> Defaults:
-    """A model directory's arm.json. Raises WeightsError where it is damaged."""
-    try:
-        return from_json(Defaults, read_json(directory / "arm.json"))
-    except ConfigError as error:
-        raise WeightsError(f"{directory / 'arm.json'}: {error}") from None
-
-
-def parts_of(directory: Path) -> Path:
-    """Where the parts of a model lie that may be shared. Raises WeightsError where they are missing."""
-    defaults = load_defaults(directory)
-    if not defaults.parts:
-        return directory
-    parts = find_model(defaults.parts)
-    if load_defaults(parts).parts:
-        raise WeightsError(f"{parts} shares the parts of another model: {directory} must name that")
-    return parts
-
-
-def shipped_models() -> dict[str, Path]:
-    """The models that come with the package, by name."""
-    root = Path(str(resources.files("arm") / "weights"))
-    return {path.parent.name: path.parent for path in sorted(root.glob("*/arm.json"))}
-
-
-def find_model(source: str | Path) -> Path:
-    """The directory of a shipped model's name or of a path. Raises WeightsError for neither."""
-    shipped = shipped_models()
-    if str(source) in shipped:
-        return shipped[str(source)]
-    path = Path(source)
-    if (path / "arm.json").is_file():
-        return path
-    if path.is_dir():
-        raise WeightsError(f"{path} is no model directory: it has no arm.json")
-    hint = (
-        did_you_mean(str(source), list(shipped))
-        or f" Shipped models: {', '.join(shipped) or 'none'}."
-    )
-    raise WeightsError(f"there is no model '{source}': no shipped name and no directory.{hint}")
 
 
 @dataclass
@@ -363,20 +292,3 @@ class Arm:
     def chat(self, seed: int = 0) -> Chat:
         """A conversation in words and pictures."""
         return Chat(self, seed)
-
-
-def load_detokenizer(directory: Path, tokenizer: VisualTokenizer, name: str) -> Detokenizer:
-    """The named decoder of a model directory. Raises WeightsError for an unknown or absent one."""
-    latent = sorted(path.parent.name for path in directory.glob("detokenizer_*/config.json"))
-    names = ["pixel", *(found.removeprefix("detokenizer_") for found in latent)]
-    if name == "pixel":
-        return PixelDetokenizer(tokenizer)
-    if name not in names:
-        raise WeightsError(
-            f"{directory} has no decoder '{name}'; it has {', '.join(names)}.{did_you_mean(name, names)}"
-        )
-    painter = directory / f"detokenizer_{name}"
-    own = painter / "vae"
-    return LatentDetokenizer.load(
-        painter, tokenizer, load_vae(own if own.is_dir() else directory / "vae")
-    )

@@ -1,11 +1,10 @@
 """The distribution that `generate` draws codes from, once more and with gradients.
 
 Reinforcement learning trains this one and no other: the visual head alone, the same streams with the
-same guidance weights, the same temperature and the same cut to top-k and top-p. A prompt is the
-very token sequence that generation read, extended by the codes that it drew.
+same guidance weights, the same temperature and the same cut to top-k and top-p.
 
-Shape suffixes: N requests, S streams of all requests, P tokens of the longest stream, T codes of
-the largest picture, C visual codes, K codes that are kept (all C without top-k), D width.
+Shape suffixes: N requests, S streams of all requests, P different prompts, L tokens of the longest, T codes
+of the largest picture, C visual codes, K codes that are kept (all C without top-k), D width.
 """
 
 from collections.abc import Sequence
@@ -16,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arm.generate import Request, Sampling, truncate
+from arm.generate import Request
 from arm.models.qwen2 import Qwen2
-from arm.sequence import Tokens
+from arm.models.shared_prefix import SharedPrefix
+from arm.sampling import Sampling, truncate
 from arm.vocab import Vocab
 
 
@@ -39,20 +39,58 @@ class CodePolicy:
         return self.logprobs_NTK.gather(-1, self.slot_NT[..., None])[..., 0]
 
 
-def extended(prompt: Tokens, codes_HW: NDArray[np.int64], vocab: Vocab) -> Tokens:
-    """A prompt that ends in an open image, and the codes that were drawn after it."""
-    rows, cols = (index.ravel() for index in np.indices(codes_HW.shape))
-    codes = codes_HW.ravel()
-    added = {
-        "ids": codes + vocab.first_code,
-        "codes": codes,
-        "rows": rows,
-        "cols": cols,
-        "weights": np.ones(codes.size, dtype=np.float32),
-        "positions": prompt.following + np.arange(codes.size),
+def padded(rows: Sequence[NDArray[np.int64]], fill: int, left: bool = False) -> Tensor:
+    """Rows of different lengths as one tensor, filled up on the right, or on the left."""
+    longest = max(map(len, rows))
+    missing = [longest - len(row) for row in rows]
+    widths = [(n, 0) if left else (0, n) for n in missing]
+    filled = [np.pad(r, w, constant_values=fill) for r, w in zip(rows, widths, strict=True)]
+    return torch.from_numpy(np.stack(filled))
+
+
+def hidden_at_codes(
+    model: Qwen2,
+    vocab: Vocab,
+    requests: Sequence[Request],
+    pictures: Sequence[NDArray[np.int64]],
+) -> Tensor:
+    """The hidden states (S, T, D) that predict each code of each stream's picture, request by request; what
+    stands behind a smaller picture's last code means nothing.
+
+    A prompt is the very token sequence that generation read. One that several pictures share (the same
+    `Tokens` object) goes through the network once.
+    """
+    device = model.embed_tokens.weight.device
+    streams = [s for request in requests for s in request.streams]
+    prompts = list({id(stream): stream for stream in streams}.values())
+    place = {id(prompt): p for p, prompt in enumerate(prompts)}
+    owner_S = torch.tensor([place[id(stream)] for stream in streams], device=device)
+    before = torch.tensor([len(prompt) for prompt in prompts])
+    prefix = SharedPrefix((before.max() - before).to(device))
+    fields = {
+        name: padded([getattr(p, name) for p in prompts], fill, left=True).to(device)
+        for name, fill in (("ids", vocab.pad), ("codes", -1), ("rows", -1), ("cols", -1))
     }
-    joined = {name: np.concatenate([getattr(prompt, name), new]) for name, new in added.items()}
-    return Tokens(**joined, following=prompt.following + codes.size)
+    # A prompt ends where the picture's first code is to follow, in row and column 0.
+    first_P1 = fields["ids"].new_zeros(len(prompts), 1)
+    places = (torch.cat([fields[name], first_P1], 1) for name in ("rows", "cols"))
+    positions_PL = padded([p.positions for p in prompts], 0, left=True).to(device)
+    x_PLD = model.embed(fields["ids"], fields["codes"], *places)
+    last_PD = model(x_PLD, positions_PL, kv_cache=prefix)[:, -1]
+    shown = [p for p, request in zip(pictures, requests, strict=True) for _ in request.streams]
+    codes_ST = padded([codes.ravel() for codes in shown], -1).to(device)
+    indices = [np.indices(codes.shape).reshape(2, -1) for codes in shown]
+    rows_ST, cols_ST = (padded([i[axis] for i in indices], -1).to(device) for axis in (0, 1))
+    T = codes_ST.shape[1] - 1  # the last code predicts none of the picture
+    hidden_STD = last_PD[owner_S, None]
+    if T:
+        following_S1 = torch.tensor([[s.following] for s in streams], device=device)
+        ids_ST = torch.full_like(codes_ST[:, :T], vocab.pad)
+        x_STD = model.embed(ids_ST, codes_ST[:, :T], rows_ST, cols_ST)
+        at_ST = following_S1 + torch.arange(T, device=device)
+        rest_STD = model(x_STD, at_ST, kv_cache=prefix.continued(owner_S))
+        hidden_STD = torch.cat([hidden_STD, rest_STD], 1)
+    return hidden_STD
 
 
 def code_policy(
@@ -72,37 +110,16 @@ def code_policy(
     if sampling.temperature == 0:
         raise ValueError("a policy needs a temperature above 0: greedy sampling cannot be trained")
     device = model.embed_tokens.weight.device
-    streams = [
-        extended(stream, codes, vocab)
-        for request, codes in zip(requests, pictures, strict=True)
-        for stream in request.streams
-    ]
     counts = [codes.size for codes in pictures]
     owners = [n for n, request in enumerate(requests) for _ in request.streams]
     owner_S = torch.tensor(owners, device=device)
     weight_S = torch.tensor([w for r in requests for w in r.coefficients], device=device)
-
-    def padded(name: str, fill: int, length: int) -> Tensor:
-        rows = [
-            np.pad(getattr(s, name), (0, length - len(s)), constant_values=fill) for s in streams
-        ]
-        return torch.from_numpy(np.stack(rows)).to(device)
-
-    longest = max(map(len, streams))
-    fields = (padded(name, -1, longest) for name in ("codes", "rows", "cols"))
-    x_SPD = model.embed(padded("ids", vocab.pad, longest), *fields)
-    # Padding stands on the right, where causal attention never looks.
-    hidden_SPD = model(x_SPD, padded("positions", 0, longest))
     most = max(counts)
-    # The code number t of a stream is predicted by the token before it.
-    starts = [len(s) - counts[n] - 1 for s, n in zip(streams, owners, strict=True)]
-    at_ST = torch.tensor(starts, device=device)[:, None] + torch.arange(most, device=device)
-    at_ST = at_ST.clamp(max=longest - 1)
-    hidden_STD = hidden_SPD.gather(1, at_ST[..., None].expand(-1, -1, hidden_SPD.shape[-1]))
+    hidden_STD = hidden_at_codes(model, vocab, requests, pictures)
     logits_NTC = model.visual_logits(hidden_STD).float()
     if not bool((weight_S == 1).all()):
         logits_NTC = logits_NTC * weight_S[:, None, None]
-    if len(streams) > len(requests):
+    if len(owners) > len(requests):
         mixed_NTC = logits_NTC.new_zeros(len(requests), *logits_NTC.shape[1:])
         logits_NTC = mixed_NTC.index_add(0, owner_S, logits_NTC)
     if support is not None:

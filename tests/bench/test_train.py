@@ -16,8 +16,9 @@ from arm.models.weights import trained
 from arm.train import measure as measuring
 from arm.train.finetune import Finetune
 from arm.train.lm import Backbone, LMRun, config_of
+from arm.train.optim import Optim
 from arm.train.plan_sizes import sizes_of, work_of
-from arm.train.runtime import Loop, Optim
+from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
 
 CPU = torch.device("cpu")

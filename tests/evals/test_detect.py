@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,9 +62,13 @@ class FakeMask2Former(torch.nn.Module):
 
 
 class FakeProcessor:
-    size: ClassVar = {"shortest_edge": 4}
+    def __init__(self, size: dict[str, int] | None = None) -> None:
+        self.size = size or {"shortest_edge": 4}
 
-    def __call__(self, **_: Any) -> dict[str, torch.Tensor]:
+    def to_dict(self) -> dict[str, Any]:
+        return {"size": self.size}
+
+    def __call__(self, images: Any, **_: Any) -> dict[str, torch.Tensor]:
         return {"pixel_values": torch.zeros(1, 3, 4, 4)}
 
 
@@ -82,7 +86,7 @@ def test_mask2former_scores_as_mmdet_does():
 
 
 def test_the_official_size_stands_in_for_a_fixed_one():
-    fixed = SimpleNamespace(size={"height": 384, "width": 384})
+    fixed = FakeProcessor({"height": 384, "width": 384})
     assert Mask2Former(FakeMask2Former(), fixed, "fake").size == detect.OFFICIAL_SIZE
     assert Mask2Former(FakeMask2Former(), FakeProcessor(), "fake").size == {"shortest_edge": 4}
 
@@ -191,15 +195,16 @@ def test_the_nearest_colour_is_named():
         found = [next(i for i, c in enumerate(COLORS) if f" {c}" in s) for s in sentences]
         return {"input_ids": torch.tensor(found), "attention_mask": torch.ones(len(found))}
 
-    def processor(images: list[Image.Image], **_: Any) -> dict[str, torch.Tensor]:
-        rows = torch.zeros(len(images), 10)
-        for n, image in enumerate(images):
-            r, g, b = np.asarray(image).reshape(-1, 3).mean(0)
-            for color, value in (("red", r), ("green", g), ("blue", b)):
-                rows[n, COLORS.index(color)] = float(value)
-        return {"pixel_values": rows}
+    class Means(FakeProcessor):
+        def __call__(self, images: Any, **_: Any) -> dict[str, torch.Tensor]:
+            rows = torch.zeros(len(images), 10)
+            for n, image in enumerate(images):
+                r, g, b = np.asarray(image).reshape(-1, 3).mean(0)
+                for color, value in (("red", r), ("green", g), ("blue", b)):
+                    rows[n, COLORS.index(color)] = float(value)
+            return {"pixel_values": rows}
 
-    namer = ColorNamer(model, processor, tokenizer, "fake")
+    namer = ColorNamer(model, Means(), tokenizer, "fake")
     picture = np.zeros((4, 8, 3), dtype=np.uint8)
     picture[:, :4, 0] = picture[:, 4:, 2] = 255
     left, right = Found("cow", 1.0, (0, 0, 4, 4)), Found("cow", 1.0, (4, 0, 8, 4))
@@ -220,6 +225,23 @@ def test_the_key_is_of_the_weights():
     assert weights_key(first) != weights_key(second)
     second.load_state_dict(first.state_dict())
     assert weights_key(first) == weights_key(second)
+
+
+@pytest.mark.parametrize("kind", ["mask2former", "owlv2", "clip"])
+def test_the_key_is_of_the_processor_s_settings_too(kind: str, tmp_path: Path):
+    """Another size finds other objects with the same weights; another order of the same settings does not."""
+    source = getattr(tiny_vision, kind)(tmp_path / kind)
+    load = load_color_namer if kind == "clip" else load_detector
+    file = source / "preprocessor_config.json"
+    settings, key = json.loads(file.read_text()), load(str(source)).key
+    assert len(key) == 64
+    file.write_text(json.dumps(dict(reversed(settings.items()))))
+    assert load(str(source)).key == key
+    larger = {name: 2 * side for name, side in settings["size"].items()}
+    file.write_text(json.dumps({**settings, "size": larger}))
+    assert load(str(source)).key != key
+    file.write_text(json.dumps({**settings, "image_mean": [0.5, 0.5, 0.4]}))
+    assert load(str(source)).key != key
 
 
 def test_names_are_coco_s_in_geneval_s_words():

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import tiny_vision
-from arm.evals import detections, scoring
+from arm.evals import answers, detections, scoring
 from arm.pipeline import Arm
 from benchmark_files import WORDS, Run, eval_runner, gedit_files, pope_files, reply, wise_files
 from conftest import TinyChain
@@ -78,7 +78,7 @@ def test_wise(run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.Mo
             return ["wise", "--model", chain.model, "--data", data, "--out", out, "--limit", 6,
                     "--known-words", "--judge-url", server.url, "--judge-model", "judge-1"]  # fmt: skip
 
-        points = [(Arm, "decode", 2), (scoring, "user_message", 5)]
+        points = [(Arm, "decode", 2), (scoring, "questions_for", 5)]
         made, _ = killed_and_whole(run, monkeypatch, points, options, tmp_path)
         assert made == 6 and len(server.bodies) == 6 + 6
 
@@ -92,7 +92,7 @@ def test_gedit(run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.M
             return ["gedit", "--model", chain.model, "--data", data, "--out", out, "--limit", 6,
                     "--known-words", "--judge-url", server.url, "--judge-model", "judge-1"]  # fmt: skip
 
-        points = [(Arm, "decode", 1), (scoring, "user_message", 6)]
+        points = [(Arm, "decode", 1), (scoring, "questions_for", 4)]
         made, _ = killed_and_whole(run, monkeypatch, points, options, tmp_path)
         # Two of the six have a broken source; each of the others is asked about twice.
         assert made == 4 and len(server.bodies) == 8 + 8
@@ -107,10 +107,12 @@ def test_pope(run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.Mo
         )
 
     def options(out: Path) -> list[object]:
-        return ["pope", "--model", chain.model, "--data", data, "--out", out, "--limit", 6]
+        return ["pope", "--model", chain.model, "--data", data, "--out", out, "--limit", 6,
+                "--batch", 2]  # fmt: skip
 
-    points = [(Arm, "answer_codes", 4)]
-    assert killed_and_whole(run, monkeypatch, points, options, tmp_path) == [6]
+    # Three batches; what was answered before the kill is not answered again.
+    points = [(answers, "answer", 2)]
+    assert killed_and_whole(run, monkeypatch, points, options, tmp_path) == [3]
     assert report(tmp_path / "broken")["groups"].keys() == {"random"}  # of the first six questions
 
 
@@ -177,7 +179,7 @@ def test_mmbench_with_its_pictures_in_the_table(
                 "--known-words"]  # fmt: skip
 
     # Two questions in two rotations; the third has no picture.
-    points = [(Arm, "answer_codes", 3)]
+    points = [(answers, "answer", 3)]
     assert killed_and_whole(run, monkeypatch, points, options, tmp_path) == [4]
     found = report(tmp_path / "broken")
     assert found["missing_share"] == pytest.approx(1 / 3) and set(found["not_made"]) == {

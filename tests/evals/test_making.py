@@ -50,8 +50,11 @@ def pictures(out: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted((out / "images").glob("*.png"))}
 
 
-def drawn(arm: Arm, out: Path, shard: Shard = WHOLE, items: list[Item] = ITEMS) -> None:
-    assert make(arm, BENCHMARKS["wise"], items, out, out, Settings(seed=3), shard) == {}
+def drawn(
+    arm: Arm, out: Path, shard: Shard = WHOLE, items: list[Item] = ITEMS, batch: int = 1
+) -> None:
+    settings = Settings(seed=3, batch=batch)
+    assert make(arm, BENCHMARKS["wise"], items, out, out, settings, shard) == {}
 
 
 def test_shards_make_the_very_pictures_of_one_process(arm: Arm, tmp_path: Path):
@@ -67,6 +70,54 @@ def test_shards_make_the_very_pictures_of_one_process(arm: Arm, tmp_path: Path):
     assert set(pictures(many)) == {"0_0.png", "1_0.png"}
     drawn(arm, many, Shard(0, 2))
     assert pictures(many) == whole
+
+
+def test_the_pictures_are_the_same_in_any_batch(arm: Arm, tmp_path: Path):
+    texts = ["a red star", "two rings and a blue moon", "a moon", "a red star", "a heart", "a ring"]
+    items = [Item(str(n), text, "all") for n, text in enumerate(texts)]
+    drawn(arm, tmp_path / "one", items=items)
+    whole = pictures(tmp_path / "one")
+    drawn(arm, tmp_path / "four", items=items, batch=4)
+    assert pictures(tmp_path / "four") == whole and len(set(whole.values())) > 3
+    # A run that was killed after two goes on with other neighbours in its batches.
+    drawn(arm, tmp_path / "killed", items=items[:2], batch=2)
+    drawn(arm, tmp_path / "killed", items=items, batch=3)
+    assert pictures(tmp_path / "killed") == whole
+
+
+def test_an_item_that_cannot_be_made_leaves_its_batch(arm: Arm, tmp_path: Path):
+    items = [ITEMS[0], Item("x", "a Zanzibar", "all"), *ITEMS[1:]]
+    found = make(arm, BENCHMARKS["wise"], items, tmp_path, tmp_path, Settings(batch=4))
+    assert found.keys() == {"x"} and "zanzibar" in found["x"]
+    assert set(pictures(tmp_path)) == {"0_0.png", "1_0.png", "2_0.png"}
+
+
+def source(path: Path, shade: int) -> Path:
+    Image.fromarray(np.full((56, 56, 3), shade, dtype=np.uint8)).save(path)
+    return path
+
+
+def test_an_edit_of_a_picture_that_changed_is_made_again(arm: Arm, tmp_path: Path):
+    items = [Item(str(n), "make the star green", "all", f"{n}.png") for n in range(2)]
+
+    def edited(out: str) -> dict[str, bytes]:
+        place = tmp_path / out
+        assert make(arm, BENCHMARKS["gedit"], items, tmp_path, place, Settings(seed=1)) == {}
+        return pictures(place)
+
+    source(tmp_path / "0.png", 10)
+    source(tmp_path / "1.png", 90)
+    first = edited("out")
+    source(tmp_path / "0.png", 200)
+    found = edited("out")
+    assert found == edited("fresh") and found["0_0.png"] != first["0_0.png"]
+    assert found["1_0.png"] == first["1_0.png"]
+    # What was made stays where its source is not there to be compared, or could not be edited.
+    (tmp_path / "0.png").unlink()
+    assert edited("out") == found
+    # An edit that does not say what it was made of might be of another picture.
+    source(tmp_path / "out/images/1_0.png", 0)
+    assert edited("out") == found
 
 
 def test_a_picture_depends_on_its_place_in_the_benchmark_alone(arm: Arm, tmp_path: Path):
@@ -142,6 +193,14 @@ def test_a_folder_names_its_pictures_in_two_ways(tmp_path: Path):
     assert picture_path(tmp_path, item, 1) is None
     Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "a_b_c_0.png")
     assert picture_path(tmp_path, item, 0) == tmp_path / "a_b_c_0.png"
+
+
+@pytest.mark.parametrize("name", ["a_0.jpg", "a.jpeg", "a_0.webp", "a.JPG", "a.png"])
+def test_other_systems_pictures_are_found_by_any_suffix(tmp_path: Path, name: str):
+    source(tmp_path / name, 9)
+    assert picture_path(tmp_path, Item("a", "", "all"), 0) == tmp_path / name
+    assert state(tmp_path, Item("a", "", "all"), 0) == "whole"
+    assert state(tmp_path, Item("a", "", "all"), 1) == "missing"
 
 
 def test_a_process_of_torchrun_makes_its_share_alone(

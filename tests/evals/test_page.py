@@ -19,7 +19,8 @@ REPORT = {
     "overall": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3},
     "missing_share": 0.25, "missing": 1, "items": 4,
     "judge": {"model": "judge-<1>", "called_itself": ["judge-<1>-2026"],
-              "tokens": {"prompt": 1200, "completion": 30, "uncounted_replies": 2}},
+              "tokens": {"prompt": 1200, "completion": 30, "uncounted_replies": 2},
+              "missing": {"APITimeoutError": 1}},
     "groups": {"time": {"value": 0.25, "low": 0.1, "high": 0.4, "n": 10},
                "space": {"value": 0.5, "low": 0.3, "high": 0.7, "n": 9}},
     "details": {"f1": 0.75}, "not_made": {"k2": "no & such"},
@@ -77,6 +78,7 @@ def test_the_page_is_whole_and_self_contained(tmp_path: Path):
     assert ">25.0%<" in text and "of 4 verdicts missing" in text
     assert "judge-&lt;1&gt;-2026" in text and "is it &lt;red&gt;?" in text
     assert "a &lt;b&gt;red&lt;/b&gt; star" in text and "no &amp; such" in text
+    assert "Verdicts missing, 1: APITimeoutError." in text
     assert "1,200 tokens in and 30 out; 2 replies came without a count" in text
     assert text.count("picture missing") == 1 and text.count("picture broken") == 1
     assert text.count("verdict missing") == 2

@@ -20,6 +20,7 @@ from arm.evals.plots import (
     _swept,
     _trained,
     inline,
+    lacking,
     painter_of,
     plot,
     read_source,
@@ -126,6 +127,7 @@ def test_bad_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any)
 
 
 def test_in_a_page_it_takes_the_pages_ink():
+    assert lacking() is None
     text = inline({**REPORT, "overall": SCORE})
     assert text.startswith('<svg role="img" aria-label=') and "currentColor" in text
     assert "<metadata" not in text and np.all([c not in text for c in ("#24292f", "#1f6feb")])
@@ -133,7 +135,8 @@ def test_in_a_page_it_takes_the_pages_ink():
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert inline(REPORT) == ""
+    told = "the page has no plot: plots need matplotlib: pip install &#x27;arm-lmm[plots]&#x27;"
+    assert inline(REPORT) == f'<p class="soft">{told}</p>'
     (tmp_path / "report.json").write_text(json.dumps(REPORT))
     with pytest.raises(InputError, match=r"pip install 'arm-lmm\[plots\]'"):
         plot(tmp_path, tmp_path / "x.svg")

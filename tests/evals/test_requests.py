@@ -12,8 +12,8 @@ from arm.errors import InputError
 from arm.evals import requests
 from arm.evals.requests import Answering
 from arm.evals.world import paint_each
-from arm.generate import GREEDY, Sampling
 from arm.pipeline import Arm
+from arm.sampling import GREEDY, Sampling
 from arm.sequence import Image, Text, assistant, flatten, user
 from conftest import TinyChain
 
@@ -63,6 +63,14 @@ def test_pictures_stand_where_the_text_says(pictures: list[Pillow.Image]):
     )  # fmt: skip
     with pytest.raises(InputError, match="1 <image> in the text, but 2 pictures"):
         requests.interleaved("<image> ?", pictures)
+
+
+def test_pictures_stand_where_their_marks_are():
+    pictures = {"<image 2>": 2, "<image 1>": 1}
+    text = "<image 1> as <image 2> ?\n(A) <image 1>"
+    assert requests.placed(text, pictures) == (1, " as ", 2, " ?\n(A) ", 1)
+    assert requests.placed("which ?", pictures) == (2, 1, "which ?")
+    assert requests.placed("which <image> ?", {}) == ("which <image> ?",)
 
 
 def test_messages_of_texts_and_pictures():
@@ -146,6 +154,36 @@ def test_likelihoods_by_one_word_at_a_time(arm: Arm, pictures: list[Pillow.Image
             likeliest &= int(logprobs.argmax()) == wanted
         assert logprob == pytest.approx(total, abs=1e-4)
         assert greedy == likeliest
+
+
+def test_a_turn_with_a_seed_of_its_own_is_drawn_as_alone(arm: Arm, pictures: list[Pillow.Image]):
+    """Drawings of other lengths and an edit in one batch."""
+    turns = [
+        requests.as_turn(arm, parts)
+        for parts in (
+            ("a red star",), (pictures[0], "make the star green"),
+            ("two blue rings and a moon",), ("a red star",),
+        )
+    ]  # fmt: skip
+    together = requests.draw_codes(arm, turns, seed=[5, 6, 7, 8])
+    for turn, seed, codes in zip(turns, [5, 6, 7, 8], together, strict=True):
+        np.testing.assert_array_equal(requests.draw_codes(arm, [turn], seed=seed)[0], codes)
+    assert (together[0] != together[3]).any()
+
+
+def test_a_whole_answer_is_likely_with_its_end(arm: Arm, pictures: list[Pillow.Image]):
+    turn = requests.as_turn(arm, (pictures[0], "is there a star ?"))
+    ids = arm.words.ids("a red star")
+    stream = flatten((turn, assistant(Text(ids))), arm.vocab)
+    fields = (stream.ids, stream.codes, stream.rows, stream.cols, stream.positions)
+    *tokens, positions = (torch.from_numpy(f)[None, :-1] for f in fields)
+    with torch.no_grad():
+        logits = arm.model.text_logits(arm.model(arm.model.embed(*tokens), positions))[0, -1]
+    allowed = [*range(arm.vocab.text_size), arm.vocab.end]
+    end = float(logits[allowed].log_softmax(-1)[-1])
+    ((first, _),) = requests.likelihoods(arm, [turn], ["a red star"])
+    ((whole, _),) = requests.likelihoods(arm, [turn], ["a red star"], whole=True)
+    assert whole == pytest.approx(first + end, abs=1e-4) and end < -0.01
 
 
 def test_what_greedy_answering_says_is_greedy(arm: Arm, pictures: list[Pillow.Image]):

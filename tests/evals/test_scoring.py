@@ -2,16 +2,20 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from arm.evals import scoring
 from arm.evals.benchmarks import wise
 from arm.evals.benchmarks.base import Item
 from arm.evals.benchmarks.registry import BENCHMARKS
 from arm.evals.scoring import questions_for
+from arm.judge import JudgeConfig
 from benchmark_files import (
     WORDS,
     Run,
@@ -57,10 +61,19 @@ def test_wise_is_made_judged_and_resumed(run, chain: TinyChain, tmp_path: Path):
         paid = len(server.bodies)
         pictures = {p.name: p.read_bytes() for p in (out / "images").iterdir()}
         assert set(pictures) == {f"{n}_0.png" for n in range(1, 5)}
+        # What could not be read stays missing, unless it is to be asked for again.
+        code, said, errors = run("wise", *options)
+        assert code == 0 and "25.0% of 4 verdicts are missing" in said
+        assert len(server.bodies) == paid
+        assert "0 questions to judge-1" in errors and "4 replies are kept" in errors
+        reason = "unreadable when asked before, not asked again"
+        assert f"1 verdicts missing: {reason} (--ask-again does)" in errors
+        report = json.loads((out / "report.json").read_text())
+        assert report["judge"]["missing"] == {reason: 1}
         # Half of it is lost; what is missing is made and asked again, and nothing else.
         (out / "images/2_0.png").unlink()
         state["odd"] = False
-        code, said, _ = run("wise", *options)
+        code, said, _ = run("wise", *options, "--ask-again")
         assert code == 0 and "0.0% of 4 verdicts" in said
         assert len(server.bodies) == paid + 1
         assert {p.name: p.read_bytes() for p in (out / "images").iterdir()} == pictures
@@ -108,6 +121,7 @@ def test_gedit_with_missing_and_broken_sources(run, chain: TinyChain, tmp_path: 
         "model": "judge-1",
         "called_itself": ["judge-1"],
         "tokens": {"prompt": 400, "completion": 40, "uncounted_replies": 0},
+        "missing": {},
     }
     values = {name: v for found in report["values"].values() for name, v in found.items()}
     assert values == dict.fromkeys(("k0", "k1", "k3", "k4"), pytest.approx((6 * 9) ** 0.5))
@@ -189,8 +203,21 @@ def test_the_cost_stands_before_the_first_question(
             "at most 512 in replies; at most 0.01 at these prices\n"
         )
         assert expected in errors
+        # What is kept is not counted again, and what another judge said is not of this run.
+        with judge_server(reply, model="judge-1-new") as second:
+            swap = {server.url: second.url, "judge-1": "judge-1-new"}
+            other = [swap.get(str(option), option) for option in options]
+            code, _, errors = run("wise", *other, "--tokens-per-image", 7)
+        assert code == 0 and "2 questions to judge-1-new" in errors and "14 of pictures" in errors
+        assert "are kept" not in errors
+        assert len(list((out / "replies").glob("*/*.json"))) == 4
+        (out / "images/2_0.png").unlink()  # will be made again as it was, which nobody knows before
         code, _, errors = run("wise", *options, "--tokens-per-image", 7)
-        assert "14 of pictures" in errors and "2 replies are kept and not asked for again" in errors
+        assert "1 questions to judge-1: " in errors and "7 of pictures" in errors
+        assert "1 replies are kept and not asked for again" in errors
+        code, _, errors = run("wise", *options)
+        assert "0 questions to judge-1: " in errors and "2 replies are kept" in errors
+        assert len(server.bodies) == 2
         code, _, errors = run("wise", *options, *prices[:2])
         assert code == 2 and "give both --price-in and --price-out" in errors
         # On a terminal it is a question, and no is an answer.
@@ -208,6 +235,53 @@ def test_questions_about_one_picture_share_it(tmp_path: Path):
     Image.fromarray(np.full((64, 64, 3), 200, dtype=np.uint8)).save(tmp_path / "1_0.png")
     questions = {n: {"text": f"is there {n}?", "parents": []} for n in range(12)}
     item = Item("1", "x", "all", data={"questions": questions})
-    found = questions_for(BENCHMARKS["dsg"], tmp_path, item, tmp_path, tmp_path, 0, 256)
+    found = questions_for(BENCHMARKS["dsg"], tmp_path, item, tmp_path, tmp_path, 0)
     assert len(found) == 12
-    assert len({id(messages[0]["content"][1]) for _, messages in found if messages}) == 1
+    sent = [question.messages(256) for question in found if question is not None]
+    assert len({id(messages[0]["content"][1]) for messages in sent}) == 1
+
+
+def test_a_judge_that_dies_in_the_middle(
+    run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Batches of two: the second item of the second batch is the first that fails. What was said stays."""
+    data, out = wise_files(tmp_path / "wise"), tmp_path / "out"
+    monkeypatch.setattr(scoring, "AT_ONCE", 2)
+    state = {"dead": True}
+
+    def dies(body, n):
+        return None if state["dead"] and n >= 3 else reply(body)
+
+    def impatient(*arguments: Any, **options: Any) -> JudgeConfig:
+        return JudgeConfig(*arguments, **{**options, "retries": 0, "concurrency": 1, "give_up": 2})
+
+    monkeypatch.setattr("arm.judge.JudgeConfig", impatient)
+    with judge_server(dies) as server:
+        options = [*judged(server, out, chain), "--data", data, "--limit", 8]
+        code, said, errors = run("wise", *options)
+        assert code == 0 and "62.5% of 8 verdicts are missing" in said and len(server.bodies) == 5
+        assert "2 verdicts missing: APIConnectionError\n" in errors
+        reason = (
+            "not asked, the judge stopped answering after 3 questions; the next run asks them alone"
+        )
+        assert errors.count(f"3 verdicts missing: {reason}\n") == 1
+        assert f"Verdicts missing, 3: {reason}." in (out / "report.html").read_text()
+        state["dead"] = False
+        code, said, errors = run("wise", *options)
+        assert code == 0 and "0.0% of 8 verdicts are missing" in said and len(server.bodies) == 10
+        assert "5 questions to judge-1: " in errors and "3 replies are kept" in errors
+
+
+def test_a_page_without_matplotlib_says_so(
+    run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    data, out = pope_files(tmp_path / "pope"), tmp_path / "out"
+    options = ["--model", chain.model, "--data", data, "--out", out, "--limit", 2]
+    code, _, errors = run("pope-random", *options)
+    assert code == 0
+    assert (
+        errors.count("the page has no plot: plots need matplotlib: pip install 'arm-lmm[plots]'\n")
+        == 1
+    )
+    assert "the page has no plot: plots need matplotlib" in (out / "report.html").read_text()

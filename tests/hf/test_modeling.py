@@ -14,29 +14,18 @@ from transformers import AutoModelForCausalLM, DynamicCache, Trainer, TrainingAr
 from transformers.cache_utils import Cache, DynamicSlidingWindowLayer
 
 from arm.errors import WeightsError
-from arm.generate import GREEDY, Guidance, answering_request, drawing_request, generate
+from arm.generate import Guidance, answering_request, drawing_request, generate
 from arm.hf import ArmConfig, ArmForCausalLM
 from arm.hf.modeling import CACHE_FIELD
 from arm.hf.reading import Next, answer_labels, pictures, read_ids
-from arm.models.qwen2 import Qwen2Config, document_mask
+from arm.models.qwen2 import document_mask
+from arm.sampling import GREEDY
 from arm.sequence import Image, PackedBatch, Sample, Text, Tokens, assistant, flatten, pack, user
 from arm.vocab import Vocab
 from conftest import TinyChain
-from tiny import build
+from tiny import build, sized_for
 
 VOCAB = Vocab(text_size=12, num_codes=64, max_side=8, image_stride=16)
-CONFIG = Qwen2Config(
-    vocab_size=VOCAB.first_code,
-    num_codes=64,
-    code_bits=6,
-    hidden_size=32,
-    intermediate_size=48,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    rope_theta=10_000.0,
-    max_side=8,
-)
 CODES = np.arange(6).reshape(2, 3) * 9
 UNDERSTANDING = (user(Image(CODES), Text((4, 2))), assistant(Text((7,))))
 DRAWING = (user(Text((1, 2, 3))), assistant(Image(CODES.T)))
@@ -47,8 +36,8 @@ SAMPLES = (UNDERSTANDING, DRAWING, EDITING)
 @pytest.fixture(scope="module")
 def random_model() -> ArmForCausalLM:
     """Large random weights, in whose greedy text pictures come by themselves."""
-    model = ArmForCausalLM(ArmConfig.of(build(CONFIG), VOCAB)).eval()
-    model.backbone.load_state_dict(build(CONFIG).state_dict())
+    model = ArmForCausalLM(ArmConfig.of(build(sized_for(VOCAB)), VOCAB)).eval()
+    model.backbone.load_state_dict(build(sized_for(VOCAB)).state_dict())
     return model
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arm.errors import WeightsError
-from arm.pipeline import find_model, parts_of
+from arm.model_directory import find_model, parts_of
 from arm.rewards.base import Attempt
 from arm.rewards.siglip import SiglipReward
 from arm.world.captions import short_caption

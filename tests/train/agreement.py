@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from arm.errors import TrainingError
-from arm.generate import Sampling
 from arm.rewards.world import WorldReward
+from arm.sampling import Sampling
 from arm.train import checkpoint, grpo, parallel
+from arm.train.optim import Optim
 from arm.train.rollout import Rollout, Task
-from arm.train.runtime import Loop, Optim, fit, training_device
+from arm.train.runtime import Loop, fit, training_device
 from arm.train.sharding import Parallel, share_out
 from arm.train.update import Objective
 

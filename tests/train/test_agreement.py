@@ -1,11 +1,11 @@
 """A fault that one process meets ends all of them alike: none is left waiting for it."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from launch import environment, torchrun
 
 CASES = (
     "one_loss_is_nan", "a_long_wait", "one_sees_no_checkpoint", "killed_after_a_checkpoint",
@@ -18,10 +18,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What each of two processes said in each case of `agreement.py`."""
     out = tmp_path_factory.mktemp("agreement")
     result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(Path(__file__).with_name("agreement.py")), str(out), *CASES],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True, text=True,
-        timeout=120,
+        [*torchrun(2), str(Path(__file__).with_name("agreement.py")), str(out), *CASES],
+        env=environment(), check=False, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     return {c: [(out / f"{c}_{rank}.txt").read_text() for rank in range(2)] for c in CASES}

@@ -11,15 +11,16 @@ import torch
 
 from arm.data.pictures import GridWeight
 from arm.errors import ConfigError, WeightsError
+from arm.model_directory import load_detokenizer
 from arm.models.dit import DiTConfig
 from arm.models.latent import FluxPainter, LatentDetokenizer, SanaPainter
 from arm.models.pretrained import Pretrained, load_vae
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.models.weights import load_tensors
-from arm.pipeline import load_detokenizer
 from arm.train.detokenizer import DetokenizerRun, PretrainedPainter, fitting, main
 from arm.train.export import export_painter
-from arm.train.runtime import Loop, Optim
+from arm.train.optim import Optim
+from arm.train.runtime import Loop
 from checkpoints import WIDTH, dc_ae, flux, flux_vae, gemma_like, naflex_towers, sana, save
 from shades import folder_of
 

@@ -1,7 +1,5 @@
 """Model directories that share their parts."""
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +10,14 @@ from PIL import Image
 
 from arm.configs import export
 from arm.errors import WeightsError
+from arm.model_directory import parts_of
 from arm.models.backbone import save_backbone
 from arm.models.dit import DiTConfig
 from arm.models.latent import FluxPainter, save_painter
 from arm.models.pretrained import Pretrained
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.models.weights import load_tensors
-from arm.pipeline import Arm, load_defaults, parts_of, shipped_models
+from arm.pipeline import Arm
 from arm.train.export import main, with_backbone
 from arm.vocab import Vocab
 from checkpoints import WIDTH, flux, flux_vae, gemma_like, naflex_towers, qwen_like, save
@@ -38,27 +37,6 @@ def test_another_backbone_shares_the_parts(chain: TinyChain, tmp_path: Path):
     assert whole.ask(GREY, "how many stars are there ?") == shared.ask(
         GREY, "how many stars are there ?"
     )
-
-
-def test_missing_parts_are_named(chain: TinyChain, tmp_path: Path):
-    model = tmp_path / "model"
-    with_backbone(chain.model, chain.model / "backbone", model)
-    data = json.loads((model / "arm.json").read_text())
-    (model / "arm.json").write_text(json.dumps({**data, "parts": "mikro"}))
-    with pytest.raises(WeightsError, match="there is no model 'mikro'"):
-        Arm.from_pretrained(model)
-    shutil.copytree(model, tmp_path / "other")
-    (tmp_path / "other/arm.json").write_text(json.dumps({**data, "parts": str(model)}))
-    (model / "arm.json").write_text(json.dumps(data))
-    with pytest.raises(WeightsError, match="shares the parts of another model"):
-        Arm.from_pretrained(tmp_path / "other")
-
-
-def test_shipped_models_share_what_they_can():
-    shipped = shipped_models()
-    assert {"micro", "micro-sft"} <= shipped.keys()
-    assert load_defaults(shipped["micro"]).parts == "micro-sft"
-    assert parts_of(shipped["micro"]) == shipped["micro-sft"]
 
 
 def test_a_model_of_published_parts(tmp_path: Path):

@@ -17,9 +17,10 @@ from PIL import Image
 
 import rl_run
 from arm.errors import TrainingError, WeightsError
-from arm.generate import Guidance, Sampling
+from arm.generate import Guidance
 from arm.models.weights import load_tensors
 from arm.pipeline import Arm
+from arm.sampling import Sampling
 from arm.train import grpo, rollout, update
 from arm.train.problems import drawing_problems, editing_problems
 from arm.train.runtime import Loop

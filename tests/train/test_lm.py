@@ -22,7 +22,7 @@ from arm.models.text import TextTokenizer, with_words
 from arm.models.weights import load_tensors
 from arm.pipeline import Arm
 from arm.sequence import PackedBatch
-from arm.train import lm
+from arm.train import lm, next_token
 from arm.train.finetune import Finetune, merged, prepare
 from arm.train.lm import Backbone, Conversations, LMRun
 from arm.train.runtime import Loop
@@ -340,7 +340,9 @@ def test_totals_are_not_rounded_in_bf16(run: LMRun, monkeypatch: pytest.MonkeyPa
     model, vocab = lm.ready(run, words.size)
     batch, found = batch_of(run, words, vocab), []
     for total in (256.0, 257.0):
-        monkeypatch.setattr(lm, "token_weights", lambda batch, t=total: torch.tensor([t, t]))
+        monkeypatch.setattr(
+            next_token, "token_weights", lambda batch, t=total: torch.tensor([t, t])
+        )
         found.append(float(lm.step_losses(run, model, batch)["code"].detach()))
     assert found[0] / found[1] == pytest.approx(257 / 256, rel=1e-5)
 

@@ -13,8 +13,9 @@ from arm.errors import DataError
 from arm.train.finetune import Finetune
 from arm.train.lm import Backbone, LMRun
 from arm.train.measure import ATTENTION, LiveStorages, compare
+from arm.train.optim import Optim
 from arm.train.plan import Mix
-from arm.train.runtime import Loop, Optim
+from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
 from conftest import TinyChain
 

@@ -1,9 +1,5 @@
 """Two processes that share every batch end where one process ends."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,33 +9,15 @@ from arm.errors import ConfigError
 from arm.models.weights import load_tensors
 from arm.train import parallel
 from conftest import TinyChain
-
-
-def _train(chain: TinyChain, out: Path, processes: int, steps: int) -> None:
-    start = [sys.executable, "-m", "arm"]
-    if processes > 1:
-        start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        start += [f"--nproc-per-node={processes}", "-m", "arm"]
-    sizes = "hidden_size=32 intermediate_size=32 num_layers=1 num_heads=2 num_kv_heads=1"
-    subprocess.run(
-        [*start, "train", "lm:micro_pt", f"out={out}", "samples=12", "loop.bf16=false",
-         f"loop.steps={steps}", "loop.log_every=1", "loop.save_every=2",
-         *(f"backbone.{size}" for size in sizes.split()),
-         f'shards=["{chain.root}/codes"]', f"text_tokenizer={chain.root}/standins/siglip"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True,
-    )  # fmt: skip
-
-
-def _losses(out: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+from launch import losses, run, tiny_lm
 
 
 def test_two_processes_equal_one(chain: TinyChain, tmp_path: Path):
-    _train(chain, tmp_path / "one", 1, 6)
+    run(*tiny_lm(chain, tmp_path / "one", 6, "samples=12"))
     # Four steps by two processes, and the rest by one that resumes from their checkpoint.
-    _train(chain, tmp_path / "two", 2, 4)
-    _train(chain, tmp_path / "two", 1, 6)
-    one, two = _losses(tmp_path / "one"), _losses(tmp_path / "two")
+    run(*tiny_lm(chain, tmp_path / "two", 4, "samples=12"), processes=2)
+    run(*tiny_lm(chain, tmp_path / "two", 6, "samples=12"))
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 6
     assert two == pytest.approx(one, abs=1e-4)
     a, b = (load_tensors(tmp_path / x / "model/model.safetensors") for x in ("one", "two"))

@@ -12,9 +12,10 @@ from arm.configs import encode, grpo, lm, tokenizer
 from arm.errors import ConfigError, InputError
 from arm.train.gpus import GPU, gpu_named
 from arm.train.lm import Backbone, Conversations, LMRun
+from arm.train.optim import Optim
 from arm.train.plan import Cluster, Mix, plan
 from arm.train.plan_parts import parts_plan
-from arm.train.runtime import Loop, Optim
+from arm.train.runtime import Loop
 from arm.train.sharding import Parallel, Recompute
 
 QWEN = Backbone(3584, 18944, 28, 28, 4, 1e6, tie_embeddings=False, text_size=152064)

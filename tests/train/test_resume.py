@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,10 @@ import torch
 
 from arm.errors import ConfigError, TrainingError, WeightsError
 from arm.models.weights import load_tensors
-from arm.train import checkpoint, lm, tokenizer
-from arm.train.runtime import Loop, Optim, learning_rate
+from arm.train import checkpoint, lm, next_token, tokenizer
+from arm.train.runtime import Loop
 from conftest import TinyChain
+from launch import begin, command, environment, run, tiny_lm
 
 
 class Stopped(Exception):
@@ -40,7 +40,7 @@ def test_lm_resumes_bit_equal(
     run = replace(chain.lm_run, loop=Loop(steps=5, log_every=1, save_every=2))  # pyright: ignore[reportArgumentType]
     lm.main(replace(run, out=tmp_path / "whole"))
 
-    original, calls = lm.next_token_losses, 0
+    original, calls = next_token.next_token_losses, 0
 
     def stops(*arguments):
         nonlocal calls
@@ -49,10 +49,10 @@ def test_lm_resumes_bit_equal(
             raise Stopped
         return original(*arguments)
 
-    monkeypatch.setattr(lm, "next_token_losses", stops)
+    monkeypatch.setattr(next_token, "next_token_losses", stops)
     with pytest.raises(Stopped):
         lm.main(replace(run, out=tmp_path / "stopped"))
-    monkeypatch.setattr(lm, "next_token_losses", original)
+    monkeypatch.setattr(next_token, "next_token_losses", original)
     lm.main(replace(run, out=tmp_path / "stopped"))
     assert _same(_weights(tmp_path / "whole/model"), _weights(tmp_path / "stopped/model"))
 
@@ -72,37 +72,19 @@ def test_tokenizer_resumes_bit_equal(chain: TinyChain, tmp_path: Path):
 @pytest.mark.slow
 def test_sigkill_at_any_moment(chain: TinyChain, tmp_path: Path):
     """`arm train` killed with SIGKILL after its second checkpoint, then called again."""
-    command = [
-        sys.executable,
-        "-m",
-        "arm",
-        "train",
-        "lm:micro_pt",
-        "loop.steps=12",
-        "loop.save_every=1",
-    ]
-    sizes = "hidden_size=32 intermediate_size=32 num_layers=1 num_heads=2 num_kv_heads=1"
-    command += [f"backbone.{size}" for size in sizes.split()] + [
-        "samples=4",
-        f'shards=["{chain.root}/codes"]',
-    ]
-    command += [f"text_tokenizer={chain.root}/standins/siglip", "loop.log_every=1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [*command, f"out={out}"], env=environment, stdout=subprocess.DEVNULL
-        )
+    def train(out: Path) -> list[str]:
+        return tiny_lm(chain, out, 12, "samples=4", "loop.save_every=1")
 
-    assert start(tmp_path / "whole").wait() == 0
-    killed = start(tmp_path / "killed")
+    run(*train(tmp_path / "whole"))
+    killed = begin(*train(tmp_path / "killed"))
     while not list((tmp_path / "killed").glob("step_0000000[2-9]")):
         assert killed.poll() is None
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.communicate()
     assert not (tmp_path / "killed/model").exists()
-    assert start(tmp_path / "killed").wait() == 0
+    run(*train(tmp_path / "killed"))
     assert _same(_weights(tmp_path / "whole/model"), _weights(tmp_path / "killed/model"))
 
 
@@ -128,11 +110,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(chain: TinyChain, tmp_path: Pa
 
     def start(limit: int, steps: int) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "arm", "train", "lm:micro_pt", f"out={tmp_path}", "samples=4",
-             "loop.bf16=false", f"loop.steps={steps}", "loop.save_every=1", "backbone.num_layers=1",
-             f'shards=["{chain.root}/codes"]', f"text_tokenizer={chain.root}/standins/siglip"],
+            command(*tiny_lm(chain, tmp_path, steps, "samples=4", "loop.save_every=1")),
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1)),
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True, text=True,
+            env=environment(), check=False, capture_output=True, text=True,
         )  # fmt: skip
 
     assert start(resource.RLIM_INFINITY, 1).returncode == 0
@@ -146,15 +126,6 @@ def test_a_full_disk_leaves_the_checkpoint_before(chain: TinyChain, tmp_path: Pa
 def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path):
     (tmp_path / ".writing_00000009").mkdir()
     assert checkpoint.newest(tmp_path) is None
-
-
-def test_learning_rate_by_hand():
-    optim = Optim(lr=1.0, warmup=10, floor=0.1)
-    assert learning_rate(optim, 0, 110) == pytest.approx(0.1)
-    assert learning_rate(optim, 9, 110) == pytest.approx(1.0)
-    assert learning_rate(optim, 10, 110) == pytest.approx(1.0)
-    assert learning_rate(optim, 60, 110) == pytest.approx(0.55)
-    assert learning_rate(optim, 110, 110) == pytest.approx(0.1)
 
 
 def test_a_run_directory_belongs_to_one_run(chain: TinyChain, tmp_path: Path):
@@ -173,6 +144,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run = replace(chain.lm_run, out=tmp_path, loop=Loop(steps=2, log_every=1, save_every=1))  # pyright: ignore[reportArgumentType]
-    monkeypatch.setattr(lm, "next_token_losses", lambda *a: {"loss": torch.tensor(float("nan"))})
+    nothing = {"loss": torch.tensor(float("nan"))}
+    monkeypatch.setattr(next_token, "next_token_losses", lambda *a: nothing)
     with pytest.raises(TrainingError, match="the loss is nan at step 0"):
         lm.main(run)

@@ -1,9 +1,5 @@
 """A model shared out over processes trains as in one: the same losses, checkpoints and weights."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +11,11 @@ from arm.models.weights import load_tensors
 from arm.train import sharding
 from arm.train.sharding import Parallel
 from conftest import TinyChain
-
-SIZES = "hidden_size=32 intermediate_size=48 num_layers=2 num_heads=2 num_kv_heads=1"
-
-
-def train(chain: TinyChain, out: Path, processes: int, steps: int, *more: str) -> str:
-    start = [sys.executable, "-m", "arm"]
-    if processes > 1:
-        start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        start += [f"--nproc-per-node={processes}", "-m", "arm"]
-    result = subprocess.run(
-        [*start, "train", "lm:micro_pt", f"out={out}", "rows=4", "loop.bf16=false",
-         f"loop.steps={steps}", "loop.log_every=1", "loop.save_every=2", "optim.ema=0.5",
-         *(f"backbone.{size}" for size in SIZES.split()), *more,
-         f'shards=["{chain.root}/codes"]', f"text_tokenizer={chain.root}/standins/siglip"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+from launch import logged, losses, run, tiny_lm
 
 
-def losses(out: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+def train(chain: TinyChain, out: Path, processes: int, steps: int, *more: str) -> None:
+    run(*tiny_lm(chain, out, steps, "rows=4", "optim.ema=0.5", *more), processes=processes)
 
 
 def largest_difference(one: Path, two: Path) -> float:
@@ -86,15 +65,9 @@ def test_a_run_ends_with_the_average(alone: Path):
 
 def reinforce(chain: TinyChain, out: Path, *more: str) -> list[dict[str, float]]:
     """Four updates of both tasks by two processes; what they logged."""
-    result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m",
-         "arm", "train", "tests.rl_run:exact", *more],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "RL_MODEL": str(chain.model), "RL_OUT": str(out),
-             "PYTHONPATH": str(Path(__file__).parents[2])},
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout + result.stderr
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    model = {"RL_MODEL": str(chain.model), "RL_OUT": str(out)}
+    run("train", "tests.rl_run:exact", *more, processes=2, **model)
+    return logged(out)
 
 
 def test_reinforcement_learning_of_a_sharded_model(chain: TinyChain, tmp_path: Path):

@@ -16,7 +16,8 @@ from arm.models.dit import DiTConfig
 from arm.models.pretrained import Pretrained
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train import parallel
-from arm.train.runtime import Loop, Optim
+from arm.train.optim import Optim
+from arm.train.runtime import Loop
 from arm.train.tokenizer import (
     LossWeights,
     Timesteps,

@@ -12,10 +12,10 @@ from arm.data.code_shards import open_code_shards, write_code_shard
 from arm.data.conversation import parse_conversation
 from arm.data.skipped import Skipped
 from arm.errors import DataError
-from arm.generate import Sampling
 from arm.judge import JudgeConfig
 from arm.pipeline import Arm
 from arm.rewards.vlm import JudgeReward
+from arm.sampling import Sampling
 from arm.train import grpo
 from arm.train.rollout import Task
 from arm.train.runtime import Loop

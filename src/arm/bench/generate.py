@@ -17,8 +17,9 @@ import torch
 
 from arm.bench.rounds import Trial, Variant
 from arm.evals.world import Size, encode_scenes, geneval_prompts, held_out_questions, sampled_edits
-from arm.generate import GREEDY, Guidance, Request, answering_request, drawing_request, generate
+from arm.generate import Guidance, Request, answering_request, drawing_request, generate
 from arm.pipeline import Arm
+from arm.sampling import GREEDY
 from arm.sequence import Image, Sample, Text, Tokens, user
 
 MAX_TEXT = 8

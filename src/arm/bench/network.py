@@ -15,8 +15,8 @@ from arm.models.weights import trained
 from arm.train.finetune import prepare
 from arm.train.lm import LMRun, config_of
 from arm.train.muon import Muon
+from arm.train.optim import optimizer_for
 from arm.train.precision import multiply_in_bf16
-from arm.train.runtime import optimizer_for
 from arm.train.sharding import averages_of, blocks, is_sharded, recompute, share_out
 
 

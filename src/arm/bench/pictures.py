@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from arm.bench.rounds import Trial, Variant
 from arm.data.pictures import to_float
+from arm.model_directory import load_detokenizer
 from arm.models.detokenizer import Detokenizer
 from arm.models.latent import LatentDetokenizer
-from arm.pipeline import Arm, load_detokenizer
+from arm.pipeline import Arm
 from arm.world.render import render
 from arm.world.sampling import sample_scene
 

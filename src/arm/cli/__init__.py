@@ -212,7 +212,8 @@ def train(
     ] = None,
 ) -> None:
     """Train one stage; called again, it resumes from its newest checkpoint."""
-    from arm.config import list_runs, load_run
+    from arm.config import load_run
+    from arm.runs import list_runs
 
     if run == "list":
         for name, line in list_runs().items():

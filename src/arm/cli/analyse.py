@@ -61,6 +61,8 @@ def compare(
     if html is not None:
         write_page(compare_page(comparison, a, b, plots.inline(found)), html)
         typer.echo(f"{html} written", err=True)
+        if without := plots.lacking():
+            typer.echo(without, err=True)
 
 
 @evals.command()

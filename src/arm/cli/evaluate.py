@@ -55,6 +55,9 @@ def evaluate(
         bool,
         typer.Option("--logprobs", help="Ask for the judge's probability of yes; not all give it."),
     ] = False,
+    ask_again: Annotated[
+        bool, typer.Option("--ask-again", help="Ask again what the judge answered unreadably.")
+    ] = False,
     detector: Annotated[
         str | None,
         typer.Option(help="geneval: a Mask2Former, OWLv2 or Grounding DINO, folder or hub id."),
@@ -71,6 +74,9 @@ def evaluate(
     known_words: Annotated[
         bool, typer.Option("--known-words", help="Leave out words that the model does not know.")
     ] = False,
+    batch: Annotated[
+        int, typer.Option(min=1, help="A published one: pictures or answers made together.")
+    ] = 1,
     shard: Annotated[
         str | None, typer.Option(help="I/N: make the items of one of N processes; score none.")
     ] = None,
@@ -107,14 +113,15 @@ def evaluate(
             raise InputError(
                 f"--quick and --into belong to the world's benchmarks; a sample of {benchmark} is --limit N"
             )
-        from arm.cli.published import Wanted, judge_config, judge_prices, run
+        from arm.cli.judged import judge_config, judge_prices
+        from arm.cli.published import Wanted, run
         from arm.evals.making import Settings, parse_shard
 
         wanted = Wanted(
             model, decoder, data, images or data, pictures, out,
-            Settings(seed, limit, known_words),
+            Settings(seed, limit, known_words, batch),
             None if shard is None else parse_shard(shard),
-            judge_config(judge_url, judge_model, out, logprobs),
+            judge_config(judge_url, judge_model, out, logprobs, ask_again),
             judge_prices(price_in, price_out),
             tokens_per_image, yes, json_file, detector, clip,
         )  # fmt: skip

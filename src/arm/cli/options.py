@@ -11,8 +11,9 @@ import typer
 from arm.errors import InputError
 
 if TYPE_CHECKING:
-    from arm.generate import Guidance, Sampling
+    from arm.generate import Guidance
     from arm.pipeline import Arm
+    from arm.sampling import Sampling
 
 Model = Annotated[str, typer.Option("--model", help="A shipped name or a directory.")]
 Decoder = Annotated[
@@ -61,7 +62,7 @@ def load(model: str, decoder: str | None = None) -> "Arm":
 def sampling(
     default: "Sampling", temperature: float | None, top_k: int | None, top_p: float | None
 ) -> "Sampling":
-    from arm.generate import Sampling
+    from arm.sampling import Sampling
 
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     values = {k: getattr(default, k) if v is None else v for k, v in given.items()}

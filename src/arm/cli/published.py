@@ -1,8 +1,5 @@
 """`arm eval NAME` of a published benchmark: make what is not made yet, judge it, report."""
 
-import math
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from arm.cli.judged import endpoint_of, show_cost, tell_missing
 from arm.cli.options import load, quiet, write_json_file
 from arm.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from arm.evals.benchmarks.base import Item
+    from arm.evals.benchmarks.base import Item, Result
     from arm.evals.benchmarks.registry import Benchmark
-    from arm.evals.cost import Prices, Size
+    from arm.evals.cost import Prices
     from arm.evals.detections import Viewer
     from arm.evals.making import Settings, Shard
+    from arm.evals.scoring import Verdicts
     from arm.judge import Endpoint, JudgeConfig
 
 
@@ -43,35 +42,6 @@ class Wanted:
     json_file: Path | None
     detector: str | None = None
     clip: str | None = None
-
-
-def judge_config(
-    url: str | None, model: str | None, out: Path, logprobs: bool = False
-) -> "JudgeConfig | None":
-    """The judge that the options or $ARM_JUDGE_URL and $ARM_JUDGE_MODEL name; None for none."""
-    from arm.judge import JudgeConfig
-
-    url, model = url or os.environ.get("ARM_JUDGE_URL"), model or os.environ.get("ARM_JUDGE_MODEL")
-    if url is None and model is None:
-        return None
-    if url is None or model is None:
-        raise InputError("a judge has a --judge-url and a --judge-model; one of the two is missing")
-    try:
-        return JudgeConfig(url, model, cache=out / "replies", concurrency=8, logprobs=logprobs)
-    except ValueError as error:
-        raise InputError(f"--judge-url: {error}") from None
-
-
-def judge_prices(read: float | None, written: float | None) -> "Prices | None":
-    """Raises InputError for one price without the other, or a negative one."""
-    from arm.evals.cost import Prices
-
-    if read is None and written is None:
-        return None
-    # A NaN is in no order, so what is wanted is asked for.
-    if read is None or written is None or not (0 <= read < math.inf and 0 <= written < math.inf):
-        raise InputError("a price is two numbers from 0 on: give both --price-in and --price-out")
-    return Prices(read, written)
 
 
 def run(name: str, wanted: Wanted) -> None:
@@ -111,18 +81,30 @@ def _run(name: str, wanted: Wanted) -> None:
         benchmark.unpack(wanted.data, items, wanted.images)
     scores = parallel.is_main() and wanted.shard is None
     viewer = _viewer(benchmark, wanted) if scores else None
-    endpoint = _endpoint(benchmark, items, wanted) if scores else None
+    endpoint = endpoint_of(benchmark, items, wanted) if scores else None
     if wanted.pictures is None:
         made_by, failed = _make(benchmark, items, prompts, wanted, endpoint)
     elif scores:
         made_by, failed = _taken(benchmark, prompts, wanted), {}
-        _show_cost(benchmark, items, wanted, endpoint, None)
+        show_cost(benchmark, items, wanted, endpoint, None)
     else:
         raise InputError("--pictures are made already: there is nothing to share")
     if wanted.shard is not None:
         _tell_what_is_left(benchmark, items, wanted)
-    elif scores:
+    elif scores and not _handed_in(benchmark, items, wanted):
         _score(benchmark, items, wanted, endpoint, failed, made_by, viewer)
+
+
+def _handed_in(benchmark: "Benchmark", items: "Sequence[Item]", wanted: Wanted) -> bool:
+    """Whether the authors' server alone can score the answers; then writes and names the file for it."""
+    from arm.evals.answers import hand_in
+
+    told = hand_in(benchmark, wanted.data, items, wanted.out)
+    if told is None:
+        return False
+    typer.echo(f"{told['file']} written with {told['answered']:,} answers: {told['advice']}")
+    write_json_file(told, wanted.json_file)
+    return True
 
 
 def _viewer(benchmark: "Benchmark", wanted: Wanted) -> "Viewer | None":
@@ -135,26 +117,6 @@ def _viewer(benchmark: "Benchmark", wanted: Wanted) -> "Viewer | None":
         return load_viewer(wanted.detector, wanted.clip)
 
 
-def _endpoint(benchmark: "Benchmark", items: "Sequence[Item]", wanted: Wanted) -> "Endpoint | None":
-    """The judge of a benchmark that has one, asked whether it is there before anything is made."""
-    from arm.judge import Endpoint
-
-    if benchmark.kind == "questions" or benchmark.detected:
-        return None
-    if wanted.judge is None:
-        raise InputError(
-            f"{benchmark.name} is scored by a judge: name it with --judge-url and --judge-model"
-        )
-    if not any(benchmark.calls(wanted.data, item) for item in items):
-        raise InputError(
-            f"{wanted.data} has no questions for the judge (DPG-Bench has them in dpg_bench.csv); without "
-            "them --shard 0/1 makes the pictures and scores none"
-        )
-    endpoint = Endpoint(wanted.judge)
-    endpoint.check()
-    return endpoint
-
-
 def _make(
     benchmark: "Benchmark",
     items: "Sequence[Item]",
@@ -164,13 +126,13 @@ def _make(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Pictures or answers of this process's share; what made them, and what could not be made."""
     from arm.evals import making
+    from arm.model_directory import find_model
     from arm.models.weights import weights_hash
-    from arm.pipeline import find_model
     from arm.train import parallel
 
     arm = load(wanted.model, wanted.decoder)
     patch, (height, width) = arm.tokenizer.patch, arm.defaults.grids[0]
-    _show_cost(benchmark, items, wanted, endpoint, (width * patch, height * patch))
+    show_cost(benchmark, items, wanted, endpoint, (width * patch, height * patch))
     manifest = {
         "benchmark": benchmark.name,
         "prompts": prompts,
@@ -221,44 +183,6 @@ def _taken(benchmark: "Benchmark", prompts: str, wanted: Wanted) -> dict[str, An
     return made_by
 
 
-def _show_cost(
-    benchmark: "Benchmark",
-    items: "Sequence[Item]",
-    wanted: Wanted,
-    endpoint: "Endpoint | None",
-    unmade: "Size | None",
-) -> None:
-    """Says what the judge will cost; on a terminal asks whether to go on. `unmade` is the size of
-    pictures that are still to be made, None where none will be.
-    """
-    from arm.evals import cost
-    from arm.evals.making import picture_path
-
-    if endpoint is None:
-        return
-    folder = wanted.pictures or wanted.out / "images"
-
-    def made(item: "Item", index: int) -> "Size | None":
-        found = cost.picture_size(picture_path(folder, item, index))
-        cannot = benchmark.kind == "editing" and source(item) is None
-        return found or (None if cannot else unmade)
-
-    def source(item: "Item") -> "Size | None":
-        return None if item.image is None else cost.picture_size(wanted.images / item.image)
-
-    config = endpoint.config
-    found = cost.estimate(
-        benchmark, items, wanted.data, made, source, config.min_side, config.max_tokens,
-        wanted.tokens_per_image,
-    )  # fmt: skip
-    kept = sum(1 for _ in (wanted.out / "replies").glob("*/*.json"))
-    typer.echo(found.words(config.model, kept, wanted.prices), err=True)
-    if sys.stdin.isatty() and sys.stderr.isatty() and not wanted.yes:
-        if not typer.confirm("Go on?", err=True):
-            typer.echo("nothing was asked", err=True)
-            raise typer.Exit(1)
-
-
 def _tell_what_is_left(benchmark: "Benchmark", items: "Sequence[Item]", wanted: Wanted) -> None:
     from arm.evals.making import unmade
 
@@ -267,6 +191,41 @@ def _tell_what_is_left(benchmark: "Benchmark", items: "Sequence[Item]", wanted: 
     if left:
         said += f", {len(left):,} are still missing, as {', '.join(left[:3])}"
     typer.echo(f"{said}; without --shard this command makes what is missing and scores them all")
+
+
+def _result(
+    benchmark: "Benchmark",
+    items: "Sequence[Item]",
+    wanted: Wanted,
+    folder: Path,
+    endpoint: "Endpoint | None",
+    viewer: "Viewer | None",
+) -> "tuple[Result, Verdicts, list[str]]":
+    """The score, what it was made of, and notes on this run's own verdicts."""
+    from arm.evals import scoring
+
+    if viewer is not None:
+        from arm.evals.detections import in_words, see
+
+        right = see(
+            viewer, items, benchmark.pictures, folder, wanted.out / "detections",
+            lambda line: typer.echo(line, err=True),
+        )  # fmt: skip
+        return benchmark.score(items, right), scoring.Verdicts(in_words(right)), []
+    notes = []
+    if benchmark.kind == "questions":
+        from arm.evals.answers import read_answers
+        from arm.evals.matching import match
+
+        matched = match(benchmark, items, read_answers(wanted.out), endpoint)
+        scored, verdicts, notes = matched.answers, matched.verdicts, list(matched.notes)
+    else:
+        assert endpoint is not None
+        verdicts = scoring.judge(benchmark, items, wanted.data, wanted.images, folder, endpoint)
+        scored = verdicts.replies
+    if endpoint is not None:
+        tell_missing(endpoint)
+    return benchmark.score(items, scored), verdicts, notes
 
 
 def _score(
@@ -278,7 +237,7 @@ def _score(
     made_by: Mapping[str, Any],
     viewer: "Viewer | None",
 ) -> None:
-    from arm.evals import making, plots, scoring
+    from arm.evals import plots, scoring
     from arm.evals import report as report_tables
     from arm.evals.html import write_page
     from arm.evals.intervals import mean_score
@@ -296,27 +255,7 @@ def _score(
                 if names := pictures[kind]:
                     few = ", ".join(names[:3])
                     typer.echo(f"{len(names):,} pictures are {kind}, as {few}", err=True)
-        if viewer is not None:
-            from arm.evals.detections import in_words, see
-
-            right = see(
-                viewer, items, benchmark.pictures, folder, out / "detections",
-                lambda line: typer.echo(line, err=True),
-            )  # fmt: skip
-            result, verdicts = benchmark.score(items, right), scoring.Verdicts(in_words(right))
-        elif endpoint is None:
-            answers = making.read_answers(out)
-            result = benchmark.score(items, answers)
-            verdicts = scoring.Verdicts({i: [[answer]] for i, answer in answers.items()})
-        else:
-            verdicts = scoring.judge(benchmark, items, wanted.data, wanted.images, folder, endpoint)
-            tally = endpoint.tally
-            for why, count in sorted(tally.missing.items()):
-                typer.echo(f"{count} verdicts missing: {why}", err=True)
-            if tally.tokens:
-                read, written = tally.tokens["prompt"], tally.tokens["completion"]
-                typer.echo(f"{read:,} tokens in and {written:,} out, says the endpoint", err=True)
-            result = benchmark.score(items, verdicts.replies)
+        result, verdicts, notes = _result(benchmark, items, wanted, folder, endpoint, viewer)
         report = scoring.report_of(
             benchmark,
             result,
@@ -326,7 +265,7 @@ def _score(
             pictures,
             made_by,
         )
-        report |= {"notes": list(benchmark.notes)} if viewer is None else viewer.report()
+        report |= {"notes": [*benchmark.notes, *notes]} if viewer is None else viewer.report()
         silent = sorted({item.group for item in items} - result.groups.keys())
         if silent:
             lost = f"no verdict at all in {', '.join(silent)}: the score is of the other categories alone"
@@ -351,6 +290,8 @@ def _score(
         text = page(report, shown, plots.inline(report))
         write_page(text, out / "report.html")
     typer.echo(f"{out / 'report.html'} written", err=True)
+    if without := plots.lacking():
+        typer.echo(without, err=True)
     typer.echo(
         f"{benchmark.name}: {result.missing_share:.1%} of {result.total} verdicts are missing"
     )

@@ -7,7 +7,8 @@ from arm.configs.standins import MICRO_GRIDS, TINY_GRIDS
 from arm.configs.tokenizer import PAPER, PAPER_GRIDS
 from arm.models.pretrained import Pretrained
 from arm.train.detokenizer import DetokenizerRun, Flux, PretrainedPainter, Sana
-from arm.train.runtime import Loop, Optim
+from arm.train.optim import Optim
+from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
 
 

@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from arm.data.mixture import Dropout, Ratios
-from arm.pipeline import find_model
+from arm.model_directory import find_model
 from arm.sequence import Weights
 from arm.train.finetune import Finetune
 from arm.train.lm import Backbone, Conversations, LMRun
-from arm.train.runtime import Loop, Optim
+from arm.train.optim import Optim
+from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
 
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from arm.data.pictures import GridWeight
-from arm.train.runtime import Loop, Optim
+from arm.train.optim import Optim
+from arm.train.runtime import Loop
 from arm.train.standins import VAE, CaptionLM, StandinsRun, Towers
 
 MICRO_GRIDS = (

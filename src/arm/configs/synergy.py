@@ -5,7 +5,8 @@ from pathlib import Path
 
 from arm.configs import grpo, lm
 from arm.evals.world import Size
-from arm.train.runtime import Loop, Optim
+from arm.train.optim import Optim
+from arm.train.runtime import Loop
 from arm.train.synergy import SynergyRun
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from arm.configs.standins import MICRO_GRIDS, TINY_GRIDS
 from arm.data.pictures import GridWeight
+from arm.model_directory import find_model
 from arm.models.dit import DiTConfig
 from arm.models.pretrained import Pretrained
 from arm.models.tokenizer import TokenizerConfig
-from arm.pipeline import find_model
-from arm.train.runtime import Loop, Optim
+from arm.train.optim import Optim
+from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
 from arm.train.tokenizer import LossWeights, Timesteps, TokenizerRun
 

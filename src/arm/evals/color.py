@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from arm.errors import WeightsError
 from arm.evals.benchmarks.geneval import COLORS
-from arm.evals.detect import Found
-from arm.evals.vision import model_type, open_model, open_part, weights_key
+from arm.evals.detect import Found, looking_key
+from arm.evals.vision import model_type, open_model, open_part
 
 TEMPLATES = (
     "a photo of a {c} {name}",
@@ -36,11 +36,13 @@ def cut_out(image: Pillow.Image, found: Found) -> Pillow.Image:
 
 
 class ColorNamer:
-    """A CLIP model that names colours. name, key: what it is, and the hash of its weights."""
+    """A CLIP model that names colours. name, key: what it is, and the hash of its weights and of how it is
+    shown pictures.
+    """
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any, source: str) -> None:
         self.model, self.processor, self.tokenizer = model, processor, tokenizer
-        self.name, self.key = source, weights_key(model)
+        self.name, self.key = source, looking_key(model, processor)
         self.texts: dict[str, Tensor] = {}
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ their number. Replies are counted at the most that they may be.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from PIL import Image as Pillow
 
 from arm.evals.benchmarks.base import Item
 from arm.evals.benchmarks.registry import Benchmark
+from arm.evals.matching import question_about
+from arm.evals.requests import Answering
+from arm.judge import Question
 
 CHARACTERS = 4
 TILE, BASE_TOKENS, TILE_TOKENS = 512, 85, 170
@@ -34,26 +37,33 @@ class Prices:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How many questions, and their tokens."""
+    """How many questions, and their tokens; `kept` more have a reply already. at_most: what is asked
+    depends on answers that the model has yet to give.
+    """
 
     questions: int
     text: int
     pictures: int
     replies: int
+    kept: int = 0
+    at_most: bool = False
 
     def cost(self, prices: Prices) -> float:
         """At most, in the prices' currency."""
         return ((self.text + self.pictures) * prices.read + self.replies * prices.written) / 1e6
 
-    def words(self, model: str, kept: int, prices: Prices | None) -> str:
-        """What a user reads before the first question; `kept` replies are there already."""
+    def words(self, model: str, prices: Prices | None) -> str:
+        """What a user reads before the first question."""
         line = (
-            f"{self.questions:,} questions to {model}: about {self.text:,} tokens of text "
-            f"({CHARACTERS} characters each) and {self.pictures:,} of pictures, at most {self.replies:,} in replies"
+            f"{'at most ' if self.at_most else ''}{self.questions:,} questions to {model}: about {self.text:,} tokens "
+            f"of text ({CHARACTERS} characters each) and {self.pictures:,} of pictures, at most {self.replies:,} in "
+            "replies"
         )
         if prices is not None:
             line += f"; at most {self.cost(prices):,.2f} at these prices"
-        return f"{line}; {kept:,} replies are kept and not asked for again" if kept else line
+        if self.kept:
+            line += f"; {self.kept:,} replies are kept and not asked for again"
+        return line
 
 
 def picture_tokens(size: Size, min_side: int = 1) -> int:
@@ -86,25 +96,56 @@ def estimate(
     min_side: int,
     reply_tokens: int,
     tokens_per_image: int | None = None,
+    settled: Callable[[Item, int], Sequence[bool]] = lambda item, index: (),
 ) -> Estimate:
     """Counts the questions about all pictures. `made` and `source` give the size of a picture; where it
-    is None there is nothing to ask.
+    is None there is nothing to ask. `settled` says of each question about a picture whether its reply is
+    kept; () where none is.
     """
 
     def tokens(size: Size) -> int:
         return picture_tokens(size, min_side) if tokens_per_image is None else tokens_per_image
 
-    questions = text = pictures = 0
+    questions = text = pictures = kept = 0
     for item in items:
         calls = benchmark.calls(directory, item)
         before = source(item) if any(call.with_source for call in calls) else None
         for k in range(benchmark.pictures):
             after = made(item, k)
-            for call in calls:
+            done = () if after is None else settled(item, k)
+            for call, is_kept in zip(calls, done or [False] * len(calls), strict=True):
                 sizes = [before, after] if call.with_source else [after]
                 known = [size for size in sizes if size is not None]
-                if len(known) == len(sizes):
+                if is_kept:
+                    kept += 1
+                elif len(known) == len(sizes):
                     questions += 1
                     text += math.ceil(len(call.text) / CHARACTERS)
                     pictures += sum(map(tokens, known))
-    return Estimate(questions, text, pictures, questions * reply_tokens)
+    return Estimate(questions, text, pictures, questions * reply_tokens, kept)
+
+
+def estimate_matching(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    answers: Mapping[str, str],
+    settled: Callable[[Question], bool],
+    reply_tokens: int,
+) -> Estimate:
+    """Counts the questions about answers that the rules cannot read: exactly where `answers` has an
+    item's answer, one where it has not.
+    """
+    questions = text = kept = 0
+    for item in items:
+        answer = answers.get(item.id)
+        question = question_about(benchmark, item, answer or "")
+        if question is None:
+            continue
+        if answer is not None and settled(question):
+            kept += 1
+            continue
+        questions += 1
+        text += math.ceil(len(question.text) / CHARACTERS)
+        text += Answering().max_text if answer is None else 0
+    unknown = any(item.id not in answers for item in items)
+    return Estimate(questions, text, 0, questions * reply_tokens, kept, unknown)

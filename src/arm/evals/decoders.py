@@ -11,8 +11,9 @@ from arm.data.pictures import GridWeight, to_bytes
 from arm.evals.intervals import mean_score
 from arm.evals.reconstruction import held_out_batches, reconstruct
 from arm.evals.sheet import sheet
+from arm.model_directory import load_detokenizer
 from arm.models.detokenizer import Detokenizer
-from arm.pipeline import Arm, load_detokenizer
+from arm.pipeline import Arm
 from arm.world.reader import Reading, read
 from arm.world.scene import same_scene
 

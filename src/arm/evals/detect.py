@@ -8,6 +8,8 @@ their scores mean something else, so they have thresholds of their own, and thei
 compared with published ones.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -62,7 +64,7 @@ class Detector(Protocol):
 
     @property
     def key(self) -> str:
-        """The hash of its weights."""
+        """The hash of its weights and of how it is shown pictures."""
         ...
 
     @property
@@ -83,6 +85,14 @@ class Detector(Protocol):
     def __call__(self, image: Pillow.Image, classes: Sequence[str]) -> list[Found]:
         """All objects of these classes with a score above `least`, in an RGB picture."""
         ...
+
+
+def looking_key(model: Any, processor: Any) -> str:
+    """The hash of a model's weights and of the settings of its image processor, as another size of the
+    pictures finds other objects.
+    """
+    settings = json.dumps(processor.to_dict(), sort_keys=True, default=str)
+    return hashlib.sha256(f"{weights_key(model)} {settings}".encode()).hexdigest()
 
 
 def overlap(a: Sequence[float], b: Sequence[float]) -> float:
@@ -137,7 +147,7 @@ class Mask2Former:
                 f"{len(COCO_CLASSES)}"
             )
         self.model, self.processor = model, processor
-        self.name, self.key = f"{source} (Mask2Former)", weights_key(model)
+        self.name, self.key = f"{source} (Mask2Former)", looking_key(model, processor)
         own = dict(processor.size)
         # Published conversions carry 384x384, which neither the paper nor mmdet uses.
         self.size = own if "shortest_edge" in own else OFFICIAL_SIZE
@@ -182,7 +192,7 @@ class Owlv2:
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any, source: str) -> None:
         self.model, self.processor, self.tokenizer = model, processor, tokenizer
-        self.name, self.key = f"{source} (OWLv2)", weights_key(model)
+        self.name, self.key = f"{source} (OWLv2)", looking_key(model, processor)
 
     @torch.no_grad()
     def __call__(self, image: Pillow.Image, classes: Sequence[str]) -> list[Found]:
@@ -226,7 +236,7 @@ class GroundingDino:
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any, source: str) -> None:
         self.model, self.processor, self.tokenizer = model, processor, tokenizer
-        self.name, self.key = f"{source} (Grounding DINO)", weights_key(model)
+        self.name, self.key = f"{source} (Grounding DINO)", looking_key(model, processor)
 
     @torch.no_grad()
     def __call__(self, image: Pillow.Image, classes: Sequence[str]) -> list[Found]:

@@ -2,8 +2,9 @@
 
     RUN/detections/HASH.json   the objects in one picture: class, confidence, box, colour
 
-The hash is over the picture's pixels, the weights of detector and CLIP, and what was looked for: a killed
-run goes on, another detector starts anew, and a picture that changed is looked at again.
+The hash is over the picture's pixels, the weights of detector and CLIP and the settings of their image
+processors, and what was looked for: a killed run goes on, another detector or another size that it is shown
+starts anew, and a picture that changed is looked at again.
 """
 
 import hashlib
@@ -21,7 +22,8 @@ from arm.evals.benchmarks import geneval
 from arm.evals.benchmarks.base import Item
 from arm.evals.color import ColorNamer, load_color_namer
 from arm.evals.detect import Detector, load_detector
-from arm.evals.making import Picture, picture_path, read_picture
+from arm.evals.making import picture_path
+from arm.evals.sources import Picture, read_picture
 from arm.models.weights import read_json, write_json
 
 

@@ -1,35 +1,42 @@
 """The first half of a published benchmark: pictures or answers, by one process or by many.
 
     RUN/manifest.json      benchmark, hash of its prompts, model and its hash, settings and seed: what made the rest
-    RUN/images/ID_K.png    picture K of item ID
+    RUN/images/ID_K.png    picture K of item ID; an edit says in its file which picture it was made from
     RUN/answers*.jsonl     one answer a line, of benchmarks that ask; a file for each shard
+    RUN/submission.json    answers for the authors' server, where it alone can score them
     RUN/replies/           what the judge said, by the hash of all it was told
     RUN/report.json        scores with intervals, the judge, and what is missing; report.html shows it
     RUN/items.jsonl        each item's score, pictures and verdicts, for comparisons of two runs
 
-What is there is passed over, so a killed run goes on. A picture depends on the seed and on its item's
+What is there is passed over, so a killed run goes on; what was made of a picture that is another one by
+now is made again. A picture depends on the seed and on its item's
 own place in the benchmark, so a run that many processes share makes the very pictures of one.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from jaxtyping import UInt8
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 
-from arm.errors import ConfigError, DataError, InputError
+from arm.errors import ConfigError, InputError
+from arm.evals.answers import read_answers, write_answers
 from arm.evals.benchmarks.base import Item, json_object
 from arm.evals.benchmarks.registry import Benchmark
-from arm.pipeline import Arm, Codes
+from arm.evals.requests import as_turn, draw_codes
+from arm.evals.sources import Fingerprints, read_picture, source_path
+from arm.pipeline import Arm
+from arm.sequence import Turn
 
-Picture = UInt8[np.ndarray, "h w 3"]
 Report = Callable[[str], None]
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SOURCE = "source"
+"""The text in a picture's file that holds the SHA-256 of the picture that it was edited from."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,14 @@ def parse_shard(text: str) -> Shard:
 class Settings:
     """How a run is made. limit: the first items alone, for a trial (its score is not the benchmark's).
     known_words: words that the model does not know are left out of prompts, instead of an error.
+    batch: how many requests go through the model together, which changes nothing but the time (and, with
+    16-bit weights, what rounding decides).
     """
 
     seed: int = 0
     limit: int | None = None
     known_words: bool = False
+    batch: int = 1
 
 
 def picture_name(item: Item, index: int) -> str:
@@ -78,9 +88,15 @@ def picture_name(item: Item, index: int) -> str:
 
 
 def prompts_hash(items: Sequence[Item]) -> str:
-    """Of the ids, texts and sources of a benchmark's items, all of them: other ones belong to another run."""
-    told = json.dumps([[item.id, item.text, item.image] for item in items])
-    return hashlib.sha256(told.encode()).hexdigest()
+    """Of the ids, texts, options and sources of a benchmark's items, all of them: other ones belong to
+    another run.
+    """
+
+    def told(item: Item) -> list[Any]:
+        more = [dict(found) for found in (item.images, item.ranked) if found]
+        return [item.id, item.text, item.image, *more]
+
+    return hashlib.sha256(json.dumps([told(item) for item in items]).encode()).hexdigest()
 
 
 def begin(out: Path, manifest: Mapping[str, Any]) -> None:
@@ -110,30 +126,15 @@ def begin(out: Path, manifest: Mapping[str, Any]) -> None:
             )
 
 
-def spoken(arm: Arm, text: str, settings: Settings) -> str:
-    """The text as the model can read it. Raises InputError where nothing of it is left."""
-    if not settings.known_words:
-        return text
-    kept = arm.words.known(text)
-    if not kept:
-        raise InputError(f"the model knows no word of '{text}'")
-    return kept
-
-
-def read_picture(path: Path) -> Picture | None:
-    """A picture's pixels, None where it is missing or broken."""
-    try:
-        with Pillow.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
-        return None
-
-
 def picture_path(folder: Path, item: Item, index: int) -> Path | None:
-    """The file of picture `index` of an item; another system may name the first one ID.png alone."""
-    own = picture_name(item, index)
-    names = [own, own.removesuffix("_0.png") + ".png"] if index == 0 else [own]
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    """The file of picture `index` of an item; another system may name the first one ID.png alone, and
+    write .jpg, .jpeg or .webp instead.
+    """
+    own = picture_name(item, index).removesuffix(".png")
+    stems = [own, own.removesuffix("_0")] if index == 0 else [own]
+    ends = [*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES)]
+    paths = (folder / f"{stem}{end}" for stem in stems for end in ends)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def state(folder: Path, item: Item, index: int) -> Literal["whole", "missing", "broken"]:
@@ -144,14 +145,11 @@ def state(folder: Path, item: Item, index: int) -> Literal["whole", "missing", "
     return "broken" if read_picture(path) is None else "whole"
 
 
-def source_path(images: Path, item: Item) -> Path:
-    """The benchmark's own picture of an item. Raises InputError where there is none."""
-    if item.image is None:
-        raise InputError(f"item {item.id} names no picture")
-    path = images / item.image
-    if not path.is_file():
-        raise InputError(f"{path} is missing")
-    return path
+def edited_from(path: Path) -> str | None:
+    """The fingerprint of the picture that one of our own was edited from; None where none is recorded."""
+    with Pillow.open(path) as image:
+        found = image.info.get(SOURCE)
+    return found if isinstance(found, str) else None
 
 
 def make(
@@ -164,110 +162,76 @@ def make(
     shard: Shard = WHOLE,
     report: Report = lambda _: None,
 ) -> dict[str, str]:
-    """Pictures or answers for all items of the shard that have none yet; why there is none, by item.
+    """Pictures or answers for all items of the shard that have none yet, or that have those of another
+    source; why there is none, by item.
 
     images: the folder with the benchmark's own pictures. An item whose picture is missing or broken
     is named and passed over; so is one of which the model knows no word.
     """
     mine = [(place, item) for place, item in enumerate(items) if shard.holds(place)]
     if benchmark.kind == "questions":
-        return _answer(arm, [item for _, item in mine], images, out, settings, shard, report)
-    failed: dict[str, str] = {}
-    folder = out / "images"
+        # Each process writes a file of its own, so that no two lines can meet.
+        name = "answers" if shard == WHOLE else f"answers-{shard.index}-of-{shard.count}"
+        return write_answers(
+            arm, [item for _, item in mine], images, out / f"{name}.jsonl",
+            known_words=settings.known_words, batch=settings.batch, report=report,
+        )  # fmt: skip
+    return _paint(arm, benchmark, mine, images, out / "images", settings, report)
+
+
+def _paint(
+    arm: Arm,
+    benchmark: Benchmark,
+    mine: Sequence[tuple[int, Item]],
+    images: Path,
+    folder: Path,
+    settings: Settings,
+    report: Report,
+) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
+    edits, prints = benchmark.kind == "editing", Fingerprints()
+
+    def stands(item: Item, k: int) -> bool:
+        path = picture_path(folder, item, k)
+        if path is None or read_picture(path) is None:
+            return False
+        try:
+            return not edits or edited_from(path) == prints.of([source_path(images, item)])
+        except InputError:
+            return True  # of a source that is not there any more
+
     todo = [
         (place, item, k)
         for place, item in mine
         for k in range(benchmark.pictures)
-        if state(folder, item, k) != "whole"
+        if not stands(item, k)
     ]
-    for number, (place, item, k) in enumerate(todo, 1):
-        # One request at a time: a picture depends on its item's place and the seed alone, neither on
-        # what was made before nor on what shares a batch.
-        seed = settings.seed * 1_000_003 + 16 * place + k
-        try:
-            text = spoken(arm, item.text, settings)
-            if benchmark.kind == "editing":
-                source = arm.encode(source_path(images, item))
-                codes = arm.edit_codes([source], [text], seed=seed)[0]
-            else:
-                codes = arm.draw_prompts([text], seed=seed)[0]
-        except InputError as error:
-            failed[item.id] = str(error)
-            continue
-        path = folder / picture_name(item, k)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        arm.decode(codes, seed=seed).save(temporary, "PNG")
-        temporary.replace(path)
-        if number % 32 == 0 or number == len(todo):
-            report(f"{number} of {len(todo)} pictures")
-    return failed
-
-
-def _answer(
-    arm: Arm,
-    items: Sequence[Item],
-    images: Path,
-    out: Path,
-    settings: Settings,
-    shard: Shard,
-    report: Report,
-) -> dict[str, str]:
-    answered, failed = read_answers(out), {}
-    codes: dict[Path, Codes] = {}
-    # Each process writes a file of its own, so that no two lines can meet.
-    name = "answers" if shard == WHOLE else f"answers-{shard.index}-of-{shard.count}"
-    path = out / f"{name}.jsonl"
-    if path.is_file():
-        whole = "".join(f"{line}\n" for line in _whole_lines(path))
-        temporary = path.with_suffix(".tmp")  # a kill while this is written takes no answer away
-        temporary.write_text(whole, encoding="utf-8")
-        temporary.replace(path)
-    with path.open("a", encoding="utf-8") as file:
-        for number, item in enumerate(items, 1):
-            if item.id in answered:
-                continue
+    failed: dict[str, str] = {}
+    for start in range(0, len(todo), settings.batch):
+        ready: list[tuple[Path, int, Turn, PngInfo]] = []
+        for place, item, k in todo[start : start + settings.batch]:
+            # A seed of its own: a picture depends on its item's place and the seed alone, neither on
+            # what was made before nor on what shares a batch.
+            seed = settings.seed * 1_000_003 + 16 * place + k
             try:
-                source = source_path(images, item)
-                if source not in codes:
-                    codes = {source: arm.encode(source)}
-                text = spoken(arm, item.text, settings)
-                answer = arm.answer_codes([codes[source]], [text])[0]
+                sources = [source_path(images, item)] if edits else []
+                turn = as_turn(arm, (*sources, item.text), known_words=settings.known_words)
+                about = PngInfo()
+                if sources:
+                    about.add_text(SOURCE, prints.of(sources))
             except InputError as error:
                 failed[item.id] = str(error)
                 continue
-            file.write(json.dumps({"id": item.id, "answer": answer}) + "\n")
-            file.flush()
-            if number % 100 == 0:
-                report(f"{number} of {len(items)} answers")
+            ready.append((folder / picture_name(item, k), seed, turn, about))
+        drawn = draw_codes(arm, [turn for _, _, turn, _ in ready], seed=[r[1] for r in ready])
+        for (path, seed, _, about), codes in zip(ready, drawn, strict=True):
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            arm.decode(codes, seed=seed).save(temporary, "PNG", pnginfo=about)
+            temporary.replace(path)
+        done = min(start + settings.batch, len(todo))
+        if done // 32 > start // 32 or done == len(todo):
+            report(f"{done} of {len(todo)} pictures")
     return failed
-
-
-def _whole_lines(path: Path) -> Iterator[str]:
-    """The lines of a file but for a last one that a kill cut off. Raises DataError for no text."""
-    try:
-        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} holds no answers ({error})") from None
-    yield from whole.splitlines()
-
-
-def read_answers(out: Path) -> dict[str, str]:
-    """Answers by item, those of all shards. Raises DataError for a line that is none."""
-    found: dict[str, str] = {}
-    for path in sorted(out.glob("answers*.jsonl")):
-        for number, line in enumerate(_whole_lines(path), 1):
-            try:
-                entry = json.loads(line)
-                name, answer = entry["id"], entry["answer"]
-                if not isinstance(name, str) or not isinstance(answer, str):
-                    raise TypeError("an answer is a text")
-                found[name] = answer
-            except (ValueError, TypeError, KeyError):
-                raise DataError(
-                    f"{path}:{number} is no answer; take the line out, and it is made again"
-                ) from None
-    return found
 
 
 def unmade(benchmark: Benchmark, items: Sequence[Item], out: Path) -> list[str]:

@@ -147,6 +147,7 @@ def _about(report: Mapping[str, Any]) -> str:
         said = ", ".join(f"{k} {str(v)[:16]}" for k, v in made.items() if k != "benchmark")
         lines.append(f"Made by: {said}.")
     judge = report["judge"] or {}
+    lines += [f"Verdicts missing, {n:,}: {why}." for why, n in judge.get("missing", {}).items()]
     if judge.get("called_itself"):
         lines.append(f"The judge called itself {', '.join(judge['called_itself'])}.")
     tokens = judge.get("tokens") or {}
@@ -217,7 +218,7 @@ def page(
     most: int = MOST_ITEMS,
     most_bytes: int = MOST_BYTES,
 ) -> str:
-    """The HTML text. `report` is what `scoring.report_of` gives, `plot` an SVG of its categories. At
+    """The HTML text. `report` is what `scoring.report_of` gives, `plot` an SVG of its categories, or why there is none. At
     most `most` items are shown, and fewer where the page would be heavier than `most_bytes`.
     """
     groups = [

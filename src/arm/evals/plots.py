@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ INK = "#24292f"
 SWEPT = re.compile(r"t(?P<temperature>[\d.]+) text (?P<text>[\d.]+) image [\d.]+")
 GUIDED = re.compile(r"text (?P<text>[\d.]+)")
 TASKS = {"geneval": "drawing", "gedit": "editing"}
+NO_MATPLOTLIB = "plots need matplotlib: pip install 'arm-lmm[plots]'"
 RANGE = {"geneval": 1.0, "gedit": 10.0, "wise": 1.0, "vqa": 1.0}
 """The best score of each of the world's benchmarks."""
 
@@ -34,7 +36,7 @@ def _figure(panels: int, height: float = 3.2) -> Iterator[tuple[Any, Any]]:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
-        raise InputError("plots need matplotlib: pip install 'arm-lmm[plots]'") from None
+        raise InputError(NO_MATPLOTLIB) from None
     # Figure alone, without pyplot: no global state and no window system. Text stays text in an SVG.
     look: dict[Any, Any] = {
         "svg.fonttype": "none", "svg.hashsalt": "arm", "font.size": 9, "axes.spines.top": False,
@@ -263,14 +265,22 @@ def plot(source: Path, out: Path) -> None:
         raise InputError(f"{out} cannot be written ({error})") from None
 
 
-def inline(report: Mapping[str, Any]) -> str:
-    """The plot of a report or comparison for an HTML page, in the page's own ink; "" without
-    matplotlib.
-    """
+def lacking() -> str | None:
+    """Why a page has no plot, in one line; None where it has one."""
     try:
-        svg = painter_of(report, Path("report"))(report, "svg").decode()
-    except InputError:
-        return ""
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return f"the page has no plot: {NO_MATPLOTLIB}"
+    return None
+
+
+def inline(report: Mapping[str, Any]) -> str:
+    """The plot of a report or comparison for an HTML page, in the page's own ink; without matplotlib a
+    paragraph that says so.
+    """
+    if without := lacking():
+        return f'<p class="soft">{escape(without)}</p>'
+    svg = painter_of(report, Path("report"))(report, "svg").decode()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace(COLORS[0], "var(--accent)")
     # A link in an RDF block is no request, but a page that is to have none should not have it either.
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -170,6 +170,7 @@ def published_rows(benchmark: str) -> list[Row]:
         "pope-adversarial": _POPE,
         "mme": _MME,
         **{name: _overall(PAPER, _percent(v), "none") for name, v in _UNDERSTANDING.items()},
+        "seed-letters": _overall(PAPER, _percent(_UNDERSTANDING["seed"]), "none"),
     }.get(benchmark, [])
 
 

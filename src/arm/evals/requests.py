@@ -8,10 +8,11 @@ Shape suffixes: N requests, T tokens of the longest, V text vocabulary, D width.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,13 +21,15 @@ from torch import Tensor
 
 from arm.errors import InputError
 from arm.evals.world import paint_each
-from arm.generate import GREEDY, Sampling, answering_request, drawing_request, generate
-from arm.pipeline import Arm
+from arm.generate import answering_request, drawing_request, generate
+from arm.pipeline import Arm, Codes
+from arm.sampling import GREEDY, Sampling
 from arm.sequence import Image, Text, Turn, assistant, flatten, user
 
 MARK = "<image>"
-Part = str | Path | Pillow.Image
-"""A string is text; a picture is an image or the path of one."""
+Part = str | Path | Pillow.Image | Image
+"""A string is text; a picture is an image, the path of one, or its codes."""
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,19 @@ def interleaved(text: str, pictures: Sequence[Path | Pillow.Image]) -> tuple[Par
     return tuple(parts)
 
 
+def placed(text: str, pictures: Mapping[str, P]) -> tuple[str | P, ...]:
+    """Pictures where the text says the mark of each, as often as it does, or all before it where it says
+    none: "is <image 2> red?" -> ("is ", pictures["<image 2>"], " red?").
+    """
+    marks = "|".join(re.escape(mark) for mark in pictures)
+    pieces = re.split(f"({marks})", text) if marks else [text]
+    if len(pieces) == 1:
+        return (*pictures.values(), text)
+    # The marks stand at the odd places.
+    parts = [pictures[piece] if n % 2 else piece for n, piece in enumerate(pieces)]
+    return tuple(part for part in parts if part != "")
+
+
 def from_message(message: Sequence[Mapping[str, Any]]) -> tuple[Part, ...]:
     """VLMEvalKit's message: dicts with a `type`, text or image, and a `value`, the words or a path.
 
@@ -100,7 +116,9 @@ def as_turn(arm: Arm, parts: Sequence[Part], *, known_words: bool = False) -> Tu
     found: list[Text | Image] = []
     for part in parts:
         if isinstance(part, Path | Pillow.Image):
-            found.append(Image(arm.encode(part)))
+            part = Image(arm.encode(part))
+        if isinstance(part, Image):
+            found.append(part)
             continue
         if not isinstance(part, str):
             raise InputError(f"the model takes text and pictures, not {type(part).__name__}")
@@ -126,12 +144,17 @@ def answer(
     return [cut(arm.words.text(group[0].text_ids), how.until) for group in found]
 
 
-def draw(arm: Arm, turns: Sequence[Turn], *, seed: int = 0, first: int = 0) -> list[Pillow.Image]:
-    """One picture a turn, as one batch, at the model's own sampling and guidance: an edit on the grid
-    of its last picture where the turn has any, a drawing on the model's first grid elsewhere.
+def draw_codes(
+    arm: Arm, turns: Sequence[Turn], *, seed: int | Sequence[int] = 0, first: int = 0
+) -> list[Codes]:
+    """The codes of one picture a turn, as one batch, at the model's own sampling and guidance: an edit on
+    the grid of its last picture where the turn has any, a drawing on the model's first grid elsewhere.
+
+    seed: with one for each turn, a turn draws what it would alone with that seed, up to rounding (16-bit
+    weights round more where a batch is larger).
     """
     sources = [[p.codes for p in turn.parts if isinstance(p, Image)] for turn in turns]
-    codes: dict[int, np.ndarray] = {}
+    codes: dict[int, Codes] = {}
     for has_image in (False, True):
         chosen = [n for n, source in enumerate(sources) if bool(source) == has_image]
         if not chosen:
@@ -148,22 +171,30 @@ def draw(arm: Arm, turns: Sequence[Turn], *, seed: int = 0, first: int = 0) -> l
                     (turns[n],), arm.vocab, (height, width), guidance, has_image=has_image
                 )
             )
-        found = generate(arm.model, arm.vocab, requests, images=sampling, seed=seed, first=first)
+        seeds = seed if isinstance(seed, int) else [seed[n] for n in chosen]
+        found = generate(arm.model, arm.vocab, requests, images=sampling, seed=seeds, first=first)
         codes |= {
             n: group[0].codes
             for n, group in zip(chosen, found, strict=True)
             if group[0].codes is not None
         }
-    painted = paint_each(arm, [codes[n] for n in range(len(turns))])
+    return [codes[n] for n in range(len(turns))]
+
+
+def draw(arm: Arm, turns: Sequence[Turn], *, seed: int = 0, first: int = 0) -> list[Pillow.Image]:
+    """The picture of each turn, as `draw_codes` has them."""
+    painted = paint_each(arm, draw_codes(arm, turns, seed=seed, first=first))
     return [Pillow.fromarray(picture) for picture in painted]
 
 
 @torch.no_grad()
 def likelihoods(
-    arm: Arm, turns: Sequence[Turn], continuations: Sequence[str]
+    arm: Arm, turns: Sequence[Turn], continuations: Sequence[str], *, whole: bool = False
 ) -> list[tuple[float, bool]]:
     """The log-probability (nats) of each continuation as an answer's first words, and whether greedy
     answering says exactly them. Words alone are in the running, and the end, as in `generate`.
+
+    whole: as the whole answer, its end counted too.
 
     Raises InputError for an empty continuation or an unknown word.
     """
@@ -195,6 +226,7 @@ def likelihoods(
     for hidden_TD, stream, ids in zip(hidden_NTD, streams, said, strict=True):
         # A stream ends in the continuation and <end>; each token is predicted by the one before it.
         start = len(stream) - 1 - len(ids)
+        ids = (*ids, arm.vocab.end) if whole else ids
         logits = arm.model.text_logits(hidden_TD[start - 1 : start - 1 + len(ids)]).float()
         logprobs = logits.masked_fill(~allowed_V, -torch.inf).log_softmax(-1)
         wanted = torch.tensor(ids, device=device)

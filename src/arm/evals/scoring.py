@@ -5,17 +5,19 @@ ID_K.png or ID.png. No judge call is paid twice: replies are kept, and a killed 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from arm.errors import InputError
 from arm.evals.benchmarks.base import Item, Result
-from arm.evals.benchmarks.registry import Benchmark, Call
-from arm.evals.making import picture_path, read_picture, source_path, state
+from arm.evals.benchmarks.registry import Benchmark
+from arm.evals.making import picture_path, state
 from arm.evals.page import Made, Said, Shown
-from arm.judge import Endpoint, JudgeConfig, Messages, Reply, picture_part, png, user_message
+from arm.evals.sources import read_picture, source_path
+from arm.judge import Endpoint, Exhibit, JudgeConfig, Question, Reply
 
 Replies = Mapping[str, Sequence[Sequence[str | None]]]
 """[item][picture][call], None where missing."""
@@ -25,11 +27,14 @@ SHORT = 200
 """Questions of at most so many characters are shown beside their replies; rubrics are longer."""
 
 
+AGAIN = "That could not be read. Answer exactly in the form that was asked for, and nothing else."
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """What a judge said. models: what it called itself, version and all. tokens: what all its replies
     took, as it said itself; `uncounted` replies came without that. yes: the probabilities of a yes that came
-    with replies.
+    with replies. missing: why verdicts are missing that were to be asked for, and how many.
     """
 
     replies: Replies
@@ -37,40 +42,53 @@ class Verdicts:
     tokens: Mapping[str, int] | None = None
     uncounted: int = 0
     yes: tuple[float, ...] = ()
+    missing: Mapping[str, int] = field(default_factory=dict)
+
+
+def verdicts_of(
+    replies: Replies, found: Sequence[Reply | None], missing: Mapping[str, int]
+) -> Verdicts:
+    """With what all replies in `found` took; a question that stands twice was asked once."""
+    paid = {id(reply): reply for reply in found if reply is not None}.values()
+    tokens: Counter[str] = Counter()
+    for reply in paid:
+        tokens.update(reply.tokens or {})
+    return Verdicts(
+        replies,
+        tuple(sorted({reply.model for reply in paid})),
+        dict(tokens),
+        sum(reply.tokens is None for reply in paid),
+        tuple(reply.yes for reply in found if reply is not None and reply.yes is not None),
+        dict(missing),
+    )
 
 
 def questions_for(
-    benchmark: Benchmark,
-    directory: Path,
-    item: Item,
-    folder: Path,
-    images: Path,
-    index: int,
-    min_side: int,
-) -> list[tuple[Call, Messages | None]]:
+    benchmark: Benchmark, directory: Path, item: Item, folder: Path, images: Path, index: int
+) -> list[Question | None]:
     """The judge's questions about one picture; None where the picture or its source is missing."""
     calls = benchmark.calls(directory, item)
     before = None
     if any(call.with_source for call in calls):
         try:
-            before = _part(source_path(images, item), min_side)
+            before = _exhibit(source_path(images, item))
         except InputError:
             pass
-    # Encoded once: a dozen questions about a picture of a megapixel share its text.
-    after = _part(picture_path(folder, item, index), min_side)
-    found: list[tuple[Call, Messages | None]] = []
+    # Read once: a dozen questions about a picture of a megapixel share it.
+    after = _exhibit(picture_path(folder, item, index))
+    found: list[Question | None] = []
     for call in calls:
-        shown = [before, after] if call.with_source else [after]
-        parts = [part for part in shown if part is not None]
-        whole = len(parts) == len(shown)
-        found.append((call, [user_message(call.text, parts)] if whole else None))
+        wanted = [before, after] if call.with_source else [after]
+        shown = tuple(exhibit for exhibit in wanted if exhibit is not None)
+        whole = len(shown) == len(wanted)
+        found.append(Question(call.text, call.readable, shown) if whole else None)
     return found
 
 
-def _part(path: Path | None, min_side: int) -> dict[str, Any] | None:
-    """A picture as a judge is sent it; None where it is missing or broken."""
+def _exhibit(path: Path | None) -> Exhibit | None:
+    """A picture as a judge is shown it; None where it is missing or broken."""
     picture = None if path is None else read_picture(path)
-    return None if picture is None else picture_part(png(picture, min_side))
+    return None if picture is None else Exhibit(picture)
 
 
 def judge(
@@ -85,37 +103,22 @@ def judge(
     replies: dict[str, list[list[str | None]]] = {
         item.id: [[] for _ in range(benchmark.pictures)] for item in items
     }
-    again = (
-        "That could not be read. Answer exactly in the form that was asked for, and nothing else."
-    )
-    models: set[str] = set()
-    tokens: dict[str, int] = {}
-    uncounted, yes = 0, list[float]()
+    every: list[Reply | None] = []
+    outage = endpoint.outage()
     for start in range(0, len(items), AT_ONCE):
         asked = [
-            (item.id, k, call, messages)
+            (item.id, k, question)
             for item in items[start : start + AT_ONCE]
             for k in range(benchmark.pictures)
-            for call, messages in questions_for(
-                benchmark, directory, item, folder, images, k, endpoint.config.min_side
-            )
+            for question in questions_for(benchmark, directory, item, folder, images, k)
         ]
-        sent = [(call, m) for _, _, call, m in asked if m is not None]
-        found = iter(endpoint.ask_each([m for _, m in sent], [c.readable for c, _ in sent], again))
-        paid: dict[int, Reply] = {}  # a question that stands twice is asked once
-        for name, k, _, messages in asked:
-            reply = None if messages is None else next(found)
+        told = endpoint.ask_each([q for _, _, q in asked if q is not None], AGAIN, outage)
+        every += told
+        found = iter(told)
+        for name, k, question in asked:
+            reply = None if question is None else next(found)
             replies[name][k].append(None if reply is None else reply.text)
-            if reply is not None and reply.yes is not None:
-                yes.append(reply.yes)
-            if reply is not None:
-                paid[id(reply)] = reply
-        for reply in paid.values():
-            models.add(reply.model)
-            uncounted += reply.tokens is None
-            for kind, count in (reply.tokens or {}).items():
-                tokens[kind] = tokens.get(kind, 0) + count
-    return Verdicts(replies, tuple(sorted(models)), tokens, uncounted, tuple(yes))
+    return verdicts_of(replies, every, endpoint.tally.missing)
 
 
 def pictures_found(benchmark: Benchmark, items: Sequence[Item], folder: Path) -> dict[str, Any]:
@@ -142,11 +145,15 @@ def shown(
     replies: Replies,
     result: Result,
 ) -> Iterator[Shown]:
-    """Every item as the page shows it: source, each picture that was made, what was said of it."""
+    """Every item as the page shows it: source, each picture that was made, what was said of it; of a
+    question the answer, and what a judge took it to mean.
+    """
     for item in items:
         told = replies.get(item.id) or [[None]] * benchmark.pictures
         labels = [call.text if len(call.text) <= SHORT else "" for call in
                   benchmark.calls(directory, item)]  # fmt: skip
+        if benchmark.match is not None:
+            labels = ["", "which option that means, says the judge:"]
         made = []
         for k, said in enumerate(told):
             known = [*labels, *[""] * (len(said) - len(labels))]
@@ -183,6 +190,7 @@ def report_of(
             "model": judge_config.model,
             "called_itself": list(verdicts.models),
             "tokens": tokens,
+            "missing": dict(verdicts.missing),
         }
     return {
         "benchmark": benchmark.name,

@@ -9,8 +9,9 @@ from typing import Any
 
 from arm.evals import world
 from arm.evals.intervals import mean_of_groups
-from arm.generate import Guidance, Sampling
+from arm.generate import Guidance
 from arm.pipeline import Arm
+from arm.sampling import Sampling
 
 TEMPERATURES = (0.0, 0.3, 0.6)
 GUIDANCES = (Guidance(1.0, 1.0), Guidance(1.5, 1.0), Guidance(2.25, 1.0))

@@ -22,9 +22,10 @@ from arm.evals.reconstruction import (
     usage,
     zero_shot,
 )
-from arm.generate import GREEDY, Guidance, Sampling
+from arm.generate import Guidance
 from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.pipeline import Arm, Codes
+from arm.sampling import GREEDY, Sampling
 from arm.world.edit_score import EditScore, score_edit
 from arm.world.edits import EDITORS, Edit, sample_edit
 from arm.world.facts import FACT_KINDS

@@ -20,11 +20,11 @@ from arm.errors import InputError, WeightsError
 from arm.hf.configuration import ArmConfig
 from arm.hf.processing import PARTS, ArmProcessor
 from arm.hf.words import text_table
+from arm.model_directory import find_model, load_defaults, parts_of
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.pretrained_files import weight_files
 from arm.models.qwen2 import Qwen2
 from arm.models.weights import load_parameters, load_tensors, read_json, save_tensors, write_json
-from arm.pipeline import find_model, load_defaults, parts_of
 
 SHARED = ("siglip", "vae", "tokenizer.safetensors", "visual_tokenizer.json", "detokenizer_*")
 """What models may share, and what is copied as it is."""

@@ -19,10 +19,10 @@ from arm.data.pictures import to_bytes, to_float
 from arm.data.transforms import as_rgb, fit_to_grid, open_image
 from arm.errors import InputError
 from arm.hf import reading
+from arm.model_directory import load_defaults, load_detokenizer
 from arm.models.detokenizer import Detokenizer
 from arm.models.pretrained import load_siglip
 from arm.models.tokenizer import VisualTokenizer
-from arm.pipeline import load_defaults, load_detokenizer
 from arm.vocab import Vocab
 
 PARTS = "parts"

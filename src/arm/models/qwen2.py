@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from arm.models.attention import Documents, attend
 from arm.models.kv_cache import KVCache
+from arm.models.shared_prefix import SharedPrefix
 from arm.models.visual import Visual
 from arm.models.weights import assign
 
@@ -95,6 +96,7 @@ class RMSNorm(nn.Module):
 Rope = tuple[Tensor, Tensor]
 Mask = Tensor | Documents | None
 """Who attends to whom: bool (B or 1, 1, T, S), the documents of packed rows, or None for all before."""
+Cache = KVCache | SharedPrefix | None
 
 
 def rope_table(positions_BT: Tensor, head_dim: int, theta: float) -> Rope:
@@ -122,9 +124,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, key)
         self.o_proj = nn.Linear(query, config.hidden_size, bias=False)
 
-    def forward(
-        self, x_BTD: Tensor, rope: Rope, mask_B1TS: Mask, kv_cache: KVCache | None
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, rope: Rope, mask_B1TS: Mask, kv_cache: Cache) -> Tensor:
         q_BNTH, k_BKSH, v_BKSH = (
             project(x_BTD).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
@@ -155,9 +155,7 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = SwiGLU(config)
 
-    def forward(
-        self, x_BTD: Tensor, rope: Rope, mask_B1TS: Mask, kv_cache: KVCache | None
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, rope: Rope, mask_B1TS: Mask, kv_cache: Cache) -> Tensor:
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, mask_B1TS, kv_cache)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
@@ -213,7 +211,7 @@ class Qwen2(nn.Module):
 
     def forward(
         self, x_BTD: Tensor, positions_BT: Tensor,
-        mask_B1TS: Mask = None, kv_cache: KVCache | None = None,
+        mask_B1TS: Mask = None, kv_cache: Cache = None,
     ) -> Tensor:  # fmt: skip
         """Final hidden states (B, T, D), normed, of vectors x_BTD at positions >= 0.
 

@@ -1,11 +1,11 @@
-"""A vision-language judge's verdict as a reward (ARM section 4), see `judge.py`.
+"""A vision-language judge's verdict as a reward (ARM section 4), see `judge/`.
 
 Drawing: objects, attributes, relations. Editing: instruction, preservation, quality, of the source
 and the edited picture.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -20,8 +20,10 @@ class JudgeReward:
 
     @cached_property
     def client(self) -> Judge:
-        """The client, with the tally of what it asked."""
-        return Judge(self.judge, rubric_named(self.rubric))
+        """The client, with the tally of what it asked. A step that lacks too many rewards calls again
+        for them alone, and then also for what could not be read: nothing else could end its wait.
+        """
+        return Judge(replace(self.judge, ask_again=True), rubric_named(self.rubric))
 
     def check(self) -> None:
         """Raises JudgeError where the endpoint is down or lacks the model."""

@@ -27,8 +27,9 @@ from arm.models.latent import (
 from arm.models.pretrained import Pretrained, load_diffusers, load_siglip, load_vae
 from arm.models.tokenizer import VisualTokenizer
 from arm.train import parallel
+from arm.train.optim import Optim
 from arm.train.picture_data import draw_apart, open_pictures
-from arm.train.runtime import Loop, Optim, fit, training_device
+from arm.train.runtime import Loop, fit, training_device
 from arm.train.sharding import share_out
 
 

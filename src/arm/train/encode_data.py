@@ -30,11 +30,11 @@ from arm.data.skipped import SKIPPED, Skipped, without_place
 from arm.data.sources import open_source
 from arm.data.transforms import fit_to_grid
 from arm.errors import ArmError, ConfigError, DataError, TrainingError, WeightsError
+from arm.model_directory import find_model, load_defaults, parts_of
 from arm.models.pretrained import load_siglip
 from arm.models.pretrained_files import locate
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import read_json, weights_hash, write_json
-from arm.pipeline import find_model, load_defaults, parts_of
 from arm.train.runtime import training_device
 
 Grid = tuple[int, int]

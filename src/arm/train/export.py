@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from arm.config import to_json
+from arm.model_directory import Defaults, load_defaults, parts_of, shipped_models
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.pretrained import Pretrained, load_siglip, load_vae
 from arm.models.pretrained_files import locate
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import load_tensors, read_json, save_tensors, write_json
-from arm.pipeline import Defaults, load_defaults, parts_of, shipped_models
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 

@@ -18,14 +18,16 @@ from arm.data.skipped import SKIPPED, Skipped
 from arm.errors import TrainingError
 from arm.evals import world
 from arm.grpo import Advantages
+from arm.model_directory import find_model
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.qwen2 import Qwen2
 from arm.models.weights import weights_hash
-from arm.pipeline import Arm, find_model
+from arm.pipeline import Arm
 from arm.train import parallel
 from arm.train.export import with_backbone
 from arm.train.finetune import Finetune, merged, prepare
 from arm.train.log import Logged
+from arm.train.optim import Optim
 from arm.train.precision import multiply_in_bf16
 from arm.train.problems import drawing_problems, editing_problems
 from arm.train.rollout import (
@@ -37,7 +39,7 @@ from arm.train.rollout import (
     score_rollout,
     write_scores,
 )
-from arm.train.runtime import Loop, Optim, Unready, fit, training_device, uses_bf16
+from arm.train.runtime import Loop, Unready, fit, training_device, uses_bf16
 from arm.train.sharding import gathered, placing, share_out
 from arm.train.update import Anchors, Objective, Updater, advantages_of
 from arm.train.user_problems import Maker, drawing_from, editing_from

@@ -1,12 +1,8 @@
-"""Stage 3: the autoregressive model (ARM section 3), in the stages PT, CT and SFT.
-
-Plain cross-entropy on the next token; the visual head scores positions that predict a code, the
-text head all others, so no logits are made that no loss reads.
-"""
+"""Stage 3: the autoregressive model (ARM section 3), in the stages PT, CT and SFT."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,23 +23,23 @@ from arm.data.mixture import (
 from arm.data.shards import Chain, code_counts, read_shards
 from arm.data.skipped import SKIPPED, Skipped
 from arm.errors import ConfigError, WeightsError
-from arm.losses import head_cross_entropy
-from arm.models.attention import documents
+from arm.model_directory import find_model, parts_of
 from arm.models.backbone import load_backbone, save_backbone, with_text_size
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.pretrained_files import locate
-from arm.models.qwen2 import Qwen2, Qwen2Config, document_mask
+from arm.models.qwen2 import Qwen2, Qwen2Config
 from arm.models.qwen2_files import Place, from_hf, on_cpu, read_config
 from arm.models.text import TextTokenizer
 from arm.models.visual import compose_rare_rows
 from arm.models.weights import weights_hash
-from arm.pipeline import find_model, parts_of
 from arm.sequence import PackedBatch, Weights
 from arm.train import parallel
 from arm.train.export import copy_tokenizer, with_backbone
 from arm.train.finetune import Finetune, merged, prepare
-from arm.train.runtime import Loop, Optim, fit, training_device
-from arm.train.sharding import as_one_call, is_sharded, placing, share_out
+from arm.train.next_token import batch_losses
+from arm.train.optim import Optim
+from arm.train.runtime import Loop, fit, training_device
+from arm.train.sharding import is_sharded, placing, share_out
 from arm.vocab import Vocab
 
 SHARED = True
@@ -138,74 +134,9 @@ class LMRun:
             raise ValueError("min_count rewrites the head, which LoRA runs should not: set it to 0")
 
 
-def token_weights(batch: PackedBatch) -> Tensor:
-    """The total loss weight of codes and of text in a batch, (2,)."""
-    weights, is_code = batch.weights[:, 1:], batch.codes[:, 1:] >= 0
-    return torch.stack([(weights * is_code).sum(), (weights * ~is_code).sum()])
-
-
-def next_token_losses(
-    model: Qwen2,
-    batch: PackedBatch,
-    totals: Tensor,
-    attention: Literal["mask", "documents"] = "mask",
-    chunk: int = 0,
-) -> Mapping[str, Tensor]:
-    """The weighted mean loss of a packed batch and its two parts, in nats a token.
-
-    totals: what the sums are divided by: the `token_weights` of the batch, or of one that it is a part
-    of; their mean over the processes, so that the processes' mean is over the batch of all of them.
-    """
-    mask = (document_mask if attention == "mask" else documents)(batch.document_ids)
-    hidden = model(
-        model.embed(batch.ids, batch.codes, batch.rows, batch.cols), batch.positions, mask
-    )[:, :-1]
-    weights, codes, ids = batch.weights[:, 1:], batch.codes[:, 1:], batch.ids[:, 1:]
-    is_code = (codes >= 0) & (weights > 0)
-    is_text = (codes < 0) & (weights > 0)
-    code = head_cross_entropy(
-        model.visual_logits, hidden[is_code], codes[is_code], weights[is_code], chunk
-    )
-    text = head_cross_entropy(
-        model.text_logits, hidden[is_text], ids[is_text], weights[is_text], chunk
-    )
-    codes_weight, text_weight = totals.clamp(min=1e-6)
-    return {
-        "loss": (code + text) / (codes_weight + text_weight),
-        "code": code / codes_weight,
-        "text": text / text_weight,
-    }
-
-
-def _pieces(batch: PackedBatch, rows: int) -> Iterator[PackedBatch]:
-    names = [f.name for f in fields(batch)]
-    for start in range(0, len(batch.ids), rows):
-        piece = slice(start, start + rows)
-        yield PackedBatch(*(getattr(batch, name)[piece] for name in names))
-
-
 def step_losses(run: LMRun, model: Qwen2, batch: PackedBatch) -> Mapping[str, Tensor]:
-    """The losses of a batch; in pieces of `micro_rows` rows their gradients are added up here, each
-    token weighing what it would weigh in the whole.
-    """
-    totals = parallel.mean(token_weights(batch))
-
-    def of(model: Qwen2, piece: PackedBatch) -> Mapping[str, Tensor]:
-        # As an argument of the call FSDP would round the totals to bf16.
-        return next_token_losses(model, piece, totals, run.attention, run.loss_chunk)
-
-    def losses_of(piece: PackedBatch) -> Mapping[str, Tensor]:
-        return as_one_call(model, of, piece)
-
-    if not run.micro_rows or len(batch.ids) <= run.micro_rows:
-        return losses_of(batch)
-    sums: dict[str, Tensor] = {}
-    for piece in _pieces(batch, run.micro_rows):
-        losses = losses_of(piece)
-        losses["loss"].backward()
-        for name, value in losses.items():
-            sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
-    return sums
+    """The losses of a batch, computed the way the run says."""
+    return batch_losses(model, batch, run.micro_rows, run.attention, run.loss_chunk)
 
 
 def config_of(run: LMRun, text_size: int) -> tuple[Qwen2Config, Vocab]:
@@ -288,7 +219,6 @@ def ready(run: LMRun, words: int) -> tuple[Qwen2, Vocab]:
         prepare(model, run.finetune)
         share_out(model, how, device)
         return model.to(device), vocab
-
     return build(run, words, placing(how, device))
 
 

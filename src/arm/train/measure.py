@@ -32,12 +32,13 @@ from arm.models.weights import trained, whole
 from arm.sequence import Image, PackedBatch, Text, Tokens, assistant, flatten, pack, user
 from arm.train import parallel
 from arm.train.lm import LMRun, config_of, ready, samples_of, step_losses
+from arm.train.optim import optimizer_for
 from arm.train.plan import Mix, local_rows, shards_of, words_of
 from arm.train.plan_flops import flops_of
 from arm.train.plan_memory import Setting, dtype_of, fullest
 from arm.train.plan_sizes import sizes_of, work_of
 from arm.train.precision import multiply_in_bf16
-from arm.train.runtime import optimizer_for, to_device, training_device, uses_bf16
+from arm.train.runtime import to_device, training_device, uses_bf16
 from arm.train.sharding import Averages, averages_of, follow, is_sharded
 from arm.vocab import Vocab
 

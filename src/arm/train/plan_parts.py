@@ -12,18 +12,19 @@ import torch
 from torch import nn
 
 from arm.errors import ConfigError
+from arm.model_directory import find_model
 from arm.models.blocks import GridTransformer
 from arm.models.dit import PixelDiT
 from arm.models.qwen2 import Qwen2
 from arm.models.qwen2_files import read_config
 from arm.models.tokenizer import TokenizerConfig
 from arm.models.weights import opened, read_json
-from arm.pipeline import find_model
 from arm.train.detokenizer import DetokenizerRun, PretrainedPainter
 from arm.train.grpo import GRPORun
+from arm.train.optim import Optim
 from arm.train.plan import Cluster
 from arm.train.plan_sizes import Count
-from arm.train.runtime import Loop, Optim
+from arm.train.runtime import Loop
 from arm.train.tokenizer import TokenizerRun
 
 

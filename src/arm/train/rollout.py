@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arm.evals.world import paint_each
-from arm.generate import Guidance, Request, Sampling, drawing_request, generate
+from arm.generate import Guidance, Request, drawing_request, generate
 from arm.models.weights import load_tensors, save_tensors
 from arm.pipeline import Arm
 from arm.rewards.base import Attempt, Components, Picture
+from arm.sampling import Sampling
 from arm.train import parallel
 from arm.train.problems import Problem
 

@@ -1,11 +1,9 @@
-"""The training loop as functions: schedule, optimiser, steps, logging, resume.
+"""The training loop as functions: batches, steps, logging, resume.
 
 A step is a pure function of (seed, step): the loop seeds torch before each one and the data are
 indexed by step, so a run killed anywhere and resumed ends in the same bits (on one CPU process).
 """
 
-import math
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -21,16 +19,9 @@ from arm.errors import ArmError, ConfigError, TrainingError
 from arm.models.weights import read_json, trained, whole
 from arm.train import checkpoint, parallel
 from arm.train.log import Log, Logged
-from arm.train.muon import Muon
+from arm.train.optim import Optim, learning_rate, optimizer_for
 from arm.train.precision import has_bf16_units, multiply_in_bf16
-from arm.train.sharding import (
-    Parallel,
-    averages_of,
-    blocks,
-    follow,
-    gathered,
-    is_sharded,
-)
+from arm.train.sharding import Parallel, averages_of, blocks, follow, gathered, is_sharded
 
 MakeBatch = Callable[[int], Any]
 """step -> a batch on the CPU: a tensor or a dataclass of tensors. A pure function; draws nothing from torch."""
@@ -49,36 +40,13 @@ class Unready(Exception):
 
 
 @dataclass(frozen=True)
-class Optim:
-    """AdamW (or Muon, see `train/muon.py`), linear warm-up, cosine decay to `floor` times the peak.
-
-    ema: decay of a moving average of the weights, which the run then ends with; 0 is none.
-    """
-
-    lr: float
-    warmup: int = 100
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    floor: float = 0.02
-    muon: bool = False
-    ema: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.lr) and min(self.lr, self.floor, self.weight_decay) >= 0):
-            raise ValueError("lr, floor and weight_decay must be numbers from 0 up")
-        if self.warmup < 0 or not self.clip > 0:
-            raise ValueError("warmup must not be negative, and clip above 0")
-        if not all(0 <= share < 1 for share in (*self.betas, self.ema)):
-            raise ValueError("betas and ema must be from 0 up and below 1")
-
-
-@dataclass(frozen=True)
 class Loop:
-    """How long to train, and how often to log and to save. `bf16`: matrix products in bf16 where the
-    processor has the units for it (`train/precision.py`). `compile`: torch.compile, which costs a
-    minute at the start and needs a C++ compiler. `parallel`: how processes share the model. `workers`: processes that make batches ahead; 0
-    makes each when its step comes.
+    """How long to train, and how often to log and to save.
+
+    bf16: matrix products in bf16 where the processor has the units for it (`train/precision.py`).
+    compile: torch.compile, which costs a minute at the start and needs a C++ compiler. parallel: how
+    processes share the model. workers: processes that make batches ahead; 0 makes each when its step
+    comes.
     """
 
     steps: int
@@ -127,10 +95,8 @@ class _Steps(Dataset[Any]):
     def __getitem__(self, step: int) -> Any:
         try:
             return self.make_batch(step)
-        except (
-            ArmError
-        ) as error:  # raised here, it would come as text with this process's traceback
-            return error
+        except ArmError as error:
+            return error  # raised here, it would come as text with this process's traceback
 
 
 def batches(make_batch: MakeBatch, start: int, stop: int, workers: int) -> Iterator[Any]:
@@ -149,40 +115,6 @@ def batches(make_batch: MakeBatch, start: int, stop: int, workers: int) -> Itera
         if isinstance(batch, ArmError):
             raise batch
         yield batch
-
-
-def learning_rate(optim: Optim, step: int, steps: int) -> float:
-    """Warm-up over `warmup` steps, then cosine from the peak to `floor` * peak at `steps`."""
-    if step < optim.warmup:
-        return optim.lr * (step + 1) / optim.warmup
-    progress = (step - optim.warmup) / max(1, steps - optim.warmup)
-    return optim.lr * (
-        optim.floor + (1 - optim.floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    )
-
-
-def optimizer_for(module: nn.Module, optim: Optim, bf16: bool = False) -> torch.optim.Optimizer:
-    """AdamW over the trained parameters, or Muon for the matrices inside blocks and AdamW for the rest.
-
-    bf16: Muon's matrix products in bf16. Only matrices decay. Embeddings, heads and maps in and out of a network stay with AdamW.
-    """
-    named = trained(module)
-    inside = {
-        name for name, p in named.items() if p.dim() == 2 and re.search(r"(blocks|layers)\.", name)
-    }
-    matrices = [p for name, p in named.items() if p.dim() >= 2 and name not in inside]
-    vectors = [p for p in named.values() if p.dim() < 2]
-    blocks = [named[name] for name in named if name in inside]
-    groups: list[dict[str, Any]] = [
-        {"params": blocks, "weight_decay": optim.weight_decay},
-        {"params": matrices, "weight_decay": optim.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    if optim.muon:
-        groups[0]["muon"] = True
-        muon_groups = [g for g in groups if g["params"]]
-        return Muon(muon_groups, lr=optim.lr, betas=optim.betas, bf16=bf16)
-    return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
 
 
 def seed_step(seed: int, step: int) -> None:

@@ -30,7 +30,8 @@ from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.blocks import grid_sines
 from arm.models.dit import patchify
 from arm.models.text import caption_logits, encode_captions, text_embeddings
-from arm.train.runtime import Loop, Optim, fit, to_device, training_device
+from arm.train.optim import Optim
+from arm.train.runtime import Loop, fit, to_device, training_device
 from arm.world.words import build_tokenizer
 
 

@@ -40,8 +40,9 @@ from arm.models.pretrained import (
 from arm.models.text import caption_logits, encode_captions, text_embeddings
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train import parallel
+from arm.train.optim import Optim
 from arm.train.picture_data import draw_apart, open_pictures
-from arm.train.runtime import Loop, Optim, fit, training_device
+from arm.train.runtime import Loop, fit, training_device
 from arm.train.sharding import recompute
 from arm.world.combinations import tells_on_held_out
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from arm.data.code_shards import open_code_shards
 from arm.errors import TrainingError
-from arm.generate import Request, Sampling
+from arm.generate import Request
 from arm.grpo import (
     Advantages,
     KLEstimator,
@@ -33,6 +33,7 @@ from arm.grpo import (
 from arm.models.qwen2 import Qwen2, document_mask
 from arm.pipeline import Arm
 from arm.policy import CodePolicy, code_policy
+from arm.sampling import Sampling
 from arm.sequence import PackedBatch
 from arm.train import parallel
 from arm.train.problems import questions

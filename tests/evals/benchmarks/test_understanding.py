@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from arm.errors import DataError
-from arm.evals.benchmarks import choices, gqa, mmbench, mmmu, seed, vqav2, yesno
+from arm.evals.benchmarks import choices, gqa, mmbench, vqav2, yesno
 from arm.evals.benchmarks.registry import BENCHMARKS
 
 
@@ -40,123 +40,6 @@ def test_a_choice_is_asked_for_in_lines():
     assert choices.choice_prompt("What is it?", {"A": "x", "B": "y"}, "Look.") == (
         "Look.\nWhat is it?\nA. x\nB. y\nAnswer with the option's letter from the given choices directly."
     )
-
-
-# MMMU
-
-
-def mmmu_files(root: Path, **changes: str) -> Path:
-    """Two subjects of two questions; the first picture of each is one pixel of its number."""
-    pa = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    for number, subject in enumerate(("Art_Theory", "Math")):
-        picture = io.BytesIO()
-        Image.new("RGB", (2, 2), (number, 0, 0)).save(picture, "PNG")
-        rows = [
-            {
-                "id": f"validation_{subject}_1", "question": "<image 1> Which?",
-                "options": "['a red fox', 'a blue fox']", "answer": "B",
-                "question_type": "multiple-choice",
-                "image_1": {"bytes": picture.getvalue(), "path": "1.png"},
-            },
-            {
-                "id": f"validation_{subject}_2", "question": "How many?", "options": "[]",
-                "answer": "['4', 'four']", "question_type": "open", "image_1": None,
-            },
-        ]  # fmt: skip
-        rows = [{changes.get(k, k): v for k, v in row.items()} for row in rows]
-        (root / subject).mkdir(parents=True)
-        parquet.write_table(
-            pa.Table.from_pylist(rows), root / subject / "validation-00000-of-00001.parquet"
-        )
-    return root
-
-
-def test_mmmu_by_hand(tmp_path: Path):
-    root = mmmu_files(tmp_path / "mmmu")
-    items = mmmu.load(root, partial=True)
-    assert [i.id for i in items][:2] == ["validation_Art_Theory_1", "validation_Art_Theory_2"]
-    assert {i.group for i in items} == {"Art_Theory", "Math"}
-    assert items[0].text == (
-        "<image 1> Which?\n\n(A) a red fox\n(B) a blue fox\n\n"
-        "Answer with the option's letter from the given choices directly."
-    )
-    assert items[1].data == {"options": {}, "answer": ["4", "four"]}
-    answers = {
-        "validation_Art_Theory_1": "The answer is (B).",
-        "validation_Art_Theory_2": "so there are 4.0 of them",
-        "validation_Math_1": "who knows",
-        "validation_Math_2": None,
-    }
-    found = mmmu.score(items, answers)
-    # Right, right, unreadable and therefore wrong, missing: two of three.
-    assert found.overall.value == pytest.approx(2 / 3)
-    assert (found.missing, found.total, found.details) == (1, 4, {"unreadable": 1.0})
-    assert found.groups["Math"].value == 0.0
-    # The authors' answer file counts where it lies beside the questions.
-    truth = {"question_type": "multiple-choice", "ground_truth": "A"}
-    open_truth = {"question_type": "short-answer", "ground_truth": "5"}
-    told = {i.id: truth if i.data["options"] else open_truth for i in items}
-    write(root / mmmu.ANSWERS, told)
-    assert [i.data["answer"] for i in mmmu.load(root, partial=True)] == ["A", "5", "A", "5"]
-    del told["validation_Math_1"]
-    write(root / mmmu.ANSWERS, told)
-    with pytest.raises(DataError, match="no answer to validation_Math_1"):
-        mmmu.load(root, partial=True)
-
-
-def test_mmmu_unpacks_its_pictures(tmp_path: Path):
-    root, folder = mmmu_files(tmp_path / "mmmu"), tmp_path / "sources"
-    items = mmmu.load(root, partial=True)
-    mmmu.unpack(root, items, folder)
-    assert sorted(p.name for p in folder.iterdir()) == [
-        "validation_Art_Theory_1.png", "validation_Math_1.png"
-    ]  # fmt: skip
-    with Image.open(folder / str(items[2].image)) as picture:
-        assert picture.getpixel((0, 0)) == (1, 0, 0)
-
-
-def test_mmmu_of_another_layout_is_named(tmp_path: Path):
-    with pytest.raises(
-        DataError, match=r"is no MMMU directory: it has no \*/validation-\*\.parquet"
-    ):
-        mmmu.load(tmp_path)
-    root = mmmu_files(tmp_path / "other", options="choices")
-    with pytest.raises(DataError, match="lacks the columns options"):
-        mmmu.load(root, partial=True)
-    (root / "Math/validation-00000-of-00001.parquet").write_bytes(b"PAR")
-    (root / "Art_Theory/validation-00000-of-00001.parquet").unlink()
-    with pytest.raises(DataError, match="is no parquet file"):
-        mmmu.load(root, partial=True)
-    with pytest.raises(DataError, match="MMMU \\(validation\\) has 900 items, this directory 4"):
-        mmmu.load(mmmu_files(tmp_path / "cut"))
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("(A) or rather (B)", "B"), ("A B", "B"), ("B", "B"), ("B.", "B"), ("b", None),
-        ("I would say it is a red fox there", "A"), ("a red fox", None), ("", None),
-    ],
-)  # fmt: skip
-def test_mmmu_reads_choices_as_its_authors_do(answer: str, expected: str | None):
-    assert mmmu.read_choice(answer, {"A": "a red fox", "B": "a blue fox"}) == expected
-
-
-@pytest.mark.parametrize(
-    ("answer", "truth", "right"),
-    [
-        ("The result is 1,250", "1250", True), ("x = 0.5", "0.50", True), ("0.504", "0.5", True),
-        ("It is MgS", ["$MgS$", "MgS"], True), ("a transformation", "Transformation", True),
-        ("C", "C", True), ("cat", "C", False), ("the answer is vitamin c now", "C", True), ("42", "4", False),
-        ("2e3 m", "2000", True),
-    ],
-)  # fmt: skip
-def test_mmmu_reads_open_answers_as_its_authors_do(
-    answer: str, truth: str | list[str], right: bool
-):
-    # A lone letter is sought with a space beside it, so that it is not found inside a word.
-    assert mmmu.agrees(answer, truth) is right
 
 
 # MMBench
@@ -236,41 +119,6 @@ def test_mmbench_of_another_layout_is_named(tmp_path: Path):
         mmbench.load(mmbench_file(tmp_path / "twice", row(1, "A"), row(1, "A")))
 
 
-# SEED-Bench
-
-
-def seed_question(number: int, kind: int, answer: str, **more: object) -> dict[str, object]:
-    texts = {f"choice_{c}": f"{c}{c}" for c in "abcd"}
-    return {"question_id": str(number), "question": "Which?", "question_type_id": kind, **texts,
-            "answer": answer, "data_id": f"p_{number}", "data_type": "image", **more}  # fmt: skip
-
-
-def test_seed_by_hand(tmp_path: Path):
-    data = {
-        "question_type": {"Scene Understanding": 1, "Instances Counting": 5, "Action": 10},
-        "questions": [
-            seed_question(1, 1, "A"), seed_question(2, 1, "B"), seed_question(3, 5, "C"),
-            seed_question(4, 10, "A", data_type="video"),
-        ],
-    }  # fmt: skip
-    write(tmp_path / "SEED-Bench.json", data)
-    items = seed.load(tmp_path, partial=True)
-    assert [(i.id, i.group, i.image) for i in items] == [
-        ("1", "Scene Understanding", "p_1"), ("2", "Scene Understanding", "p_2"),
-        ("3", "Instances Counting", "p_3"),
-    ]  # fmt: skip
-    found = choices.score_choices(items, {"1": "A", "2": "D", "3": "cc"})
-    # Two of three, not the mean of the groups' .5 and 1.
-    assert found.overall.value == pytest.approx(2 / 3)
-    assert found.groups["Scene Understanding"].value == 0.5
-    with pytest.raises(DataError, match="SEED-Bench \\(pictures\\) has 14,232 items"):
-        seed.load(tmp_path)
-    data["questions"] = [seed_question(1, 1, "A", data_type="Single Image")]
-    write(tmp_path / "SEED-Bench.json", data)
-    with pytest.raises(DataError, match="'Single Image' belongs to SEED-Bench-2"):
-        seed.load(tmp_path)
-
-
 # GQA
 
 
@@ -295,44 +143,6 @@ def test_gqa_by_hand(tmp_path: Path):
         gqa.load(tmp_path)
     with pytest.raises(DataError, match="is no GQA directory"):
         gqa.load(tmp_path / "nowhere")
-
-
-# VQAv2
-
-
-def test_vqav2_by_hand(tmp_path: Path):
-    people = [["2"] * 4 + ["3"] * 6, ["yes"] * 10, ["cat"] * 2 + ["kitten"] * 8]
-    kinds = ["number", "yes/no", "other"]
-    questions = [{"question_id": n, "image_id": 42, "question": "Q?"} for n in range(3)]
-    annotations = [
-        {"question_id": n, "answer_type": kinds[n], "answers": [{"answer": a} for a in people[n]]}
-        for n in range(3)
-    ]
-    write(tmp_path / vqav2.QUESTIONS, {"questions": questions})
-    write(tmp_path / vqav2.ANNOTATIONS, {"annotations": annotations})
-    items = vqav2.load(tmp_path, partial=True)
-    assert (items[0].image, items[0].group) == ("COCO_val2014_000000000042.jpg", "number")
-    found = vqav2.score(items, {"0": "Two", "1": "no", "2": "a cat"})
-    # Four of ten said 2: with one of them left out three remain, with another four: always 1.
-    # Two said cat: 2/3 when another is left out (8 times), 1/3 when one of them is (2 times).
-    assert found.groups["number"].value == 1.0 and found.groups["yes/no"].value == 0.0
-    assert found.groups["other"].value == pytest.approx((8 * 2 / 3 + 2 * 1 / 3) / 10)
-    assert found.overall.value == pytest.approx((1 + 0 + 0.6) / 3)
-    write(tmp_path / vqav2.ANNOTATIONS, {"annotations": annotations[:2]})
-    with pytest.raises(DataError, match="has no answers to question 2"):
-        vqav2.load(tmp_path, partial=True)
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("The Two dogs.", "2 dogs"), ("1,000", "1000"), ("dont", "don't"), ("x-ray", "x ray"),
-        ("couldnt've", "couldn't've"), ("3.5", "3.5"), ("yes!", "yes"), ("a/b", "b"),
-        ("red, blue", "red blue"), ("none", "0"),
-    ],
-)  # fmt: skip
-def test_vqav2_answers_are_normalised(answer: str, expected: str):
-    assert vqav2.normalised(answer) == expected
 
 
 # POPE as one
@@ -366,7 +176,7 @@ def test_pope_reports_each_split_and_their_mean(tmp_path: Path):
 
 
 def test_all_are_offered_by_name():
-    names = {"geneval", "pope", "mmmu", "mmbench", "seed", "gqa", "vqav2"}
+    names = {"geneval", "pope", "mmmu", "mmbench", "seed", "seed-letters", "gqa", "vqav2"}
     assert names <= BENCHMARKS.keys()
     assert all(BENCHMARKS[n].notes for n in ("mmmu", "mmbench", "seed", "gqa", "vqav2"))
     assert BENCHMARKS["geneval"].pictures == 4 and BENCHMARKS["geneval"].detected

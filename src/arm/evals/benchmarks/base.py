@@ -15,8 +15,11 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt, instruction or question. `image`: its source or the picture asked about, as a path
-    below the benchmark's own folder of images; `data`: what its score needs, as its authors name it.
+    """One prompt, instruction or question. `image`: its source or the (first) picture asked about, as a
+    path below the benchmark's own folder of images; `images`: all pictures of a question that says where
+    they stand, by the marks for them in `text`; `ranked`: by letter, the options of a question whose answer
+    is the likeliest of them, not words of the model's own; `data`: what its score needs, as its authors
+    name it.
     """
 
     id: str
@@ -24,6 +27,16 @@ class Item:
     group: str
     image: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+    ranked: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HandIn:
+    """Answers as a server takes them that alone has the right ones. `advice`: what to do with them."""
+
+    entries: Sequence[Mapping[str, Any]]
+    advice: str
 
 
 @dataclass(frozen=True)
@@ -132,9 +145,10 @@ def need_count(items: Sequence[Item], count: int, benchmark: str, partial: bool)
             "or cut"
         )
     for item in items:
-        if not all(isinstance(text, str) for text in (item.text, item.group, item.image or "")):
+        texts = (item.text, item.group, item.image or "", *item.ranked.values())
+        if not all(isinstance(text, str) for text in texts):
             raise DataError(
-                f"{benchmark}: the text, category or picture of item {item.id} is no text"
+                f"{benchmark}: the text, category, option or picture of item {item.id} is no text"
             )
     if len({item.id for item in items}) != len(items):
         raise DataError(f"{benchmark}: two items have the same id")

@@ -3,11 +3,16 @@
 A TSV file of the authors: index, question, hint, A to D, answer, category, l2-category, and the picture in
 base64. Some of its versions hold the rotations as rows of their own, numbered index + k * 1,000,000 with
 the options moved on; where they do not, they are made here, the options of pass k begun at the k-th.
+
+An answer is read by rules (`choices.read_choice`); where they find no option, the authors ask a language model
+which one is meant, or Z for none (section 4.2 and their code). So does `match_prompt`, in words of our own.
+Their code draws an option at random where that model cannot be read either; here such a pass is missing.
 """
 
 import base64
 import binascii
 import csv
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +26,31 @@ PASS = 1_000_000
 """Pass k of a question has its index plus k times this."""
 SHORT = 64
 """A picture's text below this length is the index of the row that holds the picture."""
+NONE, NO_OPTION = "Z", ""
+"""What the language model says of an answer that means no option, and what then stands in its place: no rule
+finds a letter or an option's text in it."""
+NOTE = (
+    "read by MMBench's rules: one letter, or one option's text; which option any other answer means is a "
+    "judge's to say, in words of our own after the authors' template"
+)
+MATCH_PROMPT = """\
+Somebody was asked a question with a few options and answered freely. Find the option that the answer means.
+Write one capital letter and nothing else: that of the option, or Z if the answer means none of them.
+
+Question: Which animal stands on the meadow?
+Options: A. dog B. horse C. sheep
+Answer: it looks like a small pony
+Letter: B
+
+Question: Which animal stands on the meadow?
+Options: A. dog B. horse C. sheep
+Answer: a wooden bridge
+Letter: Z
+
+Question: {question}
+Options: {options}
+Answer: {answer}
+Letter:"""
 
 
 def load(directory: Path, partial: bool = False) -> list[Item]:
@@ -126,11 +156,29 @@ def unpack(directory: Path, items: Sequence[Item], folder: Path) -> None:
             keep_picture(content, folder / name)
 
 
+def match_prompt(item: Item, answer: str) -> str | None:
+    """What a language model is asked about an answer; None where the rules read it."""
+    options = item.data["options"]
+    if read_choice(answer, options) is not None:
+        return None
+    shown = " ".join(f"{letter}. {text}" for letter, text in options.items())
+    return MATCH_PROMPT.format(question=item.data["question"], options=shown, answer=answer)
+
+
+def read_match(item: Item, reply: str) -> str | None:
+    """The letter in a reply to `match_prompt`, `NO_OPTION` where none is meant; None for any other reply."""
+    options = item.data["options"]
+    letters = {c for c in re.findall(r"\b[A-Z]\b", reply) if c in options or c == NONE}
+    if NONE in letters:
+        return NO_OPTION if letters == {NONE} else None
+    return read_choice(reply, options)
+
+
 def score(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
     """The share of questions that are right in every pass, and by category. A question with a wrong pass
-    is wrong; one with a missing pass and no wrong one is missing.
+    is wrong; one with a missing pass and no wrong one is missing. An answer that names no option is wrong.
 
-    `details`: accuracy of the first pass alone, unreadable answers, and the scores by ability.
+    `details`: accuracy of the first pass alone, answers in which no option was found, and the scores by ability.
     """
     passes: dict[str, list[bool | None]] = {}
     first: dict[str, Item] = {}

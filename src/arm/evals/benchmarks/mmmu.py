@@ -3,7 +3,7 @@
 Questions come as the authors publish them, a parquet file of each subject: SUBJECT/validation-*.parquet.
 Where their `answer_dict_val.json` lies beside those, its answers count. The reading of answers is theirs,
 but for one rule: where they draw a letter by lot, the answer is unreadable here, wrong, and counted. As
-in their baselines the model sees a question's first picture.
+in their newest loader a picture stands wherever the question or an option names it, as <image 2>.
 """
 
 import ast
@@ -27,17 +27,24 @@ from arm.evals.benchmarks.choices import LETTER_PROMPT, SHORT_PROMPT
 COUNT = 900
 ANSWERS = "answer_dict_val.json"
 FILES = "*/validation-*.parquet"
+PICTURES = tuple(f"image_{n}" for n in range(1, 8))
+MARK = re.compile(r"<image\s+(\d+)>")
 KEYS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
 """What an open answer follows in a sentence; in the last sentence "=" too."""
 Truth = str | list[str]
 NOTE = (
     f"prompt: question, one option a line as (A) ..., '{LETTER_PROMPT}'; open questions: '{SHORT_PROMPT}' "
-    "(both the authors'); the first picture of a question alone; unreadable choices are wrong, never drawn by lot"
+    "(both the authors'); every picture that question or options name, each time where they do, as in the authors' "
+    "loader (of a question that names none the first, before it); unreadable choices are wrong, never drawn by lot"
 )
 
 
-def rows(directory: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Questions of all subjects. Raises DataError where there is none, or a column is missing."""
+def rows(
+    directory: Path, columns: Sequence[str], more: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Questions of all subjects, with `more` columns where there are such. Raises DataError where there is
+    no question, or one of the `columns` is missing.
+    """
     paths = sorted(directory.glob(FILES))
     if not paths:
         raise DataError(f"{directory} is no MMMU directory: it has no {FILES}")
@@ -52,7 +59,8 @@ def rows(directory: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
             missing = [c for c in columns if c not in file.schema_arrow.names]
             if missing:
                 raise DataError(f"{path} lacks the columns {', '.join(missing)}")
-            yield from file.read(columns=list(columns)).to_pylist()
+            found = [c for c in more if c in file.schema_arrow.names]
+            yield from file.read(columns=[*columns, *found]).to_pylist()
         except (ArrowInvalid, OSError) as error:
             raise DataError(f"{path} is no parquet file ({error})") from None
 
@@ -107,19 +115,29 @@ def question(name: str, text: str, options: Mapping[str, str], truth: Truth) -> 
     else:
         prompt = f"{text}\n\n{SHORT_PROMPT}"
     subject = "_".join(name.split("_")[1:-1])
-    return Item(name, prompt, subject, f"{name}.png", {"options": options, "answer": truth})
+    images = {mark[0]: picture_name(name, int(mark[1])) for mark in MARK.finditer(prompt)}
+    first = next(iter(images.values()), picture_name(name, 1))
+    return Item(name, prompt, subject, first, {"options": options, "answer": truth}, images)
+
+
+def picture_name(question: str, number: int) -> str:
+    """The file of a question's picture, as the authors name it."""
+    return f"{question}_{number}.png"
 
 
 def unpack(directory: Path, items: Sequence[Item], folder: Path) -> None:
-    """Writes each item's first picture into a folder; what is there stays."""
-    wanted = {item.id: folder / str(item.image) for item in items}
-    wanted = {name: path for name, path in wanted.items() if not path.is_file()}
-    if not wanted:
-        return
-    for row in rows(directory, ("id", "image_1")):
-        content = (row["image_1"] or {}).get("bytes")
-        if row["id"] in wanted and content:
-            keep_picture(content, wanted[row["id"]])
+    """Writes all pictures that the items show into a folder; one that is there already stays, if it is
+    still the same.
+    """
+    wanted = {name for item in items for name in (*item.images.values(), item.image)}
+    for row in rows(directory, ("id",), PICTURES):
+        for number, column in enumerate(PICTURES, 1):
+            path = folder / picture_name(row["id"], number)
+            content = (row.get(column) or {}).get("bytes")
+            if path.name not in wanted or not content:
+                continue
+            if not path.is_file() or path.read_bytes() != content:
+                keep_picture(content, path)
 
 
 def read_choice(answer: str, options: Mapping[str, str]) -> str | None:

@@ -19,7 +19,7 @@ from arm.evals.benchmarks import (
     wise,
     yesno,
 )
-from arm.evals.benchmarks.base import Item, Result
+from arm.evals.benchmarks.base import HandIn, Item, Result
 
 Kind = Literal["drawing", "editing", "questions"]
 
@@ -36,12 +36,24 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Matching:
+    """How a judge that is named reads what the rules cannot. ask: its question about an answer, None
+    where the rules read it. read: from its reply what stands in the answer's place, None where unreadable.
+    """
+
+    ask: Callable[[Item, str], str | None]
+    read: Callable[[Item, str], str | None]
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """`pictures` of each item (the authors' number). calls: what the judge is asked about each
     picture of an item. score: from the replies, [item][picture][call], None where missing; of
     benchmarks that ask, from the answers by item; of those that a detector looks at (`detected`), from
     whether each picture of an item is right. unpack: writes pictures that the authors keep in their
-    table into a folder. notes: the prompt, and where the rules are not the authors'.
+    table into a folder. hand_in: answers for the authors' server where it alone has the right ones, None
+    where they are at hand. match: for answers that the rules cannot read. notes: the prompt, and where
+    the rules are not the authors'.
     """
 
     name: str
@@ -52,6 +64,8 @@ class Benchmark:
     calls: Callable[[Path, Item], list[Call]] = field(default=lambda directory, item: [])
     detected: bool = False
     unpack: Callable[[Path, Sequence[Item], Path], None] | None = None
+    hand_in: Callable[[Path, Sequence[Item], Mapping[str, str]], HandIn | None] | None = None
+    match: Matching | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -130,6 +144,11 @@ def _pope(split: str) -> Benchmark:
     )
 
 
+def _vqav2(name: str, load: Callable[[Path], list[Item]]) -> Benchmark:
+    notes = (choices.SHORT_NOTE, vqav2.NOTE)
+    return Benchmark(name, "questions", load, vqav2.score, hand_in=vqav2.hand_in, notes=notes)
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     b.name: b
     for b in (
@@ -152,18 +171,22 @@ BENCHMARKS: dict[str, Benchmark] = {
             mmbench.load,
             mmbench.score,
             unpack=mmbench.unpack,
-            notes=(choices.LETTER_NOTE, choices.READ_NOTE),
+            match=Matching(mmbench.match_prompt, mmbench.read_match),
+            notes=(choices.LETTER_NOTE, mmbench.NOTE),
         ),
         Benchmark(
-            "seed",
+            "seed", "questions", seed.load, seed.score, notes=(seed.RANK_NOTE, seed.PICTURES_NOTE)
+        ),
+        Benchmark(
+            "seed-letters",
             "questions",
-            seed.load,
+            seed.load_letters,
             choices.score_choices,
-            notes=(choices.LETTER_NOTE, choices.READ_NOTE, seed.NOTE),
+            notes=(choices.LETTER_NOTE, choices.READ_NOTE, seed.LETTERS_NOTE, seed.PICTURES_NOTE),
         ),
         Benchmark("gqa", "questions", gqa.load, gqa.score, notes=(choices.SHORT_NOTE,)),
-        Benchmark(
-            "vqav2", "questions", vqav2.load, vqav2.score, notes=(choices.SHORT_NOTE, vqav2.NOTE)
-        ),
+        _vqav2("vqav2", vqav2.load),
+        _vqav2("vqav2-test-dev", lambda d: vqav2.load_test(d, "test-dev2015")),
+        _vqav2("vqav2-test", lambda d: vqav2.load_test(d, "test2015")),
     )
 }

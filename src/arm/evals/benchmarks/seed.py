@@ -1,23 +1,46 @@
 """SEED-Bench (arXiv 2307.16125): the questions about single pictures, its dimensions 1 to 9.
 
-Its authors rank the four options by their likelihood; here the model answers with a letter, as in the
-papers that ARM compares itself with. Questions about videos are left out. Image folder: SEED-Bench-image.
+As its authors do it, the question stands alone in the prompt, and the option counts whose text is the
+likeliest answer; papers mostly show the options and read the letter answered (`load_letters`). Questions
+about videos are left out. Image folder: SEED-Bench-image.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from arm.errors import DataError
-from arm.evals.benchmarks.base import Item, json_object, need, need_count, need_file, need_list
+from arm.evals.benchmarks.base import (
+    Item,
+    Result,
+    flat_result,
+    json_object,
+    need,
+    need_count,
+    need_file,
+    need_list,
+)
 from arm.evals.benchmarks.choices import LETTERS, choice_prompt
 
 COUNTS = (14_232, 14_233)
 """Published counts of questions about pictures; a later version of the file has one less."""
 
-NOTE = "pictures alone, by the letter answered; the authors rank options by likelihood and have videos too"
+PICTURES_NOTE = "the questions about pictures alone; the authors have videos too"
+RANK_NOTE = (
+    "prompt: the question alone; of four options the one counts whose text is likeliest as the answer, by "
+    "the mean log-likelihood of its tokens and its end, as in the authors' code for transformers and for "
+    "SEED-Bench-2 (their first, for LAVIS, takes the sum; answers.jsonl has sums and numbers of tokens); "
+    "papers mostly read the letter answered instead: seed-letters"
+)
+LETTERS_NOTE = (
+    "by the letter answered, as most papers; the authors rank the options by likelihood: seed"
+)
 
 
 def load(directory: Path, partial: bool = False) -> list[Item]:
-    """The picture questions of `SEED-Bench.json`; a group is one of the nine dimensions."""
+    """The picture questions of `SEED-Bench.json`, whose options are ranked; a group is one of the nine
+    dimensions. Raises DataError.
+    """
     path = need_file(directory, "SEED-Bench.json", "SEED-Bench")
     data = json_object(path)
     kinds = need(data, "question_type", str(path))
@@ -37,9 +60,27 @@ def load(directory: Path, partial: bool = False) -> list[Item]:
         if kind not in names:
             raise DataError(f"{where}: question_type_id {kind} is not among its question types")
         options = {c: str(need(entry, f"choice_{c.lower()}", where)) for c in LETTERS[:4]}
-        text = choice_prompt(need(entry, "question", where), options)
-        image = str(need(entry, "data_id", where))
+        text, image = need(entry, "question", where), str(need(entry, "data_id", where))
         checks = {"options": options, "answer": need(entry, "answer", where)}
-        items.append(Item(str(need(entry, "question_id", where)), text, names[kind], image, checks))
+        name = str(need(entry, "question_id", where))
+        items.append(Item(name, text, names[kind], image, checks, ranked=options))
     count = len(items) if len(items) in COUNTS else COUNTS[0]
     return need_count(items, count, "SEED-Bench (pictures)", partial)
+
+
+def load_letters(directory: Path, partial: bool = False) -> list[Item]:
+    """The same questions with their options in the prompt, to be answered by a letter. Raises DataError."""
+    return [
+        replace(item, text=choice_prompt(item.text, item.ranked), ranked={})
+        for item in load(directory, partial)
+    ]
+
+
+def score(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
+    """Accuracy of the letters of the likeliest options, over all questions and of each dimension."""
+    right: dict[str, float | None] = {
+        item.id: float(said == item.data["answer"])
+        for item in items
+        if (said := answers.get(item.id)) is not None
+    }
+    return flat_result(items, right)

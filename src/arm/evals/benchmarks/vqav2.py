@@ -1,7 +1,7 @@
-"""VQAv2 (arXiv 1612.00837): open answers against those of ten people. Image folder: val2014.
+"""VQAv2 (arXiv 1612.00837): open answers against those of ten people. Image folder: val2014 or test2015.
 
-The answers to the test split are with the authors' server alone, so this scores the validation split;
-figures of papers are mostly of test-dev.
+The validation split is scored here. The right answers to the test splits, of which papers mostly report,
+are with the authors' server alone: for these a file is made that it takes.
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import Any
 
 from arm.errors import DataError
 from arm.evals.benchmarks.base import (
+    HandIn,
     Item,
     Result,
     flat_result,
@@ -25,6 +26,9 @@ from arm.evals.benchmarks.choices import short_prompt
 COUNT = 214_354
 QUESTIONS = "v2_OpenEnded_mscoco_val2014_questions.json"
 ANNOTATIONS = "v2_mscoco_val2014_annotations.json"
+TESTS = {"test-dev2015": 107_394, "test2015": 447_793}
+"""Published counts of the test splits; test-dev is a part of the other."""
+SERVER = "https://eval.ai/web/challenges/challenge-page/830"
 NOTE = "validation split; papers' figures are mostly of test-dev, whose answers are not public"
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 NUMBERS = {
@@ -48,7 +52,32 @@ CONTRACTIONS = {
 """Words with one apostrophe missing -> with all of them."""
 
 
+def test_questions(split: str) -> str:
+    return f"v2_OpenEnded_mscoco_{split}_questions.json"
+
+
 def load(directory: Path, partial: bool = False) -> list[Item]:
+    """The validation questions where they are there, else those of test-dev, else of the whole test."""
+    for split in () if (directory / QUESTIONS).is_file() else TESTS:
+        if (directory / test_questions(split)).is_file():
+            return load_test(directory, split, partial)
+    return load_validation(directory, partial)
+
+
+def load_test(directory: Path, split: str, partial: bool = False) -> list[Item]:
+    """The questions of a test split, which stands for the group, without answers. Raises DataError."""
+    name = f"VQAv2 ({split})"
+    path = need_file(directory, test_questions(split), name)
+    items = []
+    for number, entry in numbered_questions(path).items():
+        where = f"{path}, question {number}"
+        # Both splits ask about the pictures of the whole test.
+        image = f"COCO_test2015_{int(need(entry, 'image_id', where)):012d}.jpg"
+        items.append(Item(number, short_prompt(need(entry, "question", where)), split, image))
+    return need_count(items, TESTS[split], name, partial)
+
+
+def load_validation(directory: Path, partial: bool = False) -> list[Item]:
     """The validation questions with their ten answers; a group is the kind of answer."""
     paths = [need_file(directory, name, "VQAv2 (val2014)") for name in (QUESTIONS, ANNOTATIONS)]
     questions, annotations = (
@@ -69,6 +98,15 @@ def load(directory: Path, partial: bool = False) -> list[Item]:
             Item(name, text, need(known, "answer_type", where), image, {"answers": people})
         )
     return need_count(items, COUNT, "VQAv2 (val2014)", partial)
+
+
+def numbered_questions(path: Path) -> dict[str, Mapping[str, Any]]:
+    """A file's questions by their question_id. Raises DataError for one that is no whole number."""
+    found = by_question(path, "questions")
+    for name in found:
+        if not name.isdecimal():
+            raise DataError(f"{path}: the question_id '{name}' is no whole number")
+    return found
 
 
 def by_question(path: Path, key: str) -> dict[str, Mapping[str, Any]]:
@@ -118,3 +156,36 @@ def score(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
         for said in [answers.get(item.id)]
     }
     return flat_result(items, values)
+
+
+def hand_in(directory: Path, items: Sequence[Item], answers: Mapping[str, str]) -> HandIn | None:
+    """A test split's answers as the server takes them; None for the validation split.
+
+    The server wants an answer to each question of the whole test, for test-dev too: the others' are empty
+    where their file lies in the directory.
+    """
+    split = items[0].group if items else ""
+    if split not in TESTS:
+        return None
+    names = [item.id for item in items]
+    lacking = sum(name not in answers for name in names)
+    rest = directory / test_questions("test2015")
+    if rest.is_file():
+        mine = set(names)
+        names += [name for name in numbered_questions(rest) if name not in mine]
+    entries = [
+        {"question_id": int(name), "answer": answers.get(name, "").strip()} for name in names
+    ]
+    phase = {"test-dev2015": "test-dev", "test2015": "test-standard"}[split]
+    if len(items) < TESTS[split]:
+        advice = f"a trial of {len(items):,} of {TESTS[split]:,} questions, not to be handed in"
+    elif len(entries) < TESTS["test2015"]:
+        advice = (
+            f"the server wants all questions of test2015: lay {rest.name} into {directory} and start "
+            "this again, nothing is asked twice"
+        )
+    else:
+        advice = f"hand it in to the phase {phase} at {SERVER}, which scores it"
+    if lacking:
+        advice += f"; {lacking:,} questions have no answer and stand there with an empty one"
+    return HandIn(entries, advice)

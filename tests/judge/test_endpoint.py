@@ -1,7 +1,5 @@
 """The judge's client against a real HTTP server that is good, slow, wrong, rate-limiting and dead."""
 
-import base64
-import io
 import json
 import math
 import time
@@ -9,55 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from arm.judge import DRAWING, EDITING, Case, Judge, JudgeConfig, JudgeError, read_verdict
+from arm.judge import DRAWING, Case, Exhibit, Judge, JudgeConfig, JudgeError, Question
 from judge_server import GOOD, Server, good, judge_server
 
 RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 256, (8, 12, 3), dtype=np.uint8) for _ in range(8)]
 CASES = [Case(f"a red star number {i}", (p,)) for i, p in enumerate(PICTURES)]
-GOOD_SCORES = {"objects": 0.8, "attributes": 1.0, "relations": 0.5}
 
 
-def judge(server: Server, rubric=DRAWING, **options) -> Judge:
+def judge(server: Server, **options) -> Judge:
     options = {"retries": 3, "timeout_s": 10.0, "min_side": 16, **options}
-    return Judge(JudgeConfig(server.url, "judge-1", **options), rubric)
-
-
-def test_verdicts_and_what_is_sent():
-    with judge_server() as server:
-        found = judge(server)(CASES[:1])
-        assert found[0] is not None and found[0].scores == GOOD_SCORES
-        assert judge(server, EDITING)([Case("remove the star", tuple(PICTURES[:2]))])[0] is not None
-    drawing, editing = server.bodies
-    assert drawing["model"] == "judge-1" and drawing["temperature"] == 0
-    assert "a red star number 0" in drawing["messages"][1]["content"][0]["text"]
-    assert len(editing["messages"][1]["content"]) == 3
-    url = drawing["messages"][1]["content"][1]["image_url"]["url"]
-    assert url.startswith("data:image/png;base64,")
-    sent = np.array(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
-    assert sent.shape == (16, 24, 3)
-    assert np.array_equal(sent[::2, ::2], PICTURES[0])  # every pixel as it was
-
-
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [
-        ('{"objects": 8, "attributes": 10, "relations": 5}', GOOD_SCORES),
-        ('Sure!\n```json\n{"relations": 5, "objects": 8.0, "attributes": 10}\n```', GOOD_SCORES),
-        ('{"objects": 1} no: {"objects": 8, "attributes": 10, "relations": 5, "why": ""}', GOOD_SCORES),
-        ('{"objects": 8, "attributes": 10}', None),
-        ('{"objects": 11, "attributes": 10, "relations": 5}', None),
-        ('{"objects": true, "attributes": 10, "relations": 5}', None),
-        ('{"objects": "8", "attributes": 10, "relations": 5}', None),
-        ('{"objects": NaN, "attributes": 10, "relations": 5}', None),
-        ("The picture is lovely, 9/10.", None),
-        ("", None),
-    ],
-)  # fmt: skip
-def test_reading_a_verdict(reply: str, expected: dict[str, float] | None):
-    assert read_verdict(reply, list(DRAWING.criteria)) == expected
+    return Judge(JudgeConfig(server.url, "judge-1", **options), DRAWING)
 
 
 def test_an_unreadable_reply_is_asked_about_once():
@@ -168,16 +129,114 @@ def test_nothing_is_paid_twice(tmp_path: Path):
         assert len(server.bodies) <= 7
 
 
-def test_what_is_missing_is_not_cached(tmp_path: Path):
-    with judge_server(lambda body, n: "hm" if n < 2 else good(body)) as server:
-        assert judge(server, cache=tmp_path)(CASES[:1]) == [None]
+def test_what_could_not_be_had_is_not_kept(tmp_path: Path):
+    with judge_server(lambda body, n: (500, {}) if n < 1 else good(body)) as server:
+        assert judge(server, cache=tmp_path, retries=0)(CASES[:1]) == [None]
         assert judge(server, cache=tmp_path)(CASES[:1])[0] is not None
     assert json.loads(next(tmp_path.rglob("*.json")).read_text())["text"] == GOOD["drawing"]
+
+
+def test_what_cannot_be_read_is_paid_once(tmp_path: Path):
+    """Two requests, the second after it was said that the first could not be read; none by the next run,
+    unless it is to ask again.
+    """
+    usage = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+    with judge_server(lambda body, n: "hm" if n < 2 else good(body), usage=usage) as server:
+        first = judge(server, cache=tmp_path)
+        assert first(CASES[:1]) == [None] and len(server.bodies) == 2
+        (path,) = tmp_path.rglob("*.json")
+        kept = json.loads(path.read_text())
+        assert kept["unreadable"] and kept["tokens"] == {"prompt": 200, "completion": 14}
+        again = judge(server, cache=tmp_path)
+        assert again(CASES[:1]) == [None] and len(server.bodies) == 2
+        assert again.endpoint.tally.missing == {
+            "unreadable when asked before, not asked again": 1
+        }  # fmt: skip
+        found = judge(server, cache=tmp_path, ask_again=True)(CASES[:1])[0]
+        assert found is not None and len(server.bodies) == 3
+        # Now it is kept as a readable one.
+        assert judge(server, cache=tmp_path, ask_again=True)(CASES[:1]) == [found]
+        assert len(server.bodies) == 3
+        # A rule that reads more than it did finds its score in what was kept.
+        path.write_text(json.dumps({**kept, "text": GOOD["drawing"]}))
+        assert judge(server, cache=tmp_path)(CASES[:1])[0] is not None and len(server.bodies) == 3
+
+
+def test_a_judge_that_dies_is_not_asked_for_every_question(tmp_path: Path):
+    """Two answers, then nobody: after three failures in a row the other three are not asked. One request at
+    a time, so that the count is exact.
+    """
+    state = {"dead": True}
+
+    def dies(body, n):
+        return None if state["dead"] and n >= 2 else good(body)
+
+    with judge_server(dies) as server:
+        asking = judge(server, cache=tmp_path, retries=0, concurrency=1, give_up=3)
+        found = asking(CASES)
+        assert [v is not None for v in found] == [True] * 2 + [False] * 6
+        assert len(server.bodies) == 2 + 3
+        assert asking.endpoint.tally.missing == {
+            "APIConnectionError": 3,
+            "not asked, the judge stopped answering after 2 questions; the next run asks them alone": 3,
+        }  # fmt: skip
+        # Each call starts afresh, with what was answered kept: it tries thrice more.
+        assert asking(CASES) == found and len(server.bodies) == 5 + 3
+        state["dead"] = False
+        assert None not in asking(CASES) and len(server.bodies) == 8 + 6
+
+
+def test_timeouts_in_a_row_end_a_call_and_others_do_not():
+    with judge_server(lambda body, n: 3.0) as server:
+        asking = judge(server, timeout_s=0.2, retries=0, concurrency=1, give_up=2)
+        assert asking(CASES[:5]) == [None] * 5 and len(server.bodies) == 2
+    # An answer between two failures, or a refusal of one question, is no outage.
+    with judge_server(lambda body, n: good(body) if n % 2 else None) as server:
+        asking = judge(server, retries=0, concurrency=1, give_up=2)
+        assert sum(v is not None for v in asking(CASES)) == 4 and len(server.bodies) == 8
+    with judge_server(lambda body, n: (400, {})) as server:
+        asking = judge(server, retries=0, concurrency=1, give_up=2)
+        assert asking(CASES) == [None] * 8 and len(server.bodies) == 8
+    # Rubbish is an answer: it is paid for, kept, and says that somebody is there.
+    with judge_server(lambda body, n: "banana") as server:
+        assert judge(server, concurrency=1, give_up=2)(CASES[:4]) == [None] * 4
+        assert len(server.bodies) == 8
+
+
+def test_batches_of_one_work_share_what_they_know_of_the_judge():
+    with judge_server(lambda body, n: None) as server:
+        endpoint = judge(server, retries=0, concurrency=1, give_up=3).endpoint
+        outage = endpoint.outage()
+        for n in range(4):
+            asked = [Question(f"{n} {k}", lambda reply: True) for k in range(2)]
+            assert endpoint.ask_each(asked, "again", outage) == [None] * 2
+        assert len(server.bodies) == 3
+
+
+def test_what_is_settled_is_known_without_asking_or_encoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def question(words: str) -> Question:
+        return Question(words, lambda reply: reply == "yes", (Exhibit(PICTURES[0]),))
+
+    with judge_server(lambda body, n: "yes" if "fine" in str(body) else "hm") as server:
+        endpoint = judge(server, cache=tmp_path).endpoint
+        endpoint.ask_each([question("fine"), question("odd")], "again")
+        paid = len(server.bodies)
+        monkeypatch.setattr("arm.judge.question.png", None)
+        assert endpoint.is_settled(question("fine")) and endpoint.is_settled(question("odd"))
+        assert not endpoint.is_settled(question("new"))
+        again = judge(server, cache=tmp_path, ask_again=True).endpoint
+        assert again.is_settled(question("fine")) and not again.is_settled(question("odd"))
+        assert len(server.bodies) == paid == 3
+        other = judge(server, cache=tmp_path, min_side=32).endpoint
+        assert not other.is_settled(question("fine"))  # it would see another picture
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"url": "localhost:1"}, "url must begin"), ({"concurrency": 0}, "must be positive"),
+     ({"give_up": 0}, "must be positive"),
      ({"retries": -1}, "not be negative")],
 )  # fmt: skip
 def test_bad_settings(options: dict, message: str):
@@ -215,7 +274,8 @@ def test_the_same_question_is_asked_once(tmp_path: Path):
 @pytest.mark.parametrize(
     "text",
     ["null", "[]", '{"text": 5, "model": 3}', '{"text": "hm", "model": "judge-1"}', "\x00",
-     '{"text": "hm", "model": "judge-1", "tokens": 7}'],
+     '{"text": "hm", "model": "judge-1", "tokens": 7}',
+     '{"text": "hm", "model": "judge-1", "unreadable": "yes"}'],
 )  # fmt: skip
 def test_what_was_kept_must_be_readable(tmp_path: Path, text: str):
     with judge_server() as server:

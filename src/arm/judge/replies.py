@@ -1,0 +1,82 @@
+"""A judge's replies, kept on disk so that none is paid for twice.
+
+    CACHE/ab/ab12....json   one reply, under the hash of all that the judge was told
+
+A reply that could not be read stays too, with "unreadable": true in its file: to ask again would cost as
+much and mostly say the same.
+"""
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import get_ident
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the judge said, the model that it called itself, and the tokens that it says it took, as
+    {"prompt": 900, "completion": 40}; None where it does not say. yes: the probability that it begins with
+    yes rather than no, where the endpoint gave the probabilities and one of the two was likely.
+    unreadable: it was not in the form that was asked for, even when asked once more.
+    """
+
+    text: str
+    model: str
+    tokens: dict[str, int] | None = None
+    yes: float | None = None
+    unreadable: bool = False
+
+
+@dataclass(frozen=True)
+class ReplyCache:
+    """Replies by key in a directory; None keeps nothing. Many processes may share it."""
+
+    directory: Path | None
+
+    def path(self, key: str) -> Path | None:
+        return None if self.directory is None else self.directory / key[:2] / f"{key}.json"
+
+    def read(self, key: str) -> Reply | None:
+        """None where there is none, or half a file, or another thing."""
+        path = self.path(key)
+        try:
+            if path is None:
+                return None
+            reply = Reply(**json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        values, shapes = (
+            (reply.text, reply.model, reply.tokens, reply.yes, reply.unreadable),
+            (str, str, dict | None, float | None, bool),
+        )
+        return reply if all(map(isinstance, values, shapes)) else None
+
+    def write(self, key: str, reply: Reply) -> None:
+        path = self.path(key)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.{get_ident()}.tmp")
+        temporary.write_text(json.dumps(asdict(reply)), encoding="utf-8")
+        temporary.replace(path)
+
+
+def yes_probability(answer: Any) -> float | None:
+    """p(yes) / (p(yes) + p(no)) of an answer's first token; None where neither is among the likely ones."""
+    try:
+        likely = answer.choices[0].logprobs.content[0].top_logprobs
+        found = [(token.token.strip().lower(), math.exp(token.logprob)) for token in likely]
+    except (AttributeError, IndexError, TypeError):
+        return None
+    yes, no = (sum(p for word, p in found if word == said) for said in ("yes", "no"))
+    return yes / (yes + no) if yes + no else None
+
+
+def tokens_used(answer: Any) -> dict[str, int]:
+    """What an answer says it took; {} where it does not."""
+    usage = getattr(answer, "usage", None)
+    counts = {name: getattr(usage, f"{name}_tokens", None) for name in ("prompt", "completion")}
+    return {name: count for name, count in counts.items() if isinstance(count, int)}

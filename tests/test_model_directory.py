@@ -1,0 +1,51 @@
+"""Model directories: found, read, and those that share the parts of another."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from arm.errors import WeightsError
+from arm.model_directory import find_model, load_defaults, parts_of, shipped_models
+from arm.train.export import with_backbone
+from conftest import TinyChain
+
+
+def test_a_model_is_a_shipped_name_or_a_path(chain: TinyChain, tmp_path: Path):
+    assert find_model("micro") == shipped_models()["micro"]
+    assert find_model(str(chain.model)) == chain.model
+    with pytest.raises(WeightsError, match=r"no model 'micor'.* Did you mean 'micro'\?"):
+        find_model("micor")
+    with pytest.raises(WeightsError, match=r"no model 'zzz'.* Shipped models: micro, micro-sft\."):
+        find_model("zzz")
+    with pytest.raises(WeightsError, match=r"no model directory: it has no arm\.json"):
+        find_model(tmp_path)
+
+
+def test_a_field_that_is_none_is_named_with_its_file(chain: TinyChain, tmp_path: Path):
+    data = json.loads((chain.model / "arm.json").read_text())
+    (tmp_path / "arm.json").write_text(json.dumps({**data, "girds": []}))
+    with pytest.raises(WeightsError, match=r"arm\.json: unknown key 'girds'.*'grids'"):
+        load_defaults(tmp_path)
+
+
+def test_missing_parts_are_named(chain: TinyChain, tmp_path: Path):
+    model = tmp_path / "model"
+    with_backbone(chain.model, chain.model / "backbone", model)
+    data = json.loads((model / "arm.json").read_text())
+    (model / "arm.json").write_text(json.dumps({**data, "parts": "mikro"}))
+    with pytest.raises(WeightsError, match="there is no model 'mikro'"):
+        parts_of(model)
+    shutil.copytree(model, tmp_path / "other")
+    (tmp_path / "other/arm.json").write_text(json.dumps({**data, "parts": str(model)}))
+    (model / "arm.json").write_text(json.dumps(data))
+    with pytest.raises(WeightsError, match="shares the parts of another model"):
+        parts_of(tmp_path / "other")
+
+
+def test_shipped_models_share_what_they_can():
+    shipped = shipped_models()
+    assert {"micro", "micro-sft"} <= shipped.keys()
+    assert load_defaults(shipped["micro"]).parts == "micro-sft"
+    assert parts_of(shipped["micro"]) == shipped["micro-sft"]
