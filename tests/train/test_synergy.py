@@ -9,8 +9,9 @@ import rl_run
 from arm.evals.world import Size
 from arm.models.weights import read_json
 from arm.train import synergy
-from arm.train.runtime import Loop, Optim
-from arm.train.synergy import PATHS, TASKS, SynergyRun
+from arm.train.optim import Optim
+from arm.train.runtime import Loop
+from arm.train.synergy import AVERAGED, PATHS, TASKS, SynergyRun
 from conftest import TinyChain
 
 
@@ -43,7 +44,7 @@ def run(chain: TinyChain, tmp_path_factory: pytest.TempPathFactory) -> SynergyRu
 def test_all_paths(run: SynergyRun, monkeypatch: pytest.MonkeyPatch):
     synergy.main(run)
     table = read_json(run.out / "table.json")
-    assert table["to_sft"].keys() == PATHS.keys() - {"SFT"}
+    assert table["to_sft"].keys() == {*PATHS, *AVERAGED} - {"SFT"}
     for row in table["to_sft"].values():
         assert row.keys() == set(TASKS)
         assert all(
@@ -55,14 +56,15 @@ def test_all_paths(run: SynergyRun, monkeypatch: pytest.MonkeyPatch):
     ].keys() - {"vqa"}
     # Prefixes are shared: five reinforced paths with six stages of their own, and the placebo.
     trained = {p.parents[1].name for p in run.out.glob("seed0/*/model/arm.json")}
-    assert trained == {"t2i", "edit", "t2i-edit", "edit-t2i", "t2i-edit-joint", "placebo"}
+    stages = {"t2i", "edit", "t2i-edit", "edit-t2i", "t2i-edit-joint", "placebo"}
+    assert trained == {*stages, "averaged"}
     config = json.loads((run.out / "seed0/t2i-edit/config.json").read_text())
     assert config["model"] == str(run.out / "seed0/t2i/model")
     assert json.loads((run.out / "seed0/placebo/config.json").read_text())["shuffle_rewards"]
     assert "| T2I RL |" in run.into[0].read_text()
     # Called again, nothing is trained or scored again.
     monkeypatch.setattr(synergy, "score_model", None)
-    monkeypatch.setattr(synergy, "train_path", None)
+    monkeypatch.setattr(synergy, "trained", None)
     synergy.main(run)
 
 

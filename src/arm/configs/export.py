@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from arm.configs.tokenizer import PAPER, PAPER_GRIDS
-from arm.generate import Guidance, Sampling
+from arm.generate import Guidance
+from arm.model_directory import Defaults, find_model
 from arm.models.pretrained import Pretrained
-from arm.pipeline import Defaults, find_model
+from arm.sampling import Sampling
 from arm.train.export import ExportRun
 
 
@@ -32,12 +33,12 @@ def micro_sft() -> ExportRun:
 
 
 def micro() -> ExportRun:
-    """The shipped `micro`: the backbone after reinforcement learning. Seconds."""
+    """The shipped `micro`: the backbone that `merge:micro` made of what reinforcement learning left. Seconds."""
     supervised = micro_sft()
     return replace(
         supervised,
         out=Path("src/arm/weights/micro"),
-        backbone=Path("runs/micro/synergy/seed0/t2i-edit-joint/backbone"),
+        backbone=Path("runs/micro/merged/backbone"),
         defaults=replace(supervised.defaults, parts="micro-sft"),
     )
 

@@ -10,13 +10,15 @@ whose group deviation is floored (pictures of a group that are all right differ 
 from dataclasses import replace
 from pathlib import Path
 
-from arm.generate import Guidance, Sampling
+from arm.generate import Guidance
 from arm.judge import JudgeConfig
 from arm.rewards.vlm import JudgeReward
 from arm.rewards.world import WorldReward
+from arm.sampling import Sampling
 from arm.train.grpo import GRPORun
+from arm.train.optim import Optim
 from arm.train.rollout import Task
-from arm.train.runtime import Loop, Optim
+from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
 from arm.train.update import Anchors, Objective
 
@@ -54,6 +56,21 @@ def micro_edit() -> GRPORun:
         editing=_editing(8),
         # Twice the rate and more: without guidance a step moves the policy less.
         optim=replace(micro_t2i().optim, lr=2.5e-4),
+    )
+
+
+def micro_edit_wide() -> GRPORun:
+    """Editing alone once more, to be averaged with others: twice the prompts with half the samples each,
+    a higher rate, and the average of the weights along the way.
+    """
+    narrow = micro_edit()
+    return replace(
+        narrow,
+        out=Path("runs/micro/grpo_edit_wide"),
+        editing=replace(_editing(16), samples=8),
+        loop=replace(narrow.loop, seed=77),
+        optim=replace(narrow.optim, lr=3e-4, floor=0.5, ema=0.98),
+        watch=0,
     )
 
 

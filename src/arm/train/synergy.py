@@ -21,16 +21,19 @@ from arm.data.shards import read_shards
 from arm.evals import world
 from arm.evals.compare import equivalent, holm, paired
 from arm.evals.report import fill_block
-from arm.generate import Guidance, Sampling
+from arm.generate import Guidance
+from arm.model_directory import find_model
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.text import TextTokenizer
 from arm.models.weights import read_json, write_json
-from arm.pipeline import Arm, find_model
-from arm.train import grpo, parallel
+from arm.pipeline import Arm
+from arm.sampling import Sampling
+from arm.train import grpo, merge, parallel
 from arm.train import lm as train_lm
 from arm.train.export import with_backbone
 from arm.train.grpo import GRPORun, Trainer
 from arm.train.lm import LMRun
+from arm.train.merge import MergeRun
 
 SHARED = True
 """Several processes may run it together (`train/chain.py`)."""
@@ -44,6 +47,8 @@ PATHS: dict[str, tuple[str, ...]] = {
     "T2I -> Edit -> Joint": ("t2i", "edit", "joint"),
     "shuffled rewards": ("placebo",),
 }
+AVERAGED = {"averaged": ("T2I -> Edit -> Joint", "Edit RL")}
+"""Models that are the mean of the ends of other paths (`train/merge.py`)."""
 TASKS = ("geneval", "gedit", "wise", "vqa")
 MARGIN = 0.02
 """Understanding counts as kept within two points."""
@@ -66,13 +71,14 @@ class SynergyRun:
     size: world.Size
     seeds: tuple[int, ...] = (0, 1, 2)
     temperatures: tuple[float, ...] = (0.0, 0.3, 0.6)
-    paths: tuple[str, ...] = tuple(PATHS)
+    paths: tuple[str, ...] = (*PATHS, *AVERAGED)
     into: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        unknown = set(self.paths) - PATHS.keys()
+        known = [*PATHS, *AVERAGED]
+        unknown = set(self.paths) - set(known)
         if unknown or "SFT" not in self.paths:
-            raise ValueError(f"paths are SFT and any of {', '.join(PATHS)}; unknown: {unknown}")
+            raise ValueError(f"paths are SFT and any of {', '.join(known)}; unknown: {unknown}")
 
 
 def rl_flops(run: GRPORun) -> int:
@@ -101,19 +107,19 @@ def sft_flops(run: LMRun) -> int:
 
 def train_path(run: SynergyRun, seed: int, path: Sequence[str]) -> Path:
     """The model directory at the end of a path; stages that are done are passed over."""
-    source = find_model(run.model)
+    source: str | Path = run.model
     for depth, stage in enumerate(path):
         out = run.out / f"seed{seed}" / "-".join(path[: depth + 1])
         if stage == "sft":
             paid = rl_flops(replace(run.t2i, model=str(source), out=out)) * parallel.world_size()
             steps = round(run.t2i.loop.steps * paid / sft_flops(run.sft))
             stage_run = replace(
-                run.sft, out=out, init_from=source / "backbone",
+                run.sft, out=out, init_from=find_model(str(source)) / "backbone",
                 loop=replace(run.sft.loop, steps=steps, seed=1000 + seed),
             )  # fmt: skip
             train_lm.main(stage_run)
             if parallel.is_main():
-                with_backbone(source, out / "model", out / "whole")
+                with_backbone(find_model(str(source)), out / "model", out / "whole")
             parallel.wait()
             source = out / "whole"
             continue
@@ -128,7 +134,19 @@ def train_path(run: SynergyRun, seed: int, path: Sequence[str]) -> Path:
             )
         )
         source = out / "model"
-    return source
+    return find_model(str(source))
+
+
+def trained(run: SynergyRun, seed: int, name: str) -> Path:
+    """The model directory at the end of a path, or the average of several."""
+    if name in PATHS:
+        return train_path(run, seed, PATHS[name])
+    parts = tuple(str(train_path(run, seed, PATHS[part])) for part in AVERAGED[name])
+    out = run.out / f"seed{seed}" / name
+    if parallel.is_main():
+        merge.main(MergeRun(out, run.model, parts, (1 / len(parts),) * len(parts)))
+    parallel.wait()
+    return out / "model"
 
 
 def settings(run: SynergyRun) -> list[world.Setting]:
@@ -176,22 +194,23 @@ def score_model(run: SynergyRun, directory: Path) -> dict[str, Any]:
 
 def scored(run: SynergyRun, seed: int, name: str) -> dict[str, Any]:
     """The scores of a path's model, trained and measured unless that is done."""
-    path = PATHS[name]
-    seed = seed if path else 0
-    file = run.out / f"seed{seed}" / f"{'-'.join(path) or 'start'}.scores.json"
+    stages = [stage for part in AVERAGED.get(name, (name,)) for stage in PATHS[part]]
+    seed = seed if stages else 0
+    stem = name if name in AVERAGED else "-".join(stages) or "start"
+    file = run.out / f"seed{seed}" / f"{stem}.scores.json"
     # What the scores stand on, and nothing else: other paths' settings may change.
     everything = to_json(run)
-    stages = {"sft": "sft", "placebo": "t2i"}
+    settings_of = {"placebo": "t2i"}
     made_by = {
         key: everything[key]
-        for key in ("model", "size", "temperatures", *(stages.get(s, s) for s in path))
+        for key in ("model", "size", "temperatures", *(settings_of.get(s, s) for s in stages))
     }
     if file.is_file():
         kept = read_json(file)
         old = {k: with_defaults(v, getattr(run, k)) for k, v in kept["made_by"].items()}
         if old == made_by:
             return kept["scores"]
-    directory = train_path(run, seed, path)
+    directory = trained(run, seed, name)
     if parallel.is_main():
         print(f"scoring {name}, seed {seed}", flush=True)
         scores = score_model(run, directory)
@@ -211,7 +230,7 @@ def at_best(scores: Mapping[str, Any], task: str) -> list[float]:
 def tables(run: SynergyRun) -> dict[str, Any]:
     """Means a setting, and differences to SFT at its own best temperature, tested."""
     every = {
-        name: [scored(run, seed, name) for seed in (run.seeds if PATHS[name] else (0,))]
+        name: [scored(run, seed, name) for seed in (run.seeds if PATHS.get(name, True) else (0,))]
         for name in run.paths
     }
     result: dict[str, Any] = {"means": {}, "to_sft": {}, "best": {}}
