@@ -23,7 +23,7 @@ def micro() -> SynergyRun:
             loop=Loop(steps=1, log_every=20, bf16=True),
             optim=Optim(lr=3e-4, warmup=20, weight_decay=0.01, floor=0.1, muon=True),
         ),
-        size=Size(images_per_prompt=1, prompts_per_tag=40),
+        size=Size(images_per_prompt=1, prompts_per_tag=40, edits_per_kind=25),
     )
 
 

@@ -53,7 +53,7 @@ class Size:
     pictures: int = 640
     prompts_per_tag: int = 30
     images_per_prompt: int = 2
-    edits_per_kind: int = 25
+    edits_per_kind: int = 100
     questions_per_kind: int = 100
     wise_prompts: int = 45
     seed: int = 2026
