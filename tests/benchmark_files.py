@@ -1,19 +1,15 @@
 """Published benchmarks' files in their authors' layout, tiny, of words that the model partly knows."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from arm.cli import main
 from arm.evals.benchmarks import editing, wise
 
 WORDS = ("a red star", "two blue rings", "draw a Zanzibar cow", "a green moon")
-Run = Callable[..., tuple[int, str, str]]
 
 
 def wise_files(root: Path) -> Path:
@@ -80,16 +76,3 @@ def reply(body: dict[str, Any], _: int = 0) -> str:
     if text.startswith("Judge"):
         return f"Consistency: {2 if 'red' in text else 1}\nRealism: 2\nAesthetic Quality: 0"
     return '{"score": [8, 6]}' if text.startswith("SC") else '{"score": [9, 9], "reasoning": "-"}'
-
-
-def eval_runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Calls `arm eval`: exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["arm", "eval", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return call

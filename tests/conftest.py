@@ -5,8 +5,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from arm.pipeline import Arm
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -47,12 +51,23 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["arm", *map(str, arguments)])
-        code = 0
-        try:
+        with pytest.raises(SystemExit) as stop:
             cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
         captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        return int(stop.value.code or 0), captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def run(call: Call) -> Call:
+    """`arm eval` with these arguments."""
+    return lambda *arguments: call("eval", *arguments)
+
+
+@pytest.fixture(scope="module")
+def arm(chain: TinyChain) -> "Arm":
+    """The tiny chain's model."""
+    from arm.pipeline import Arm
+
+    return Arm.from_pretrained(chain.model)

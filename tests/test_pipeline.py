@@ -16,11 +16,6 @@ from conftest import TinyChain
 
 
 @pytest.fixture(scope="module")
-def arm(chain: TinyChain) -> Arm:
-    return Arm.from_pretrained(chain.model)
-
-
-@pytest.fixture(scope="module")
 def picture() -> Image.Image:
     return Image.fromarray(render(sample_scene(np.random.default_rng(0), 56, 56)))
 

@@ -6,19 +6,16 @@ import torch
 
 from arm.generate import Guidance, Request, drawing_request, generate
 from arm.grpo import exact_kl
-from arm.models.qwen2 import Qwen2, Qwen2Config, document_mask
+from arm.models.qwen2 import Qwen2, document_mask
 from arm.policy import code_policy, hidden_at_codes
 from arm.sampling import Sampling, truncate
 from arm.sequence import Image, Text, assistant, flatten, pack, user
 from arm.train.sharding import Recompute, recompute
 from arm.vocab import Vocab
-from tiny import build
+from tiny import build, sized_for
 
 VOCAB = Vocab(text_size=12, num_codes=64, max_side=8, image_stride=32)
-CONFIG = Qwen2Config(
-    vocab_size=VOCAB.first_code, num_codes=64, code_bits=6, hidden_size=32, intermediate_size=48,
-    num_layers=2, num_heads=4, num_kv_heads=2, rope_theta=10_000.0, max_side=8,
-)  # fmt: skip
+CONFIG = sized_for(VOCAB)
 PICTURE = Image(np.arange(6).reshape(2, 3) * 9)
 DRAW = (user(Text((3, 1, 4))),)
 EDIT = (user(PICTURE, Text((4, 2))),)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arm.models.kv_cache import KVCache
-from arm.models.qwen2 import Qwen2
+from arm.models.qwen2 import Cache, Qwen2
 from arm.sampling import GREEDY, Sampling, row_generator, sample_rows
 from arm.sequence import Sample, Tokens, drop_condition, flatten
 from arm.vocab import Vocab
@@ -171,34 +171,46 @@ class _Row:
         return self.result.ids[-1], code, *places[0], *places[1]
 
 
-def _prefill(
-    model: Qwen2, vocab: Vocab, streams: Sequence[Tokens], draws: Sequence[bool], room: int
-) -> tuple[Tensor, KVCache, Tensor]:
-    """Last hidden state (B, D), the cache, and the next position (B,) of left-padded streams.
+def left_padding(streams: Sequence[Tokens], device: torch.device) -> Tensor:
+    """How many tokens of padding stand before each stream, (B,), for all to end together."""
+    longest = max(map(len, streams))
+    return torch.tensor([longest - len(s) for s in streams], device=device)
 
-    draws: whether a stream's next token is the first code of a picture.
+
+def read_prompts(
+    model: Qwen2, vocab: Vocab, streams: Sequence[Tokens], draws: Sequence[bool], cache: Cache
+) -> Tensor:
+    """Last hidden state (B, D) of left-padded streams. The cache, which must hide the padding, takes them in.
+
+    draws: whether a stream's next token is the first code of a picture, in row and column 0.
     """
-    lengths = torch.tensor([len(s) for s in streams])
-    longest = int(lengths.max())
-
-    weight = model.embed_tokens.weight
-    lengths = lengths.to(weight.device)
+    device, longest = model.embed_tokens.weight.device, max(map(len, streams))
 
     def padded(name: str, fill: int) -> Tensor:
         rows = [
             np.concatenate([np.full(longest - len(s), fill), getattr(s, name)]) for s in streams
         ]
-        return torch.from_numpy(np.stack(rows)).long().to(weight.device)
+        return torch.from_numpy(np.stack(rows)).long().to(device)
 
-    cache = KVCache.empty(model.config, len(streams), longest + room, weight.dtype, weight.device)
-    if int(lengths.min()) < longest:
-        cache.hide_left(longest - lengths)
-    first_B1 = torch.tensor(draws, device=weight.device)[:, None].long() - 1
+    first_B1 = torch.tensor(draws, device=device)[:, None].long() - 1
     places = (torch.cat([padded(name, -1), first_B1], 1) for name in ("rows", "cols"))
     fields = (padded("ids", vocab.pad), padded("codes", -1), *places)
-    hidden = model(model.embed(*fields), padded("positions", 0), kv_cache=cache)
+    return model(model.embed(*fields), padded("positions", 0), kv_cache=cache)[:, -1]
+
+
+def _prefill(
+    model: Qwen2, vocab: Vocab, streams: Sequence[Tokens], draws: Sequence[bool], room: int
+) -> tuple[Tensor, KVCache, Tensor]:
+    """Last hidden state (B, D), the cache, and the next position (B,) of all streams."""
+    weight = model.embed_tokens.weight
+    tokens = max(map(len, streams)) + room
+    cache = KVCache.empty(model.config, len(streams), tokens, weight.dtype, weight.device)
+    padding_B = left_padding(streams, weight.device)
+    if bool(padding_B.any()):
+        cache.hide_left(padding_B)
+    hidden = read_prompts(model, vocab, streams, draws, cache)
     following = torch.tensor([s.following for s in streams], device=weight.device)
-    return hidden[:, -1], cache, following
+    return hidden, cache, following
 
 
 def _sample_step(

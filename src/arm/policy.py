@@ -3,8 +3,8 @@
 Reinforcement learning trains this one and no other: the visual head alone, the same streams with the
 same guidance weights, the same temperature and the same cut to top-k and top-p.
 
-Shape suffixes: N requests, S streams of all requests, P different prompts, L tokens of the longest, T codes
-of the largest picture, C visual codes, K codes that are kept (all C without top-k), D width.
+Shape suffixes: N requests, S streams of all requests, P different prompts, T codes of the largest
+picture, C visual codes, K codes that are kept (all C without top-k), D width.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arm.generate import Request
+from arm.generate import Request, left_padding, read_prompts
 from arm.models.qwen2 import Qwen2
 from arm.models.shared_prefix import SharedPrefix
 from arm.sampling import Sampling, truncate
@@ -39,12 +39,10 @@ class CodePolicy:
         return self.logprobs_NTK.gather(-1, self.slot_NT[..., None])[..., 0]
 
 
-def padded(rows: Sequence[NDArray[np.int64]], fill: int, left: bool = False) -> Tensor:
-    """Rows of different lengths as one tensor, filled up on the right, or on the left."""
+def _padded(rows: Sequence[NDArray[np.int64]], fill: int) -> Tensor:
+    """Rows of different lengths as one tensor, filled up on the right."""
     longest = max(map(len, rows))
-    missing = [longest - len(row) for row in rows]
-    widths = [(n, 0) if left else (0, n) for n in missing]
-    filled = [np.pad(r, w, constant_values=fill) for r, w in zip(rows, widths, strict=True)]
+    filled = [np.pad(row, (0, longest - len(row)), constant_values=fill) for row in rows]
     return torch.from_numpy(np.stack(filled))
 
 
@@ -65,22 +63,12 @@ def hidden_at_codes(
     prompts = list({id(stream): stream for stream in streams}.values())
     place = {id(prompt): p for p, prompt in enumerate(prompts)}
     owner_S = torch.tensor([place[id(stream)] for stream in streams], device=device)
-    before = torch.tensor([len(prompt) for prompt in prompts])
-    prefix = SharedPrefix((before.max() - before).to(device))
-    fields = {
-        name: padded([getattr(p, name) for p in prompts], fill, left=True).to(device)
-        for name, fill in (("ids", vocab.pad), ("codes", -1), ("rows", -1), ("cols", -1))
-    }
-    # A prompt ends where the picture's first code is to follow, in row and column 0.
-    first_P1 = fields["ids"].new_zeros(len(prompts), 1)
-    places = (torch.cat([fields[name], first_P1], 1) for name in ("rows", "cols"))
-    positions_PL = padded([p.positions for p in prompts], 0, left=True).to(device)
-    x_PLD = model.embed(fields["ids"], fields["codes"], *places)
-    last_PD = model(x_PLD, positions_PL, kv_cache=prefix)[:, -1]
+    prefix = SharedPrefix(left_padding(prompts, device))
+    last_PD = read_prompts(model, vocab, prompts, [True] * len(prompts), prefix)
     shown = [p for p, request in zip(pictures, requests, strict=True) for _ in request.streams]
-    codes_ST = padded([codes.ravel() for codes in shown], -1).to(device)
+    codes_ST = _padded([codes.ravel() for codes in shown], -1).to(device)
     indices = [np.indices(codes.shape).reshape(2, -1) for codes in shown]
-    rows_ST, cols_ST = (padded([i[axis] for i in indices], -1).to(device) for axis in (0, 1))
+    rows_ST, cols_ST = (_padded([i[axis] for i in indices], -1).to(device) for axis in (0, 1))
     T = codes_ST.shape[1] - 1  # the last code predicts none of the picture
     hidden_STD = last_PD[owner_S, None]
     if T:
@@ -124,8 +112,7 @@ def code_policy(
         logits_NTC = mixed_NTC.index_add(0, owner_S, logits_NTC)
     if support is not None:
         return _on(logits_NTC, support, sampling)
-    codes = np.stack([np.pad(c.ravel(), (0, most - c.size)) for c in pictures])
-    codes_NT = torch.from_numpy(codes).to(device)
+    codes_NT = _padded([c.ravel() for c in pictures], 0).to(device)
     mask_NT = torch.arange(most, device=device) < torch.tensor(counts, device=device)[:, None]
     kept_NTK, slot_NT = None, codes_NT
     if 0 < sampling.top_k < logits_NTC.shape[-1]:

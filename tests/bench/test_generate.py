@@ -11,11 +11,6 @@ from conftest import TinyChain
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def arm(chain: TinyChain) -> Arm:
-    return Arm.from_pretrained(chain.model)
-
-
 def test_all_variants_of_a_kind_give_the_same_tokens(arm: Arm, chain: TinyChain):
     found = list(trials(arm, str(chain.model), (1, 3), 2, True, CPU))
     assert [trial.title.partition(",")[0] for trial in found] == [

@@ -13,14 +13,9 @@ import pytest
 
 from arm.evals import making
 from arm.evals.benchmarks import wise
-from benchmark_files import Run, eval_runner, gedit_files, pope_files, reply, wise_files
-from conftest import TinyChain
+from benchmark_files import gedit_files, pope_files, reply, wise_files
+from conftest import Call, TinyChain
 from judge_server import judge_server
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return eval_runner(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -63,7 +58,7 @@ def answering(body: bytes) -> Iterator[str]:
     "body", [b"<html>", b"[]", b"null", b'{"data": [', b'{"data": ["a"]}', b"\xff\xfe\x00"]
 )
 def test_a_server_that_is_no_judge(
-    run: Run, chain: TinyChain, data: Path, tmp_path: Path, body: bytes
+    run: Call, chain: TinyChain, data: Path, tmp_path: Path, body: bytes
 ):
     with answering(body) as url:
         code, _, errors = run("wise", *asked(url, chain, data, tmp_path / "out"))
@@ -71,7 +66,7 @@ def test_a_server_that_is_no_judge(
 
 
 def test_an_address_and_a_key_that_are_none(
-    run: Run, chain: TinyChain, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Call, chain: TinyChain, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for url in ("http://[::1", "http://127.0.0.1:port/v1"):
         code, _, errors = run("wise", *asked(url, chain, data, tmp_path / "out"))
@@ -84,7 +79,7 @@ def test_an_address_and_a_key_that_are_none(
 
 @pytest.mark.parametrize("said", [[1, 2], 7, {"text": "Consistency: 2"}])
 def test_a_reply_that_is_no_text_is_missing(
-    run: Run, chain: TinyChain, data: Path, tmp_path: Path, said: Any
+    run: Call, chain: TinyChain, data: Path, tmp_path: Path, said: Any
 ):
     with judge_server(lambda body, n: said if n == 0 else reply(body)) as server:
         code, told, errors = run("wise", *asked(server.url, chain, data, tmp_path / "out"))
@@ -93,7 +88,7 @@ def test_a_reply_that_is_no_text_is_missing(
 
 
 def test_half_a_character_and_markup_in_a_reply(
-    run: Run, chain: TinyChain, data: Path, tmp_path: Path
+    run: Call, chain: TinyChain, data: Path, tmp_path: Path
 ):
     rubbish = "\ud800</pre><script>alert(1)</script>"
     with judge_server(lambda body, n: reply(body) + rubbish) as server:
@@ -102,14 +97,14 @@ def test_half_a_character_and_markup_in_a_reply(
     assert "?&lt;/pre&gt;&lt;script&gt;" in page and "<script>alert" not in page
 
 
-def test_a_folder_that_cannot_be_written(run: Run, chain: TinyChain, data: Path, tmp_path: Path):
+def test_a_folder_that_cannot_be_written(run: Call, chain: TinyChain, data: Path, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with judge_server(reply) as server:
         code, _, errors = run("wise", *asked(server.url, chain, data, tmp_path / "file/out"))
     assert code == 2 and "cannot be used (" in errors
 
 
-def test_other_prompts_are_another_run(run: Run, chain: TinyChain, data: Path, tmp_path: Path):
+def test_other_prompts_are_another_run(run: Call, chain: TinyChain, data: Path, tmp_path: Path):
     """A prompt that changed must not be scored by the picture of the one it was."""
     out = tmp_path / "out"
     path = data / wise.FILES["legacy"][0]
@@ -139,7 +134,7 @@ def test_other_prompts_are_another_run(run: Run, chain: TinyChain, data: Path, t
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "5", "", "{"])
-def test_a_damaged_manifest(run: Run, chain: TinyChain, data: Path, tmp_path: Path, text: str):
+def test_a_damaged_manifest(run: Call, chain: TinyChain, data: Path, tmp_path: Path, text: str):
     out = tmp_path / "out"
     (out / "images").mkdir(parents=True)
     (out / "manifest.json").write_text(text)
@@ -149,7 +144,9 @@ def test_a_damaged_manifest(run: Run, chain: TinyChain, data: Path, tmp_path: Pa
             assert code == 2 and "manifest.json" in errors
 
 
-def test_options_that_would_be_of_no_effect(run: Run, chain: TinyChain, data: Path, tmp_path: Path):
+def test_options_that_would_be_of_no_effect(
+    run: Call, chain: TinyChain, data: Path, tmp_path: Path
+):
     out = tmp_path / "out"
     code, _, errors = run("wise", *asked("http://x/v1", chain, data, out, "--quick"))
     assert code == 2 and "a sample of wise is --limit N" in errors
@@ -163,7 +160,7 @@ def test_options_that_would_be_of_no_effect(run: Run, chain: TinyChain, data: Pa
     assert not out.exists()
 
 
-def test_prompts_without_questions(run: Run, chain: TinyChain, tmp_path: Path):
+def test_prompts_without_questions(run: Call, chain: TinyChain, tmp_path: Path):
     """Said before a thousand pictures are made, not after."""
     lines = [json.dumps({"item_id": str(n), "prompt": "a red star"}) for n in range(1065)]
     (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
@@ -174,7 +171,7 @@ def test_prompts_without_questions(run: Run, chain: TinyChain, tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_category_without_a_verdict_is_named(run: Run, chain: TinyChain, tmp_path: Path):
+def test_a_category_without_a_verdict_is_named(run: Call, chain: TinyChain, tmp_path: Path):
     data, out = gedit_files(tmp_path / "gedit"), tmp_path / "out"
     with judge_server(reply) as server:  # the third source is broken, and alone in its category
         code, _, errors = run("gedit", *asked(server.url, chain, data, out)[:-1], 3)
@@ -184,7 +181,7 @@ def test_a_category_without_a_verdict_is_named(run: Run, chain: TinyChain, tmp_p
     )
 
 
-def test_files_of_another_kind(run: Run, chain: TinyChain, tmp_path: Path):
+def test_files_of_another_kind(run: Call, chain: TinyChain, tmp_path: Path):
     questions = {
         "question_type": {"a": 1},
         "questions": [{"data_type": "image", "question_type_id": []}],

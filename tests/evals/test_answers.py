@@ -17,20 +17,9 @@ from arm.evals.making import prompts_hash
 from arm.evals.requests import as_turn, likelihoods
 from arm.pipeline import Arm
 from arm.sequence import Image, Text, Turn
-from benchmark_files import Run, eval_runner
-from conftest import TinyChain
+from conftest import Call, TinyChain
 
 OPTIONS = {"A": "a red star", "B": "yes", "C": "no", "D": "a moon"}
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return eval_runner(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def arm(chain: TinyChain) -> Arm:
-    return Arm.from_pretrained(chain.model)
 
 
 def picture(path: Path, seed: int) -> Path:
@@ -191,7 +180,7 @@ def test_answers_are_the_same_in_any_batch(arm: Arm, tmp_path: Path):
 
 
 def test_vqav2_test_answers_become_the_servers_file(
-    run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(vqav2, "TESTS", {"test-dev2015": 2, "test2015": 3})
     questions = [{"question_id": n, "image_id": n, "question": "is it red ?"} for n in (5, 6, 7)]

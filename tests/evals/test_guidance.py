@@ -9,17 +9,16 @@ from PIL import Image
 
 from arm.evals import guidance, world
 from arm.evals.sheet import GAP
-from benchmark_files import eval_runner
-from conftest import TinyChain
+from conftest import Call, TinyChain
 
 
 def test_scales_and_sheet(
-    chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Call
 ):
     monkeypatch.setattr(guidance, "SCALES", (1.0, 2.0))
     monkeypatch.setattr(world, "quick", lambda seed=2026: world.Size(4, 1, 1, 1, 1, 3))
     result = tmp_path / "guidance.json"
-    code, said, errors = eval_runner(monkeypatch, capsys)(
+    code, said, errors = run(
         "guidance", "--quick", "--model", chain.model, "--out", tmp_path, "--json", result
     )
     assert code == 0 and "text 2.gedit" in said and "sheet ..." in errors

@@ -15,14 +15,9 @@ from PIL import Image
 import tiny_vision
 from arm.evals import answers, detections, scoring
 from arm.pipeline import Arm
-from benchmark_files import WORDS, Run, eval_runner, gedit_files, pope_files, reply, wise_files
-from conftest import TinyChain
+from benchmark_files import WORDS, gedit_files, pope_files, reply, wise_files
+from conftest import Call, TinyChain
 from judge_server import judge_server
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return eval_runner(monkeypatch, capsys)
 
 
 class Counted:
@@ -50,7 +45,7 @@ def report(out: Path) -> dict[str, Any]:
 
 
 def killed_and_whole(
-    run: Run, patch: pytest.MonkeyPatch, points: list[tuple[Any, str, int]],
+    run: Call, patch: pytest.MonkeyPatch, points: list[tuple[Any, str, int]],
     options: Callable[[Path], list[object]], tmp_path: Path,
 ) -> list[int]:  # fmt: skip
     """Runs once whole, then once killed at every point, and compares. The calls of each point that the
@@ -69,7 +64,7 @@ def killed_and_whole(
     return [c.calls for c in counted]
 
 
-def test_wise(run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_wise(run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data = wise_files(tmp_path / "wise")
     monkeypatch.setattr(scoring, "AT_ONCE", 2)
     with judge_server(reply) as server:
@@ -83,7 +78,7 @@ def test_wise(run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.Mo
         assert made == 6 and len(server.bodies) == 6 + 6
 
 
-def test_gedit(run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_gedit(run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data = gedit_files(tmp_path / "gedit")
     monkeypatch.setattr(scoring, "AT_ONCE", 2)
     with judge_server(reply) as server:
@@ -99,7 +94,7 @@ def test_gedit(run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.M
     assert report(tmp_path / "broken")["missing_share"] == pytest.approx(1 / 3)
 
 
-def test_pope(run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_pope(run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data = pope_files(tmp_path / "pope")
     for split in ("popular", "adversarial"):
         (data / f"coco/coco_pope_{split}.json").write_text(
@@ -132,7 +127,7 @@ def geneval_files(root: Path) -> Path:
     return root
 
 
-def test_geneval(run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_geneval(run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data = geneval_files(tmp_path / "geneval")
     detector = tiny_vision.mask2former(tmp_path / "detector")
     clip = tiny_vision.clip(tmp_path / "clip")
@@ -161,7 +156,7 @@ def test_geneval(run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest
 
 
 def test_mmbench_with_its_pictures_in_the_table(
-    run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     file = io.BytesIO()
     Image.new("RGB", (56, 56), (9, 9, 9)).save(file, "PNG")

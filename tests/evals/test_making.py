@@ -1,17 +1,13 @@
 """Making pictures and answers: alone, shared by many processes, killed and gone on with."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import launch
 from arm.errors import ConfigError, DataError, InputError
 from arm.evals.benchmarks.base import Item
 from arm.evals.benchmarks.registry import BENCHMARKS
@@ -30,20 +26,10 @@ from arm.evals.making import (
 )
 from arm.pipeline import Arm
 from arm.train import parallel
-from benchmark_files import Run, eval_runner, pope_files, wise_files
-from conftest import TinyChain
+from benchmark_files import pope_files, wise_files
+from conftest import Call, TinyChain
 
 ITEMS = [Item(str(n), text, "all") for n, text in enumerate(("a red star", "two rings", "a moon"))]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return eval_runner(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def arm(chain: TinyChain) -> Arm:
-    return Arm.from_pretrained(chain.model)
 
 
 def pictures(out: Path) -> dict[str, bytes]:
@@ -139,7 +125,7 @@ def test_a_broken_picture_of_ones_own_is_made_again(arm: Arm, tmp_path: Path):
     assert pictures(tmp_path) == made
 
 
-def test_answers_of_shards_are_read_together(run: Run, chain: TinyChain, tmp_path: Path):
+def test_answers_of_shards_are_read_together(run: Call, chain: TinyChain, tmp_path: Path):
     data, out = pope_files(tmp_path / "pope"), tmp_path / "out"
     options = ["pope-random", "--model", chain.model, "--data", data, "--out", out, "--limit", 4]
     code, said, errors = run(*options, "--shard", "1/2")
@@ -162,7 +148,7 @@ def test_answers_of_shards_are_read_together(run: Run, chain: TinyChain, tmp_pat
     assert code == 2 and "was made with seed=2026, now it is 1" in errors
 
 
-def test_a_shard_needs_no_judge(run: Run, chain: TinyChain, tmp_path: Path):
+def test_a_shard_needs_no_judge(run: Call, chain: TinyChain, tmp_path: Path):
     data, out = wise_files(tmp_path / "wise"), tmp_path / "out"
     options = ["wise", "--model", chain.model, "--data", data, "--out", out, "--limit", 2]
     code, said, _ = run(*options, "--known-words", "--shard", "0/2")
@@ -204,7 +190,7 @@ def test_other_systems_pictures_are_found_by_any_suffix(tmp_path: Path, name: st
 
 
 def test_a_process_of_torchrun_makes_its_share_alone(
-    run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     data, out = pope_files(tmp_path / "pope"), tmp_path / "out"
     options = ["pope-random", "--model", chain.model, "--data", data, "--out", out, "--limit", 3]
@@ -226,23 +212,11 @@ def test_a_process_of_torchrun_makes_its_share_alone(
 def test_torchrun_shares_the_items(chain: TinyChain, arm: Arm, tmp_path: Path):
     """Two processes make what one makes, and the first scores."""
     data = pope_files(tmp_path / "pope")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    outs: dict[str, Path] = {}
-    starts: dict[str, Callable[[], list[str]]] = {
-        "one": lambda: [sys.executable],
-        "two": lambda: [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-            "--master-port", str(port),
-        ],
-    }  # fmt: skip
-    for name, start in starts.items():
-        outs[name] = tmp_path / name
-        subprocess.run(
-            [*start(), "-m", "arm", "eval", "pope-random", "--model", str(chain.model), "--data",
-             str(data), "--out", str(outs[name]), "--limit", "5"],
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=300,
+    outs = {"one": tmp_path / "one", "two": tmp_path / "two"}
+    for processes, out in enumerate(outs.values(), 1):
+        launch.run(
+            "eval", "pope-random", "--model", str(chain.model), "--data", str(data), "--out",
+            str(out), "--limit", "5", processes=processes,
         )  # fmt: skip
     assert read_answers(outs["one"]) == read_answers(outs["two"])
     assert len(list(outs["two"].glob("answers-*-of-2.jsonl"))) == 2
@@ -260,7 +234,7 @@ def test_an_answer_that_is_none_is_named(tmp_path: Path, line: bytes):
 
 
 def test_a_kill_while_answers_are_mended_takes_none_away(
-    run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     data, out = pope_files(tmp_path / "pope"), tmp_path / "out"
     options = ["pope-random", "--model", chain.model, "--data", data, "--out", out, "--limit", 3]

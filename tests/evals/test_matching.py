@@ -13,8 +13,7 @@ from PIL import Image
 
 from arm.evals.benchmarks.registry import BENCHMARKS
 from arm.evals.matching import match
-from benchmark_files import Run, eval_runner
-from conftest import TinyChain
+from conftest import Call, TinyChain
 from judge_server import judge_server
 
 PICTURE = io.BytesIO()
@@ -26,11 +25,6 @@ ANSWERS = {
     "4": "A", "1000004": "mutter",  # wrong by the rules, whatever the missing one is
 }  # fmt: skip
 """Questions 1 to 3 are about a cow, 4 about a dog; A is the cow, and in the second pass B."""
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return eval_runner(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -81,7 +75,7 @@ def report(out: Path) -> dict[str, Any]:
     return json.loads((out / "report.json").read_text())
 
 
-def test_by_hand(run: Run, chain: TinyChain, data: Path, tmp_path: Path):
+def test_by_hand(run: Call, chain: TinyChain, data: Path, tmp_path: Path):
     out = answered(tmp_path / "out")
     with judge_server(judge) as server:
         code, said, errors = run(*options(chain, data, out, server.url))
@@ -110,7 +104,7 @@ def test_by_hand(run: Run, chain: TinyChain, data: Path, tmp_path: Path):
 
 
 def test_without_a_judge_the_rules_stand_alone(
-    run: Run, chain: TinyChain, data: Path, tmp_path: Path
+    run: Call, chain: TinyChain, data: Path, tmp_path: Path
 ):
     out = answered(tmp_path / "out")
     code, said, errors = run(*options(chain, data, out))
@@ -124,7 +118,7 @@ def test_without_a_judge_the_rules_stand_alone(
 
 
 def test_a_judge_that_goes_away_leaves_questions_missing(
-    run: Run, chain: TinyChain, data: Path, tmp_path: Path
+    run: Call, chain: TinyChain, data: Path, tmp_path: Path
 ):
     out = answered(tmp_path / "out")
     with judge_server(lambda body, n: (400, {})) as server:
@@ -135,7 +129,7 @@ def test_a_judge_that_goes_away_leaves_questions_missing(
 
 
 def test_before_the_answers_exist_the_cost_is_a_limit(
-    run: Run, chain: TinyChain, data: Path, tmp_path: Path
+    run: Call, chain: TinyChain, data: Path, tmp_path: Path
 ):
     """Six of eight answers are there: three that the rules read, and three to ask about."""
     out = answered(tmp_path / "out", [n for n in ANSWERS if n not in ("2", "1000002")])

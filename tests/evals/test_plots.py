@@ -25,7 +25,7 @@ from arm.evals.plots import (
     plot,
     read_source,
 )
-from benchmark_files import eval_runner
+from conftest import Call
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib, the extra `plots`")
 
@@ -107,8 +107,7 @@ def test_what_cannot_be_drawn(tmp_path: Path, text: str, message: str):
     assert not (tmp_path / "x.svg").exists()
 
 
-def test_bad_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
-    run = eval_runner(monkeypatch, capsys)
+def test_bad_paths(tmp_path: Path, run: Call):
     (tmp_path / "report.json").write_text(json.dumps(REPORT))
     (tmp_path / "lm.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     (tmp_path / "bad.jsonl").write_text('{"step": 1}\nnothing\n{"step": 2}\n')

@@ -15,12 +15,6 @@ from arm.evals.world import paint_each
 from arm.pipeline import Arm
 from arm.sampling import GREEDY, Sampling
 from arm.sequence import Image, Text, assistant, flatten, user
-from conftest import TinyChain
-
-
-@pytest.fixture(scope="module")
-def arm(chain: TinyChain) -> Arm:
-    return Arm.from_pretrained(chain.model)
 
 
 @pytest.fixture

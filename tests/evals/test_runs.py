@@ -11,15 +11,10 @@ from scipy.stats import ttest_rel
 
 from arm.errors import DataError
 from arm.evals.runs import Pair, compare_runs, difference, read_run
-from benchmark_files import Run, eval_runner
+from conftest import Call
 
 A = {"time": {"1": 1.0, "2": 0.5, "3": 0.9}, "space": {"4": 0.2, "5": 0.4}}
 B = {"time": {"1": 0.5, "2": 0.5, "3": 0.5}, "space": {"5": 0.6, "6": 1.0}}
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return eval_runner(monkeypatch, capsys)
 
 
 def written(
@@ -80,7 +75,7 @@ def test_the_test_agrees_with_a_t_test():
     assert (same.value, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
 
 
-def test_from_the_command_line(run: Run, tmp_path: Path):
+def test_from_the_command_line(run: Call, tmp_path: Path):
     a, b = written(tmp_path / "a", A), written(tmp_path / "b", B)
     html, result = tmp_path / "out/compare.html", tmp_path / "compare.json"
     code, said, _ = run("compare", a, b, "--html", html, "--json", result)
@@ -110,7 +105,7 @@ def test_from_the_command_line(run: Run, tmp_path: Path):
         ({"values": {"time": {"9": 1.0}}}, "no scored item in common"),
     ],
 )
-def test_runs_that_do_not_compare(run: Run, tmp_path: Path, other: dict[str, Any], message: str):
+def test_runs_that_do_not_compare(run: Call, tmp_path: Path, other: dict[str, Any], message: str):
     a = written(tmp_path / "a", A)
     b = written(tmp_path / "b", **{"values": B, **other})
     code, _, errors = run("compare", a, b)
@@ -119,7 +114,7 @@ def test_runs_that_do_not_compare(run: Run, tmp_path: Path, other: dict[str, Any
         assert run("compare", a, b, "--any-judge")[0] == 0
 
 
-def test_folders_that_are_no_run(run: Run, tmp_path: Path):
+def test_folders_that_are_no_run(run: Call, tmp_path: Path):
     a = written(tmp_path / "a", A)
 
     def refused(path: Path) -> str:

@@ -18,20 +18,13 @@ from arm.evals.scoring import questions_for
 from arm.judge import JudgeConfig
 from benchmark_files import (
     WORDS,
-    Run,
-    eval_runner,
     gedit_files,
     pope_files,
     reply,
     wise_files,
 )
-from conftest import TinyChain
+from conftest import Call, TinyChain
 from judge_server import judge_server
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return eval_runner(monkeypatch, capsys)
 
 
 def judged(server, out: Path, chain: TinyChain) -> list[object]:
@@ -188,7 +181,7 @@ def test_pope_by_the_model_itself(run, chain: TinyChain, tmp_path: Path):
 
 
 def test_the_cost_stands_before_the_first_question(
-    run: Run, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     data, out = wise_files(tmp_path / "wise"), tmp_path / "out"
     prices = ("--price-in", 2, "--price-out", 10)

@@ -15,13 +15,7 @@ from arm.evals import tokenizer_metrics
 from arm.evals.reconstruction import held_out_batches
 from arm.evals.tokenizer_metrics import find_pictures, frechet_distance, load_extractor
 from arm.pipeline import Arm
-from benchmark_files import Run, eval_runner
-from conftest import TinyChain
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return eval_runner(monkeypatch, capsys)
+from conftest import Call, TinyChain
 
 
 def shapes(root: Path, count: int) -> Path:
@@ -83,7 +77,7 @@ def test_classes_are_the_folders(tmp_path: Path):
         find_pictures(tmp_path / "nowhere")
 
 
-def test_a_folder_from_end_to_end(run: Run, chain: TinyChain, tmp_path: Path):
+def test_a_folder_from_end_to_end(run: Call, chain: TinyChain, tmp_path: Path):
     data = shapes(tmp_path / "shapes", 40)
     kinds = len(list(data.iterdir()))
     source = tiny_vision.extractor(tmp_path / "vit")
@@ -105,7 +99,7 @@ def test_a_folder_from_end_to_end(run: Run, chain: TinyChain, tmp_path: Path):
     assert json.loads((tmp_path / "out.json").read_text()) == found
 
 
-def test_what_is_said_of_wrong_input(run: Run, chain: TinyChain, tmp_path: Path):
+def test_what_is_said_of_wrong_input(run: Call, chain: TinyChain, tmp_path: Path):
     data = shapes(tmp_path / "shapes", 2)
     for folder in list(data.iterdir()):
         folder.rename(data / f"zebra_{folder.name}")

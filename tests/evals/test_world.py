@@ -13,14 +13,8 @@ from arm.world.combinations import held_out_scene
 from arm.world.edits import EDITORS
 from arm.world.prompts import TAGS
 from arm.world.render import render
-from conftest import TinyChain
 
 SMALL = world.Size(4, 2, 2, 2, 3, 6)
-
-
-@pytest.fixture(scope="module")
-def arm(chain: TinyChain) -> Arm:
-    return Arm.from_pretrained(chain.model)
 
 
 def test_f1_by_hand():

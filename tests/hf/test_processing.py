@@ -19,11 +19,6 @@ from conftest import TinyChain
 
 
 @pytest.fixture(scope="module")
-def arm(chain: TinyChain) -> Arm:
-    return Arm.from_pretrained(chain.model)
-
-
-@pytest.fixture(scope="module")
 def processor(exported: Path) -> ArmProcessor:
     return AutoProcessor.from_pretrained(exported)
 

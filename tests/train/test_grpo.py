@@ -1,10 +1,8 @@
 """The loop of reinforcement learning: what it trains, what it keeps, what a kill costs it."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+import launch
 import rl_run
 from arm.errors import TrainingError, WeightsError
 from arm.generate import Guidance
@@ -258,15 +257,9 @@ def test_bad_runs(changes: dict, message: str):
 # Before a judge, in processes of their own
 
 
-def start(chain: TinyChain, url: str, out: Path, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "arm", "train", "tests.rl_run:judged"],
-        env={
-            **os.environ, "RL_JUDGE": url, "RL_OUT": str(out), "RL_MODEL": str(chain.model),
-            "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2]), **environment,
-        },
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def start(chain: TinyChain, url: str, out: Path, **more: str) -> subprocess.Popen[str]:
+    where = {"RL_JUDGE": url, "RL_OUT": str(out), "RL_MODEL": str(chain.model)}
+    return launch.begin("train", "tests.rl_run:judged", **where, **more)
 
 
 def by_picture(body: dict[str, Any], _: int = 0) -> str:
@@ -288,7 +281,7 @@ def test_sigkill_in_each_phase_and_a_judge_that_goes_away(chain: TinyChain, tmp_
     def killed_when(out: Path, happened) -> None:
         process = start(chain, server.url, out)
         while not happened():
-            assert process.poll() is None, process.communicate()[1]
+            assert process.poll() is None, process.communicate()[0]
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -323,7 +316,7 @@ def test_a_judge_that_is_down_costs_nothing(chain: TinyChain, tmp_path: Path):
     with judge_server() as server:
         pass
     refused = start(chain, server.url, tmp_path / "never")
-    _, errors = refused.communicate()
+    errors, _ = refused.communicate()
     assert refused.returncode == 2
     assert [line for line in errors.splitlines() if line.startswith("arm:")] == [
         f"arm: the judge at {server.url} does not answer; start it or name another url"
@@ -335,7 +328,7 @@ def test_a_judge_that_is_down_costs_nothing(chain: TinyChain, tmp_path: Path):
     with judge_server(answer) as server:
         process = start(chain, server.url, tmp_path / "waits")
         while not list((tmp_path / "waits").glob("step_*")):
-            assert process.poll() is None, process.communicate()[1]
+            assert process.poll() is None, process.communicate()[0]
             time.sleep(0.05)
         state["back"] = True
         said, _ = process.communicate()
@@ -345,7 +338,7 @@ def test_a_judge_that_is_down_costs_nothing(chain: TinyChain, tmp_path: Path):
 
     with judge_server(lambda body, n: (503, {})) as server:
         gives_up = start(chain, server.url, tmp_path / "gives_up", RL_TRIES="1")
-        _, errors = gives_up.communicate()
+        errors, _ = gives_up.communicate()
     assert gives_up.returncode == 2
     assert "start again when the reward answers" in errors and "Traceback" not in errors
     with judge_server(by_picture) as server:

@@ -32,11 +32,6 @@ from judge_server import judge_server
 from user_data import EDITING, RECORDS, UNDERSTANDING, write_jsonl
 
 
-@pytest.fixture(scope="module")
-def arm(chain: TinyChain) -> Arm:
-    return Arm.from_pretrained(chain.model)
-
-
 def test_prompts_are_lines(tmp_path: Path, arm: Arm):
     path = tmp_path / "prompts.txt"
     path.write_text("a red star\n\n  two blue rings \n", encoding="utf-8")

@@ -101,12 +101,13 @@ def show_cost(
 def _of_answers(
     benchmark: "Benchmark", items: "Sequence[Item]", wanted: "Wanted", endpoint: "Endpoint"
 ) -> "Estimate":
-    from arm.evals.answers import read_answers, read_lines, unanswered
+    from arm.evals.answers import answers_of, read_lines, unanswered
     from arm.evals.cost import estimate_matching
     from arm.evals.sources import Fingerprints
 
-    answers = read_answers(wanted.out)
-    for item in unanswered(items, read_lines(wanted.out), wanted.images, Fingerprints()):
+    lines = read_lines(wanted.out)
+    answers = answers_of(lines)
+    for item in unanswered(items, lines, wanted.images, Fingerprints()):
         answers.pop(item.id, None)
     return estimate_matching(
         benchmark, items, answers, endpoint.is_settled, endpoint.config.max_tokens

@@ -62,9 +62,14 @@ def read_lines(out: Path) -> dict[str, Answer]:
     return found
 
 
+def answers_of(lines: Mapping[str, Answer]) -> dict[str, str]:
+    """The answers that stand, by item."""
+    return {name: told.text for name, told in lines.items() if told.text is not None}
+
+
 def read_answers(out: Path) -> dict[str, str]:
     """Answers by item, those of all shards. Raises DataError for a line that is none."""
-    return {name: told.text for name, told in read_lines(out).items() if told.text is not None}
+    return answers_of(read_lines(out))
 
 
 def unanswered(

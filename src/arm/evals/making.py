@@ -9,8 +9,8 @@
     RUN/items.jsonl        each item's score, pictures and verdicts, for comparisons of two runs
 
 What is there is passed over, so a killed run goes on; what was made of a picture that is another one by
-now is made again. A picture depends on the seed and on its item's
-own place in the benchmark, so a run that many processes share makes the very pictures of one.
+now is made again. A picture depends on the seed and on its item's own place in the benchmark, so a run that
+many processes share makes the very pictures of one.
 """
 
 import hashlib

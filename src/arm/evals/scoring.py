@@ -25,8 +25,6 @@ AT_ONCE = 16
 """Items whose pictures are held in memory together while the judge looks at them."""
 SHORT = 200
 """Questions of at most so many characters are shown beside their replies; rubrics are longer."""
-
-
 AGAIN = "That could not be read. Answer exactly in the form that was asked for, and nothing else."
 
 

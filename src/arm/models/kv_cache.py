@@ -12,6 +12,24 @@ if TYPE_CHECKING:
     from arm.models.qwen2 import Qwen2Config
 
 
+def visible(
+    length: int, new_tokens: int, valid_BS: Tensor | None, device: torch.device | str
+) -> Tensor:
+    """What `new_tokens` tokens behind `length` cached ones attend to: valid cached ones (None: all), themselves
+    causally. Bool (B or 1, 1, T, S). A hidden token attends to itself too, so no row is empty.
+    """
+    key_S = torch.arange(length + new_tokens, device=device)
+    query_T1 = key_S[length:, None]
+    if valid_BS is None:
+        return (key_S <= query_T1)[None, None]
+    return ((key_S <= query_T1) & valid_BS[:, None, None, : len(key_S)]) | (key_S == query_T1)
+
+
+def after_padding(padding_B: Tensor, tokens: int) -> Tensor:
+    """Which of the first `tokens` positions of each row are none of its left padding, bool (B, S)."""
+    return torch.arange(tokens, device=padding_B.device) >= padding_B[:, None]
+
+
 class KVCache:
     """Keys and values of the tokens read so far, preallocated. For inference, without gradients.
 
@@ -58,22 +76,15 @@ class KVCache:
 
     def hide_left(self, padding_B: Tensor) -> None:
         """Hides the first `padding_B[b]` positions of each row b (left padding)."""
-        self.valid_BS = torch.arange(self.max_tokens, device=padding_B.device) >= padding_B[:, None]
+        self.valid_BS = after_padding(padding_B, self.max_tokens)
 
     def mask(self, new_tokens: int) -> Tensor | None:
-        """What the next `new_tokens` tokens attend to: valid cached ones, themselves causally.
-
-        Returns bool (B or 1, 1, T, S), or None where plain causal (or, for one token, full)
-        attention says the same. A hidden token attends to itself too, so no row is empty.
+        """What the next `new_tokens` tokens attend to (`visible`), or None where plain causal (or, for
+        one token, full) attention says the same.
         """
         if self.valid_BS is None and (new_tokens == 1 or self.length == 0):
             return None
-        key_S = torch.arange(self.length + new_tokens, device=self.k_LBKSH.device)
-        query_T1 = key_S[self.length :, None]
-        if self.valid_BS is None:
-            return (key_S <= query_T1)[None, None]
-        valid_B11S = self.valid_BS[:, None, None, : len(key_S)]
-        return ((key_S <= query_T1) & valid_B11S) | (key_S == query_T1)
+        return visible(self.length, new_tokens, self.valid_BS, self.k_LBKSH.device)
 
     def repeat(self, n: int) -> "KVCache":
         """A new cache with each row n times in a row: one prefill shared by n samples."""

@@ -11,6 +11,8 @@ key/value heads, H head dimension.
 import torch
 from torch import Tensor
 
+from arm.models.kv_cache import after_padding, visible
+
 
 class SharedPrefix:
     """Takes a KV cache's place in two forwards: of the prompts, left-padded to one length, and of what
@@ -48,7 +50,6 @@ class SharedPrefix:
 
     def mask(self, new_tokens: int) -> Tensor:
         """Causal, without the padding, which attends to itself alone: bool (P or S, 1, T, L + T)."""
-        key = torch.arange(self.length + new_tokens, device=self.padding_P.device)
-        query_T1 = key[self.length :, None]
         padding = self.padding_P if self.owner_S is None else self.padding_P[self.owner_S]
-        return ((key <= query_T1) & (key >= padding[:, None, None, None])) | (key == query_T1)
+        valid = after_padding(padding, self.length + new_tokens)
+        return visible(self.length, new_tokens, valid, padding.device)

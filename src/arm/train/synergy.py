@@ -137,6 +137,11 @@ def train_path(run: SynergyRun, seed: int, path: Sequence[str]) -> Path:
     return find_model(str(source))
 
 
+def stages_of(name: str) -> list[str]:
+    """The stages that a model of the table was trained in, of an average those of all its parts."""
+    return [stage for part in AVERAGED.get(name, (name,)) for stage in PATHS[part]]
+
+
 def trained(run: SynergyRun, seed: int, name: str) -> Path:
     """The model directory at the end of a path, or the average of several."""
     if name in PATHS:
@@ -194,7 +199,7 @@ def score_model(run: SynergyRun, directory: Path) -> dict[str, Any]:
 
 def scored(run: SynergyRun, seed: int, name: str) -> dict[str, Any]:
     """The scores of a path's model, trained and measured unless that is done."""
-    stages = [stage for part in AVERAGED.get(name, (name,)) for stage in PATHS[part]]
+    stages = stages_of(name)
     seed = seed if stages else 0
     stem = name if name in AVERAGED else "-".join(stages) or "start"
     file = run.out / f"seed{seed}" / f"{stem}.scores.json"
@@ -230,7 +235,7 @@ def at_best(scores: Mapping[str, Any], task: str) -> list[float]:
 def tables(run: SynergyRun) -> dict[str, Any]:
     """Means a setting, and differences to SFT at its own best temperature, tested."""
     every = {
-        name: [scored(run, seed, name) for seed in (run.seeds if PATHS.get(name, True) else (0,))]
+        name: [scored(run, seed, name) for seed in (run.seeds if stages_of(name) else (0,))]
         for name in run.paths
     }
     result: dict[str, Any] = {"means": {}, "to_sft": {}, "best": {}}
