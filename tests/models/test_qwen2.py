@@ -11,7 +11,7 @@ from torch import Tensor
 
 from arm.models.kv_cache import KVCache
 from arm.models.qwen2 import Qwen2, document_mask
-from arm.models.visual import compose_rare_rows
+from arm.models.visual import Visual, bit_products, compose_rare_rows
 from tiny import TEXT, VISUAL, build, seeded
 
 
@@ -297,28 +297,59 @@ def test_heads_are_separate_and_take_any_leading_dimensions():
     assert model.text_logits(h_BTD[:, -1]).shape == (2, 37)
 
 
-def test_rare_rows_are_composed_of_their_bits():
-    visual = build(VISUAL).visual
-    assert visual is not None
-    signs_C5 = torch.tensor(
-        [[1.0 if c >> i & 1 else -1.0 for i in range(4)] + [1.0] for c in range(16)]
-    )
-    linear_CD = signs_C5 @ torch.randn(5, 32, generator=seeded())
-    counts = torch.full((16,), 100)
-    counts[[3, 9]] = torch.tensor([0, 29])
+def signs(codes: int, bits: int) -> Tensor:
+    return torch.tensor([[1.0 if c >> i & 1 else -1.0 for i in range(bits)] for c in range(codes)])
+
+
+def visual_with_rows(rows_CD: Tensor, rare: list[int], bits: int) -> tuple[Visual, Tensor]:
+    """A visual part whose head has these rows but for the rare ones, and how often codes were seen."""
+    visual = Visual(rows_CD.shape[1], len(rows_CD), bits, max_side=0, share_bits=True)
+    counts_C = torch.full((len(rows_CD),), 100)
+    counts_C[rare] = torch.arange(len(rare)) % 30
     with torch.no_grad():
-        visual.head.weight.copy_(linear_CD)
-        visual.head.weight[[3, 9]] = -7.0
-    assert compose_rare_rows(visual, counts, 30) == 2
-    torch.testing.assert_close(visual.head.weight.detach(), linear_CD, atol=1e-4, rtol=1e-4)
-    assert compose_rare_rows(visual, counts, 0) == 0  # none is rare
+        visual.head.weight.copy_(rows_CD)
+        visual.head.weight[rare] = -7.0
+    return visual, counts_C
+
+
+def test_rare_rows_are_composed_of_their_bits():
+    signs_CB = signs(16, 4)
+    rows_CD = torch.cat([signs_CB, torch.ones(16, 1)], 1) @ torch.randn(5, 32, generator=seeded())
+    visual, counts_C = visual_with_rows(rows_CD, [3, 9], 4)
+    kept = [c for c in range(16) if c not in (3, 9)]
+    assert compose_rare_rows(visual, counts_C, 30) == 2
+    torch.testing.assert_close(visual.head.weight.detach(), rows_CD, atol=0.02, rtol=0.02)
+    assert torch.equal(visual.head.weight.detach()[kept], rows_CD[kept])
+    assert compose_rare_rows(visual, counts_C, 0) == 0  # none is rare
     before = visual.head.weight.clone()
     assert compose_rare_rows(visual, torch.zeros(16), 1) == 0  # none is left to fit
     assert torch.equal(before, visual.head.weight)
     table = build(replace(VISUAL, share_bits=False)).visual
     assert table is not None
     with pytest.raises(ValueError, match="share_bits"):
-        compose_rare_rows(table, counts, 30)
+        compose_rare_rows(table, counts_C, 30)
+
+
+@pytest.mark.parametrize(
+    ("bits_together", "known", "found"),
+    [(3, 200, True), (2, 80, True), (3, 80, False), (2, 60, False)],
+)
+def test_rare_rows_depend_on_as_many_bits_together_as_the_known_rows_can_tell(
+    bits_together: int, known: int, found: bool
+):
+    signs_CB = signs(256, 8)
+    rows_CD = signs_CB[:, 2 : 2 + bits_together].prod(1, keepdim=True) * torch.ones(1, 8)
+    rare = torch.randperm(256, generator=seeded())[known:].tolist()
+    visual, counts_C = visual_with_rows(rows_CD, rare, 8)
+    assert compose_rare_rows(visual, counts_C, 30) == 256 - known
+    right = (visual.head.weight - rows_CD).abs().max() < 0.05
+    assert bool(right) == found
+
+
+def test_products_of_bits_are_each_combination_once():
+    products_CF = bit_products(signs(8, 3), 3)
+    assert products_CF.shape == (8, 8)
+    torch.testing.assert_close(products_CF.T @ products_CF, 8 * torch.eye(8))  # orthogonal
 
 
 def test_a_code_is_scored_by_its_row_and_its_bits():

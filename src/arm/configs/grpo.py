@@ -3,7 +3,8 @@
 The paper's recipe: K = 16, advantages normalised by group, clip 0.2, KL weight 0.01, top-k 1000, top-p 1,
 weight decay 0.01, temperature 0.7 for drawing and 1.0 for editing. Departures at this size: the rate
 (the paper's 3e-5 to 5e-5 moves a model of 3.5 M parameters too little), fewer prompts a step, advantages
-whose group deviation is floored (pictures of a group that are all right differ in cleanliness alone), the two anchors, exact KL over the visual slice in place of an estimate, top-k 64 (of 4,096 codes the share that
+whose group deviation is floored (pictures of a group that are all right differ in cleanliness alone), a head that
+stays as it is, the two anchors, exact KL over the visual slice in place of an estimate, top-k 64 (of 4,096 codes the share that
 1000 are of 65,536), and the world's exact rewards in place of a judge.
 """
 
@@ -15,6 +16,7 @@ from arm.judge import JudgeConfig
 from arm.rewards.vlm import JudgeReward
 from arm.rewards.world import WorldReward
 from arm.sampling import Sampling
+from arm.train.finetune import Finetune
 from arm.train.grpo import GRPORun
 from arm.train.optim import Optim
 from arm.train.rollout import Task
@@ -44,6 +46,8 @@ def micro_t2i() -> GRPORun:
         objective=Objective(normalization="floored"),
         watch=50,
         watch_size=8,
+        # A code that is never drawn is only pushed away, and with it the things that need it.
+        finetune=Finetune(freeze=(r"^visual\.(head|bit_head)\.",)),
     )
 
 

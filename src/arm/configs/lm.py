@@ -86,7 +86,7 @@ def micro_sft() -> LMRun:
         ),
         loop=Loop(steps=3800, seed=22, log_every=50, save_every=100, bf16=True, compile=True),
         optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.01, muon=True),
-        min_count=30,
+        min_count=100,
     )
 
 
@@ -128,6 +128,7 @@ def tiny_sft() -> LMRun:
         ratios=micro_sft().ratios,
         loop=Loop(steps=2500, seed=22, log_every=50, bf16=True, workers=12),
         optim=micro_sft().optim,
+        min_count=micro_sft().min_count,
     )
 
 

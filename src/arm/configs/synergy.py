@@ -11,19 +11,19 @@ from arm.train.synergy import SynergyRun
 
 
 def micro() -> SynergyRun:
-    """The paper's Table 8 in small, three seeds. Two cores under torchrun, about 4 hours; resumable."""
+    """The paper's Table 8 in small, three seeds. Two cores under torchrun, about 6 hours; resumable."""
     return SynergyRun(
         out=Path("runs/micro/synergy"),
         model="micro-sft",
-        t2i=grpo.micro_t2i(),
-        edit=grpo.micro_edit(),
-        joint=grpo.micro_joint(),
+        t2i=replace(grpo.micro_t2i(), watch=0),
+        edit=replace(grpo.micro_edit(), watch=0),
+        joint=replace(grpo.micro_joint(), watch=0),
         sft=replace(
             lm.micro_sft(),
             loop=Loop(steps=1, log_every=20, bf16=True),
             optim=Optim(lr=3e-4, warmup=20, weight_decay=0.01, floor=0.1, muon=True),
         ),
-        size=Size(images_per_prompt=1, prompts_per_tag=40, edits_per_kind=25),
+        size=Size(images_per_prompt=1, prompts_per_tag=40),
     )
 
 

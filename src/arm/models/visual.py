@@ -3,6 +3,8 @@
 B batch, T tokens, D width.
 """
 
+from itertools import combinations
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,25 +16,50 @@ def signs_of(codes_X: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
     return (2 * ((codes_X[..., None] >> shifts) & 1) - 1).to(dtype)
 
 
+def bit_products(signs_CB: Tensor, order: int) -> Tensor:
+    """1 and the products of up to `order` different bits, (C, F): parities, the Fourier basis on bits."""
+    columns = [torch.ones_like(signs_CB[:, 0])]
+    for size in range(1, order + 1):
+        for chosen in combinations(range(signs_CB.shape[1]), size):
+            columns.append(signs_CB[:, list(chosen)].prod(1))
+    return torch.stack(columns, 1)
+
+
+COMPOSED_OF = 3
+"""Most bits in one product of what rare rows are composed of."""
+RIDGE = 1e-3
+"""Weight of the composed part's squared coefficients, against 1 for the mean squared error."""
+
+
 @torch.no_grad()
 def compose_rare_rows(visual: "Visual", counts_C: Tensor, min_count: int) -> int:
     """Gives codes that training saw fewer than `min_count` times the head's row that their bits predict.
 
-    A code that never was a target has only ever been pushed away, and a new combination of known
-    attributes needs such codes. The rows of the others are nearly linear in their bits (R^2 .95 in
-    `micro`), so a least-squares fit to them says what a rare code's row would be. Returns how many
-    rows were replaced; none where too few codes are left to fit. Needs `share_bits`.
+    A code that hardly ever was a target has mostly been pushed away, and a new combination of known
+    attributes needs such codes. The rows of the others are a smooth function of their bits, so a ridge
+    regression of them on the products of up to three bits says what a rare code's row would be; of fewer
+    where there are not twice as many rows to fit. Returns how many rows were replaced; none where too few
+    codes are left to fit. Needs `share_bits`.
     """
     if visual.bit_head is None:
         raise ValueError("rows are composed of bits: the model must share them (share_bits)")
     rare_C = counts_C < min_count
-    signs_CB = signs_of(torch.arange(len(counts_C)), *visual.bits).to(visual.head.weight)
-    inputs_CB = torch.cat([signs_CB, torch.ones_like(signs_CB[:, :1])], 1)
-    if not rare_C.any() or int((~rare_C).sum()) <= inputs_CB.shape[1]:
+    if not rare_C.any():
+        return 0
+    signs_CB = signs_of(torch.arange(len(counts_C)), *visual.bits).double()
+    known = int((~rare_C).sum())
+    for order in range(COMPOSED_OF, 0, -1):
+        inputs_CF = bit_products(signs_CB, order)
+        if known >= 2 * inputs_CF.shape[1]:
+            break
+    else:
         return 0
     # The part that is linear in the bits is in `bit_head` already: what is fitted is the rest.
-    fit = torch.linalg.lstsq(inputs_CB[~rare_C], visual.head.weight[~rare_C]).solution
-    visual.head.weight[rare_C] = inputs_CB[rare_C] @ fit
+    x_KF, rows_KD = inputs_CF[~rare_C], visual.head.weight[~rare_C].double()
+    penalty_F = torch.full((x_KF.shape[1],), RIDGE * known).to(x_KF)
+    penalty_F[0] = 0.0
+    fit_FD = torch.linalg.solve(x_KF.T @ x_KF + penalty_F.diag(), x_KF.T @ rows_KD)
+    visual.head.weight[rare_C] = (inputs_CF[rare_C] @ fit_FD).to(visual.head.weight)
     return int(rare_C.sum())
 
 
