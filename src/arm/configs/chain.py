@@ -26,7 +26,6 @@ def micro() -> Stages:
             "lm:micro_sft",
             "export:micro_sft",
             "synergy:micro_shipped",
-            "grpo:micro_edit_wide",
             "merge:micro",
             "export:micro",
         ),

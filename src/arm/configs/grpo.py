@@ -63,21 +63,6 @@ def micro_edit() -> GRPORun:
     )
 
 
-def micro_edit_wide() -> GRPORun:
-    """Editing alone once more, to be averaged with others: twice the prompts with half the samples each,
-    a higher rate, and the average of the weights along the way.
-    """
-    narrow = micro_edit()
-    return replace(
-        narrow,
-        out=Path("runs/micro/grpo_edit_wide"),
-        editing=replace(_editing(16), samples=8),
-        loop=replace(narrow.loop, seed=77),
-        optim=replace(narrow.optim, lr=3e-4, floor=0.5, ema=0.98),
-        watch=0,
-    )
-
-
 def micro_joint() -> GRPORun:
     """Both at once, from the shipped supervised model."""
     return replace(
