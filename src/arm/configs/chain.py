@@ -26,7 +26,6 @@ def micro() -> Stages:
             "lm:micro_sft",
             "export:micro_sft",
             "synergy:micro_shipped",
-            "merge:micro",
             "export:micro",
         ),
     )

@@ -33,12 +33,12 @@ def micro_sft() -> ExportRun:
 
 
 def micro() -> ExportRun:
-    """The shipped `micro`: the backbone that `merge:micro` made of what reinforcement learning left. Seconds."""
+    """The shipped `micro`: the average that `synergy:micro_shipped` made of its policies. Seconds."""
     supervised = micro_sft()
     return replace(
         supervised,
         out=Path("src/arm/weights/micro"),
-        backbone=Path("runs/micro/merged/backbone"),
+        backbone=Path("runs/micro/synergy/seed0/averaged/backbone"),
         defaults=replace(supervised.defaults, parts="micro-sft"),
     )
 

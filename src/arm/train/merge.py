@@ -4,7 +4,6 @@
 
 Weights that add up to 1 average the models (model soups, arXiv 2203.05482; of policies, WARP, 2406.16768);
 fewer stay nearer to the start (WiSE-FT, 2109.01903). Not in the paper: its three stages follow each other.
-Here what each reinforcement learning run unlearned on combinations that it never saw is averaged away.
 """
 
 from dataclasses import dataclass
