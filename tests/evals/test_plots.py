@@ -18,6 +18,7 @@ from arm.evals.plots import (
     _of_world,
     _smooth,
     _swept,
+    _synergy,
     _trained,
     inline,
     lacking,
@@ -46,6 +47,11 @@ COMPARED = {
     "benchmark": "wise", "difference": {"value": -0.1, "low": -0.2, "high": 0.0},
     "groups": {"time": {"value": 0.1, "low": -0.1, "high": 0.3}},
 }  # fmt: skip
+GAIN = {"value": 0.1, "low": 0.0, "high": 0.2, "p_holm": 0.01, "seeds": [0.6, 0.7]}
+SYNERGY = {
+    "sft": {"geneval": 0.55, "gedit": 0.55, "vqa": 0.55},
+    "to_sft": {"Edit RL": {"geneval": GAIN, "gedit": {**GAIN, "p_holm": 0.2}, "vqa": GAIN}},
+}
 LOG = [
     {"step": 0, "held_out/geneval": 0.5, "held_out/gedit": 6.0},
     *({"step": n, "drawing/reward": n / 5, "loss": 1.0} for n in range(1, 5)),
@@ -61,6 +67,7 @@ LOG = [
         (GUIDED, _guided, ("guidance by the text", "world-gedit")),
         (WORLD, _of_world, ("colors", "move", "count")),
         (COMPARED, _differences, ("all items", "time", "A - B")),
+        (SYNERGY, _synergy, ("Edit RL", "world-gedit: difference to SFT (0.55)", "understanding")),
         (LOG, _trained, ("reward", "drawing", "world-gedit, of 10", "held-out combinations")),
     ],
 )

@@ -68,7 +68,10 @@ def compare(
 @evals.command()
 def plot(
     source: Annotated[
-        Path, typer.Argument(help="A run, or the --json file of world, sweep, guidance or compare.")
+        Path,
+        typer.Argument(
+            help="A run, the --json file of world, sweep, guidance or compare, or a synergy run's table.json."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="An .svg or .png file.")] = Path("plot.svg"),
 ) -> None:

@@ -156,6 +156,32 @@ def _differences(result: Mapping[str, Any], kind: str) -> bytes:
         return _saved(figure, kind)
 
 
+def _synergy(result: Mapping[str, Any], kind: str) -> bytes:
+    """What `arm train synergy:...` wrote: each path's gain over SFT and its interval, a grey point a seed."""
+    rows, names = result["to_sft"], {**TASKS, "vqa": "understanding"}
+    places = np.arange(len(rows))[::-1]
+    with _figure(3, 1.2 + 0.32 * len(rows)) as (figure, axes):
+        for axis, (task, title) in zip(axes, names.items(), strict=True):
+            for place, row in zip(places, rows.values(), strict=True):
+                found = row[task]
+                seeds = np.array(found["seeds"]) - result["sft"][task]
+                axis.plot(
+                    seeds, np.full(len(seeds), place), "o", color=INK, alpha=0.35, markersize=3
+                )
+                errors = np.abs([[found["value"] - found["low"]], [found["high"] - found["value"]]])
+                holds = COLORS[0] if found["p_holm"] < 0.05 else "white"
+                axis.errorbar(
+                    found["value"], place, xerr=errors, fmt="o", color=COLORS[0], markersize=5,
+                    capsize=2, markerfacecolor=holds,
+                )  # fmt: skip
+            axis.axvline(0, color=INK, linewidth=1)
+            axis.set_yticks(places, list(rows) if axis is axes[0] else [""] * len(rows))
+            axis.set_title(title, loc="left", fontweight="bold")
+            axis.set_xlabel(f"world-{task}: difference to SFT ({result['sft'][task]:.3g})")
+            axis.grid(axis="x")
+        return _saved(figure, kind)
+
+
 def _finish(axis: Any, title: str, x: str, y: str) -> None:
     axis.set_title(title, loc="left", fontweight="bold")
     axis.set_xlabel(x)
@@ -209,6 +235,8 @@ def painter_of(data: Any, source: Path) -> Callable[[Any, str], bytes]:
             f"{source} has no rewards to draw: it is the log of a run without reinforcement learning"
         )
     if isinstance(data, Mapping):
+        if "to_sft" in data and "sft" in data:
+            return _synergy
         if "difference" in data and "groups" in data:
             return _differences
         if "benchmark" in data and data.get("groups"):
@@ -221,7 +249,7 @@ def painter_of(data: Any, source: Path) -> Callable[[Any, str], bytes]:
             return _of_world
     raise InputError(
         f"{source} holds nothing that can be drawn: give a run of `arm eval` or of reinforcement learning, or "
-        "the --json file of `arm eval world`, sweep, guidance or compare"
+        "the --json file of `arm eval world`, sweep, guidance or compare, or a synergy run's table.json"
     )
 
 

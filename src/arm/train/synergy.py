@@ -176,7 +176,7 @@ def score_model(run: SynergyRun, directory: Path) -> dict[str, Any]:
         known = world.draw_and_check(arm, knowledge, size.images_per_prompt, setting, size.seed)
         found[setting.name] = {
             "geneval": [x for v in drawn.values() for x in v],
-            "gedit": [s.overall for v in edited.values() for s in v],
+            "gedit": [round(s.overall, 4) for v in edited.values() for s in v],
             "wise": [x for v in known.values() for x in v],
         }
     trained = world.geneval_prompts(size, held_out=False)

@@ -103,6 +103,11 @@ def test_mmbench_takes_rotations_from_the_file(tmp_path: Path):
     assert [p.name for p in (tmp_path / "sources").iterdir()] == ["5.jpg"]
     with Image.open(tmp_path / "sources/5.jpg") as picture:
         assert picture.size == (8, 8)
+    # One that is not the table's any more is written anew.
+    first = (tmp_path / "sources/5.jpg").read_bytes()
+    (tmp_path / "sources/5.jpg").write_bytes(first + b"more")
+    mmbench.unpack(tmp_path / "b", items, tmp_path / "sources")
+    assert (tmp_path / "sources/5.jpg").read_bytes() == first
     more = [*rows, row(6, "A")]
     with pytest.raises(DataError, match="question 6 has 1 of 2 rotations: the file is cut"):
         mmbench.load(mmbench_file(tmp_path / "cut", *more))

@@ -61,7 +61,11 @@ class Result:
 
 
 def keep_picture(content: bytes, path: Path) -> None:
-    """Writes a picture's bytes by way of a temporary name of this process's own."""
+    """Writes a picture's bytes, unless they stand there already, by way of a temporary name of this
+    process's own.
+    """
+    if path.is_file() and path.read_bytes() == content:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content)

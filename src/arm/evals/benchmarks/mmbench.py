@@ -141,12 +141,11 @@ def rotations(item: Item) -> list[Item]:
 
 
 def unpack(directory: Path, items: Sequence[Item], folder: Path) -> None:
-    """Writes the items' pictures into a folder, as they are named there; what is there stays."""
-    wanted = {item.image for item in items if not (folder / str(item.image)).is_file()}
-    if not wanted:
-        return
-    path = table(directory)
-    for row in rows(path):
+    """Writes the items' pictures into a folder, as they are named there; one that is there already stays, if
+    it is still the same.
+    """
+    wanted = {item.image for item in items}
+    for row in rows(table(directory)):
         name, picture = f"{row['index']}.jpg", row["image"] or ""
         if name in wanted and len(picture) >= SHORT:
             try:

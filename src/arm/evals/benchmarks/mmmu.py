@@ -134,9 +134,7 @@ def unpack(directory: Path, items: Sequence[Item], folder: Path) -> None:
         for number, column in enumerate(PICTURES, 1):
             path = folder / picture_name(row["id"], number)
             content = (row.get(column) or {}).get("bytes")
-            if path.name not in wanted or not content:
-                continue
-            if not path.is_file() or path.read_bytes() != content:
+            if path.name in wanted and content:
                 keep_picture(content, path)
 
 
