@@ -14,13 +14,15 @@ from arm.train.rollout import Task
 from arm.train.runtime import Loop
 from arm.train.update import Anchors, Objective
 
+DRAWING = Task(2, Sampling(1.0, top_k=50), WorldReward(), samples=3)
+
 
 def world(model: str, out: Path, **changes) -> GRPORun:
     """Both tasks, guided editing, two updates a rollout; the world's rewards."""
     settings = {
         "out": out,
         "model": model,
-        "drawing": Task(2, Sampling(1.0, top_k=50), WorldReward(), samples=3),
+        "drawing": DRAWING,
         "editing": Task(
             2, Sampling(1.0), WorldReward(), samples=2, guidance=Guidance(1.5, 1.25), combine="gdpo"
         ),

@@ -1,5 +1,6 @@
 """The command line: every verb runs, and bad input is one line on stderr with exit code 2."""
 
+import io
 import json
 import subprocess
 import sys
@@ -48,12 +49,19 @@ def test_every_verb(chain: TinyChain, call: Call, picture: Path, tmp_path: Path)
 def test_chat(
     chain: TinyChain, call: Call, picture: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    import io
-
     lines = f"image {picture}: what do you see?\nwhat is a zebra?\n\n"
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     code, _, err = call("chat", "--model", chain.model, "--out", tmp_path / "chat")
     assert code == 0 and "does not know the word 'zebra'" in err
+
+
+def test_a_chat_goes_on_after_bytes_that_are_not_utf8(
+    chain: TinyChain, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    lines = io.BytesIO(b"a red st\xe4r\nwhat is a zebra?\n\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(lines, "utf-8"))
+    code, _, err = call("chat", "--model", chain.model, "--out", tmp_path / "chat")
+    assert code == 0 and "the text holds '\\udce4'" in err and "the word 'zebra'" in err
 
 
 def test_demo_and_eval(
@@ -121,11 +129,16 @@ def _cut(path: Path) -> Path:
         (("ask", "{tmp}/cut.png", "where?"), "no readable picture"),
         (("ask", "{tmp}/bomb.png", "where?"), "64"),
         (("ask", "{tmp}/picture.png", ""), "the text is empty"),
+        (("ask", "{tmp}/picture.png", "\udcff"), "is not UTF-8"),
+        (("ask", "w" * 300, "where?"), "does not exist"),
+        (("encode", "w" * 300), "does not exist"),
         (("create", ""), "the text is empty"),
         (("create", "a red sqare"), "does not know the word 'sqare'. Did you mean 'square'?"),
         (("create", "a star", "--size", "60x56"), "multiples of 8"),
         (("create", "a star", "--size", "big"), "no size"),
         (("create", "a star", "--temperature", "-1"), "must not be negative"),
+        (("create", "a star", "--temperature", "1e-9"), "temperature must be 0 or at least 0.001"),
+        (("create", "a star", "--guidance", "1e300"), "must be numbers from -100 to 100"),
         (("create", "a star", "-n", "0"), "num_images"),
         (("create", "a star", "--decoder", "fluks"), "Did you mean 'flux'?"),
         (("create", "a star", "--out", "{tmp}/picture.png/x.png"), "cannot be written"),
@@ -159,6 +172,13 @@ def test_bad_input_is_one_line(
         (("train", "lm:micro_pt", "loop.step=3"), "loop.steps"),
         (("train", "lm:micro_pt", "loop.steps=many"), "loop.steps"),
         (("ask", "x.png", "where?", "--model", "nano"), "no model 'nano'"),
+        (("plan", "lm:micro_pt", "--code-share", "nan"), "shares of code and text"),
+        # Where nothing can be written is said before a model is looked for.
+        (("demo", "--model", "nano", "--out", __file__), "test_cli.py cannot be written"),
+        (("eval", "decoders", "--model", "nano", "--out", __file__), "cannot be written"),
+        (("eval", "guidance", "--model", "nano", "--out", f"{__file__}/x"), "cannot be written"),
+        (("eval", "world", "--model", "nano", "--into", __file__), "no block <!-- scores -->"),
+        (("eval", "sweep", "--model", "nano", "--into", __file__), "'sweep' has no table"),
     ],
 )
 def test_bad_names_are_one_line(call: Call, arguments: tuple[str, ...], message: str):

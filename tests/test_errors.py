@@ -8,6 +8,8 @@ from arm.errors import (
     WeightsError,
     did_you_mean,
     nearest,
+    not_utf8,
+    shown,
 )
 
 
@@ -22,3 +24,15 @@ def test_nearest() -> None:
     assert nearest("zzz", ["lr"]) == [] and nearest("x", []) == []
     assert did_you_mean("stpes", ["steps"]) == " Did you mean 'steps'?"
     assert did_you_mean("zzz", ["steps"]) == ""
+
+
+def test_texts_that_no_file_can_hold() -> None:
+    assert not_utf8("ein roter Stern \U0001f31f") == ""
+    assert not_utf8("a star \ud83d").startswith("holds '\\ud83d', half a character")
+
+
+def test_what_is_shown_is_one_short_line() -> None:
+    assert shown("ein süßer Stern.png") == "ein süßer Stern.png"
+    assert shown("a\nb\x1b\udce4") == "a\\nb\\x1b\\udce4"
+    long = shown("a" * 500 + "b" * 500)
+    assert long == "a" * 160 + "..." + "b" * 40 + " (1,000 characters)"

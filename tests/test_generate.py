@@ -114,6 +114,14 @@ def test_editing_request_streams_by_hand():
     assert [s.ids.tolist() for s in plain.streams] == expected[:1] and plain.coefficients == (1,)
 
 
+@pytest.mark.parametrize("scale", [1e300, -101.0, float("nan"), float("inf")])
+def test_guidance_that_leaves_no_numbers(scale: float):
+    for wrong in ({"text": scale}, {"image": scale}):
+        with pytest.raises(ValueError, match="guidance scales must be numbers from -100 to 100"):
+            Guidance(**wrong)
+    assert Guidance(100.0, -100.0).text == 100
+
+
 def test_answering_request():
     request = answering_request(SEEN, VOCAB, 5, allow_image=True)
     assert request.streams[0].ids[-1] == VOCAB.assistant and request.coefficients == (1.0,)

@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 FILES = sorted((SOURCE / "arm").rglob("*.py"))
 LAYERS = (
     ("errors",),
+    ("files",),
     ("vocab",),
     ("sequence",),
     ("runs",),

@@ -62,6 +62,8 @@ def test_guidance_changes_a_latent_decoder_and_is_refused_by_the_pixel_decoder(c
     assert (plain != np.asarray(arm.decode(codes, guidance_scale=8.0))).any()
     with pytest.raises(ValueError, match="no guidance"):
         Arm.from_pretrained(chain.model, "pixel").decode(codes, guidance_scale=2.0)
+    with pytest.raises(InputError, match="guidance_scale must be a number from -100 to 100"):
+        arm.decode(codes, guidance_scale=1e300)
 
 
 def test_create_edit_and_ask(arm: Arm, picture: Image.Image):

@@ -64,14 +64,16 @@ def lab(
     (root / "lab/runs.py").write_text(
         "def micro(): return 1\ndef micro_large(): return 2\ndef needs(size): return size\n"
     )
+    (root / "labruns.py").write_text("def mine(): return 3\n")
     monkeypatch.syspath_prepend(root)
     yield
-    for name in ("lab", "lab.runs"):
+    for name in ("lab", "lab.runs", "labruns"):
         sys.modules.pop(name, None)
 
 
-def test_a_dotted_module_outside_the_package(lab: None) -> None:
+def test_a_module_outside_the_package(lab: None) -> None:
     assert run_function("lab.runs:micro")() == 1
+    assert run_function("labruns:mine")() == 3
 
 
 def test_a_module_of_the_package(shipped: Path) -> None:
@@ -111,6 +113,8 @@ def test_every_shipped_run_has_a_first_line() -> None:
         (":small", "':small' is no run; write module:function"),
         ("", "'' is no run; write module:function"),
         ("lab.runs:micr", "there is no run 'lab.runs:micr'. Did you mean 'lab.runs:micro'?"),
+        ("labruns:mien", "there is no run 'labruns:mien'. Did you mean 'labruns:mine'?"),
+        ("tokenizers:micro", "there is no run 'tokenizers:micro'. Did you mean 'tokenizer:micro'?"),
         ("lab.runs:needs", "there is no run 'lab.runs:needs'. "),
         (
             "lab.walks:micro",

@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from arm.sampling import GREEDY, Sampling, row_generator, sample_rows, truncate
+from arm.sampling import GREEDY, LEAST_TEMPERATURE, Sampling, row_generator, sample_rows, truncate
 from cut_by_hand import cut_by_hand
 
 FOUR = torch.tensor([0.15, 0.5, 0.05, 0.3]).log()[None]
@@ -78,8 +78,22 @@ def test_what_is_drawn_has_its_probability():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -0.1}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_p": -1.0}],
+    [
+        {"temperature": -0.1},
+        {"temperature": 1e-9},
+        {"temperature": float("nan")},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"top_p": -1.0},
+    ],
 )
 def test_sampling_that_means_nothing(wrong: dict[str, float]):
     with pytest.raises(ValueError, match="must not be negative"):
         Sampling(**wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_lowest_temperature_still_gives_numbers():
+    logits = torch.tensor([[-3e4, 0.0, 3e4]])
+    index, logprob = sample_rows(logits, Sampling(LEAST_TEMPERATURE), [row_generator(0, 0, 0)])
+    assert index.tolist() == [2] and logprob.isfinite().all()

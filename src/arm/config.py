@@ -8,7 +8,6 @@ restored, but for fields that hold objects (functions, rewards): those are recor
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from arm.errors import ConfigError, nearest
+from arm.files import write_json
 from arm.runs import run_function
 
 T = TypeVar("T")
@@ -72,11 +72,8 @@ def with_defaults(recorded: Any, config: Any) -> Any:
 
 
 def dump(config: Any, path: Path) -> None:
-    """Writes `to_json(config)` to a file by way of a temporary name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Writes `to_json(config)` to a file, whole or not at all."""
+    write_json(to_json(config), path)
 
 
 def from_json(cls: type[T], data: Any) -> T:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from arm.evals import world
 from arm.evals.report import print_scores
+from arm.files import make_folder, write_picture
 from arm.pipeline import Arm
 from arm.world.edit_score import score_edit
 from arm.world.edits import EDITORS, sample_edit
@@ -86,7 +87,7 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
     begun = time.monotonic()
     console = Console()
     rng = np.random.default_rng([2026, seed])
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     height, width = world.scene_size(arm, 0)
     scale = arm.defaults.scale
     table = Table(
@@ -132,12 +133,12 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
 
     for task, items in (("understand", answered), ("draw", drawing)):
         for i, (picture, text, right) in enumerate(items, 1):
-            picture.save(out / f"{task}-{i}.png")
+            write_picture(picture, out / f"{task}-{i}.png")
             table.add_row(task, text, "yes" if right else "no")
     for i, (edit, picture, score) in enumerate(zip(edits, changed, scores, strict=True), 1):
-        picture.save(out / f"edit-{i}.png")
+        write_picture(picture, out / f"edit-{i}.png")
         table.add_row("edit", edit.instruction, f"SC {score.sc:.1f} PQ {score.pq:.1f}")
-    assemble(rows).save(out / "sheet.png")
+    write_picture(assemble(rows), out / "sheet.png")
     console.print(table)
     console.print("A quick measure on more of them (`arm eval world` is the full one):")
     result = world.evaluate(arm, world.quick(), settings=world.SETTINGS[:1])

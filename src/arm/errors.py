@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+LONG = 200
+"""Characters of a user's own text that an error repeats."""
+
 
 class ArmError(Exception):
     """One clear line: what is wrong and what would be right."""
@@ -26,6 +29,28 @@ class TrainingError(ArmError):
 
 class InputError(ArmError):
     """A picture, a text or an option that the model cannot take."""
+
+
+def not_utf8(text: str) -> str:
+    """What is wrong with a text that no UTF-8 file can hold, as "holds ...; ..."; "" where nothing is.
+
+    JSON can write half a character, as a cut emoji leaves it, and Python reads a byte that is not UTF-8 in an
+    argument or a file's name as one.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        return f"holds {half}, half a character or a byte that is not UTF-8; write it as UTF-8"
+    return ""
+
+
+def shown(text: str) -> str:
+    """A user's name or value as an error shows it: on one line, without its middle where it is long."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if len(line) <= LONG:
+        return line
+    return f"{line[: LONG - 40]}...{line[-40:]} ({len(text):,} characters)"
 
 
 def nearest(word: str, options: Iterable[str], n: int = 1) -> list[str]:

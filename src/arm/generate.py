@@ -12,7 +12,6 @@ All streams of all requests form one batch, left-padded. Requests may differ in 
 R requests, B = streams of all requests, V text vocabulary, C codes, D width.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,17 +26,25 @@ from arm.sampling import GREEDY, Sampling, row_generator, sample_rows
 from arm.sequence import Sample, Tokens, drop_condition, flatten
 from arm.vocab import Vocab
 
+MOST_GUIDANCE = 100
+"""The largest scale of guidance."""
+
 
 @dataclass(frozen=True)
 class Guidance:
-    """Scales of classifier-free guidance; 1 switches a branch off. The paper: 1.5 and 1.25."""
+    """Scales of classifier-free guidance; 1 switches a branch off. The paper: 1.5 and 1.25.
+
+    Of scales beyond `MOST_GUIDANCE` either way nothing but rounding errors is left of the logits.
+    """
 
     text: float = 1.5
     image: float = 1.25
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.text) or not math.isfinite(self.image):
-            raise ValueError(f"guidance scales must be finite numbers: {self}")
+        if not (abs(self.text) <= MOST_GUIDANCE and abs(self.image) <= MOST_GUIDANCE):
+            raise ValueError(
+                f"guidance scales must be numbers from -{MOST_GUIDANCE} to {MOST_GUIDANCE}: {self}"
+            )
 
 
 @dataclass(frozen=True)

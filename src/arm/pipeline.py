@@ -20,7 +20,15 @@ from PIL import Image as Pillow
 from arm.data.pictures import to_bytes, to_float
 from arm.data.transforms import as_rgb, fit_to_grid, open_image
 from arm.errors import InputError, WeightsError
-from arm.generate import Guidance, Request, Result, answering_request, drawing_request, generate
+from arm.generate import (
+    MOST_GUIDANCE,
+    Guidance,
+    Request,
+    Result,
+    answering_request,
+    drawing_request,
+    generate,
+)
 from arm.model_directory import Defaults, find_model, load_defaults, load_detokenizer, parts_of
 from arm.models.backbone import load_backbone
 from arm.models.detokenizer import Detokenizer
@@ -156,6 +164,11 @@ class Arm:
             )
         if codes.min() < 0 or codes.max() >= self.vocab.num_codes:
             raise InputError(f"codes must be in 0..{self.vocab.num_codes - 1}")
+        if guidance_scale is not None and not abs(guidance_scale) <= MOST_GUIDANCE:
+            raise InputError(
+                f"guidance_scale must be a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}, not "
+                f"{guidance_scale}"
+            )
         batch = torch.from_numpy(codes.astype(np.int64))[None]
         painted = self.detokenizer.decode(
             batch, seed=seed, num_steps=num_steps, guidance_scale=guidance_scale

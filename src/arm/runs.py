@@ -17,23 +17,23 @@ CONFIGS = "arm.configs"
 
 
 def run_function(name: str) -> Callable[[], Any]:
-    """The function that `module:function` names: of `arm.configs`, or of a dotted module that Python
+    """The function that `module:function` names: of `arm.configs`, or of any other module that Python
     can import. Raises ConfigError with the nearest name where there is none.
     """
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
         hint = did_you_mean(name, list_runs())
         raise ConfigError(f"'{name}' is no run; write module:function, as lm:micro.{hint}")
     module_name, function_name = name.split(":")
-    module = _import(f"{CONFIGS}.{module_name}")
-    if module is None and "." in module_name:
-        module = _import(module_name)
+    module = _import(f"{CONFIGS}.{module_name}") or _import(module_name)
     if module is None:
         path = f" No module {module_name} on PYTHONPATH." if "." in module_name else ""
         raise _no_run(name, list_runs(), path)
     function = vars(module).get(function_name)
     if not _is_run(function):
         own = (f for f in vars(module).values() if _is_run(f) and f.__module__ == module.__name__)
-        raise _no_run(name, [f"{module_name}:{f.__name__}" for f in own])
+        options = [f"{module_name}:{f.__name__}" for f in own]
+        # A library may have the name that was typed in the place of one of ours.
+        raise _no_run(name, options or list_runs())
     return cast(Callable[[], Any], function)
 
 

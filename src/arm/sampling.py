@@ -12,18 +12,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+LEAST_TEMPERATURE = 0.001
+"""Below this temperature logits leave the range of their type, and no number is left of them."""
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """temperature 0 is greedy; top_k 0 and top_p 1 keep every token."""
+    """temperature 0 is greedy, and LEAST_TEMPERATURE the lowest other one; top_k 0 and top_p 1 keep every token."""
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(f"temperature and top_k must not be negative, top_p in (0, 1]: {self}")
+        tempered = self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf
+        if not tempered or self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"temperature must be 0 or at least {LEAST_TEMPERATURE}, top_k must not be negative, top_p in (0, 1]: "
+                f"{self}"
+            )
 
 
 GREEDY = Sampling(temperature=0.0)

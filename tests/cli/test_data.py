@@ -33,6 +33,21 @@ def test_check_with_faults(call: Call, tmp_path: Path):
     assert code == 2 and not out and "does not exist; name a folder" in err and "\n" not in err[:-1]
 
 
+def test_check_of_names_and_texts_that_cannot_be(call: Call, tmp_path: Path):
+    """Each is a fault of its record, printed on one line whatever its bytes."""
+    records = [
+        {**SHORT, "image": "data:image/jpeg;base64," + "x" * 8000},
+        {**SHORT, "text": "a red star \ud83d"},
+        {**SHORT, "\udce4": 1},
+    ]
+    write_jsonl(tmp_path / "\udce4.jsonl", records)
+    code, out, _ = call("data", "check", tmp_path / "\udce4.jsonl")
+    faults = [line for line in out.splitlines() if line.startswith("\\udce4.jsonl:")]
+    assert code == 1 and len(faults) == 3 and max(map(len, faults)) < 1000
+    reasons = ("id holds '\\udce4'", "text holds '\\ud83d'", "no key '\\udce4'")
+    assert all(reason in fault for reason, fault in zip(reasons, faults, strict=True)), faults
+
+
 def test_convert(call: Call, tmp_path: Path):
     row = {"source_image": png("red.png"), "edited_image": png("blue.png"), "edit_prompt": "blue"}
     pq.write_table(pa.Table.from_pylist([row, {**row, "edit_prompt": ""}]), tmp_path / "x.parquet")
@@ -41,8 +56,10 @@ def test_convert(call: Call, tmp_path: Path):
     assert (tmp_path / "out/skipped.jsonl").is_file()
     code, out, _ = call("data", "check", tmp_path / "out")
     assert code == 0 and "editing" in out
-    code, _, err = call("data", "convert", "magicbrush", tmp_path / "x.parquet", tmp_path / "out")
+    code, _, err = call("data", "convert", "magicbrush", tmp_path / "x.parquet", tmp_path / "b")
     assert code == 2 and "needs the column 'target_img'; the columns are source_image" in err
+    code, _, err = call("data", "convert", "ultraedit", tmp_path / "x.parquet", tmp_path / "out")
+    assert code == 2 and "train.jsonl is there already and would be replaced; name a new" in err
 
 
 def test_encode(chain: TinyChain, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -67,3 +84,17 @@ def test_words(call: Call, chain: TinyChain, tmp_path: Path):
     code, out, _ = call("data", "words", tmp_path, "--model", chain.model, "--out", tmp_path / "w")
     assert code == 0 and out.strip().endswith("2 of them new: blouse dress")
     assert (tmp_path / "w/tokenizer.json").is_file()
+    assert "skipped" not in out and not (tmp_path / "w/skipped.jsonl").exists()
+
+
+def test_words_of_broken_records_are_left_out(call: Call, chain: TinyChain, tmp_path: Path):
+    write_jsonl(tmp_path / "x.jsonl", [{"messages": []}, {"image": "a.png", "text": "a dress"}, {}])
+    words = ("data", "words", tmp_path / "x.jsonl", "--model", chain.model, "--out")
+    for _ in range(2):  # what an earlier call skipped is not counted again
+        code, out, _ = call(*words, tmp_path / "w")
+        assert code == 0 and "1 of them new: dress" in out
+        assert f"2 records skipped, see {tmp_path}/w/skipped.jsonl" in out
+    lines = [json.loads(x) for x in (tmp_path / "w/skipped.jsonl").read_text().splitlines()]
+    assert [line["where"] for line in lines] == ["x.jsonl:1", "x.jsonl:3"]
+    code, out, err = call(*words, tmp_path / "x.jsonl")
+    assert code == 2 and not out and "x.jsonl cannot be written" in err and err.count("\n") == 1

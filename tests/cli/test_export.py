@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from arm.cli.export import export_app
 from arm.errors import InputError, WeightsError
+from arm.hf import files
 from conftest import TinyChain
 
 
@@ -32,3 +33,17 @@ def test_mistakes(chain: TinyChain, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="name a new folder"):
         run("hf", "--model", chain.model, "--out", tmp_path / "file")
+
+
+def test_the_folder_one_is_in(chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("hf", "--model", chain.model, "--out", ".") == ["."]
+    assert Path("config.json").is_file()
+    assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_a_folder_below_a_file(chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(files, "load_backbone", None)  # it is said before anything is loaded
+    with pytest.raises(InputError, match=r"file cannot be written .* name another folder"):
+        run("hf", "--model", chain.model, "--out", tmp_path / "file/x")

@@ -53,6 +53,16 @@ def test_every_fault_is_named(faulty: Path):
     assert report.to_dict()["faults"] == report.faults
 
 
+def test_a_name_that_no_file_can_have_is_a_fault(tmp_path: Path):
+    long = "data:image/jpeg;base64," + "x" * 8000
+    path = write_jsonl(tmp_path / "x.jsonl", [{**SHORT, "image": long}, SHORT])
+    report = checked(path)
+    (fault,) = report.faults
+    assert fault.startswith("x.jsonl:1: data:image/jpeg;base64,xxx") and len(fault) < 1000
+    assert "(8,023 characters) does not exist or may not be read" in fault
+    assert report.width == Spread(8, 8, 8)
+
+
 def test_few_faults_are_shown_and_all_counted(faulty: Path):
     report = checked(faulty, max_faults=1)
     assert report.num_faults == 4 and len(report.faults) == 1

@@ -52,6 +52,7 @@ def test_round_trip_at_random(tmp_path: Path):
     assert len(list(found)) == 6
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names == [f"shard_0000{i}.{e}" for i in (0, 1) for e in ("jsonl", "safetensors")]
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1
 
 
 def test_a_line_by_hand(tmp_path: Path):

@@ -1,5 +1,6 @@
 """The conversation format: what a record becomes, and that faults are named by place and key."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,11 @@ USER, ANSWER = turn("user", "hello"), turn("assistant", "hi")
             "messages[1].weight must be a number from 0 up, not -1",
         ),
         ({"messages": [USER, turn("assistant", "x", weight=True)]}, "a number from 0 up, not True"),
+        ({"messages": [USER, turn("assistant", "x", weight=math.nan)]}, "from 0 up, not nan"),
+        ({"messages": [USER, turn("assistant", "x", weight=10**400)]}, "...0000000"),
+        ({**SHORT, "text": "a star \ud83d"}, "text holds '\\ud83d', half a character or a byte"),
+        ({**SHORT, "image": "\udce4.png"}, "image holds '\\udce4', half a character or a byte"),
+        ({"messages": [turn("assistant", "\ud83d")]}, "messages[0].content holds '\\ud83d'"),
         ({**DRAWING, "images": []}, "1 <image> in messages but 0 in images"),
         ({**TEXT, "images": ["a.png"]}, "0 <image> in messages but 1 in images"),
         ({**DRAWING, "images": [7]}, "images[0] must be text, not a number"),
@@ -152,6 +158,7 @@ USER, ANSWER = turn("user", "hello"), turn("assistant", "hi")
         ({**DRAWING, "image_loss": [True, False]}, "image_loss has 2 entries for 1 images"),
         ({**DRAWING, "image_loss": [1]}, "image_loss[0] must be true, false or null, not a number"),
         ({**TEXT, "id": 1.5}, "id must be text, not a number"),
+        ({**TEXT, "id": "\ud83d"}, "id holds '\\ud83d'"),
     ],
 )
 def test_faults_are_named(record: Any, fault: str):

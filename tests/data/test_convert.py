@@ -12,7 +12,7 @@ import pytest
 from arm.data.convert import convert
 from arm.data.record import Record
 from arm.data.sources import open_source
-from arm.errors import DataError
+from arm.errors import DataError, InputError
 from user_data import COLORS, png, turn, write_pictures
 
 RED, GREEN, BLUE = ({"bytes": png(name), "path": None} for name in COLORS)
@@ -209,3 +209,76 @@ def test_files_that_hold_no_rows(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no folder with any"):
         convert("llava", tmp_path / "empty", tmp_path / "out")
+
+
+def test_broken_lines_are_skipped_and_named(tmp_path: Path):
+    """One broken line, the first as any other, ends nothing; a file of nothing else holds no rows."""
+    write_pictures(tmp_path)
+    lines = ["{", *map(json.dumps, llava_rows()), '{"id": "4", ', "[1]", "\xff"]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines), encoding="latin-1")
+    assert convert("llava", tmp_path / "x.jsonl", tmp_path / "out") == (3, 4)
+    found = [json.loads(x) for x in (tmp_path / "out/skipped.jsonl").read_text().splitlines()]
+    assert [line["where"] for line in found] == [f"x.jsonl:{i}" for i in (1, 5, 6, 7)]
+    (tmp_path / "y.jsonl").write_text("{\n{\n")
+    with pytest.raises(DataError, match=r"holds no rows that can be read; see .*skipped\.jsonl$"):
+        convert("llava", tmp_path / "y.jsonl", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"conversations": 5}, "'conversations' must be a list of turns, not 5"),
+        ({"conversations": [{"from": [], "value": "x"}]}, "from human or gpt, not []"),
+        ({"conversations": [5]}, "from human or gpt, not 5"),
+        ({"image": "w" * 300}, "picture 0 is not at"),
+        ({"image": 5}, "picture 0 has neither bytes nor a path"),
+        ({"id": "\ud83d"}, "id holds"),
+    ],
+)
+def test_llava_of_other_values_is_one_line(tmp_path: Path, row: dict[str, Any], fault: str):
+    write_pictures(tmp_path)
+    (tmp_path / "llava.json").write_text(json.dumps([{**llava_rows()[0], **row}]))
+    with pytest.raises(DataError) as error:
+        convert("llava", tmp_path / "llava.json", tmp_path / "out")
+    assert fault in str(error.value) and "\n" not in str(error.value)
+
+
+def test_nothing_that_is_there_is_replaced(tmp_path: Path):
+    """Neither the source, nor an earlier conversion, nor its pictures."""
+    write_pictures(tmp_path)
+    for name in ("train.jsonl", "skipped.jsonl"):
+        (tmp_path / name).write_text("\n".join(map(json.dumps, llava_rows())))
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(DataError, match=rf"{name} is there already .* name a new folder"):
+            convert("llava", tmp_path / name, tmp_path)
+        assert (tmp_path / name).read_bytes() == before
+        (tmp_path / name).unlink()
+    rows = [{"source_image": RED, "edited_image": BLUE, "edit_prompt": "make it blue"}]
+    table, out = parquet(tmp_path, rows), tmp_path / "out"
+    assert convert("ultraedit", table, out) == (1, 0)
+    with pytest.raises(DataError, match=r"train\.jsonl is there already"):
+        convert("ultraedit", table, out)
+    (out / "train.jsonl").rename(out / "a.jsonl")
+    assert convert("ultraedit", table, out) == (1, 0)  # the same pictures, as after a killed run
+    (out / "train.jsonl").unlink()
+    other = parquet(tmp_path / "b", [{**rows[0], "source_image": GREEN}])
+    with pytest.raises(DataError, match=r"00000000-0\.png is there already and another picture"):
+        convert("ultraedit", other, out)
+    assert told(open_source(out / "a.jsonl").record(0)) == ["RED make it blue", "BLUE"]
+
+
+def test_a_full_disk_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows = [{"source_image": RED, "edited_image": BLUE, "edit_prompt": "make it blue"}]
+
+    def half(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    table = parquet(tmp_path, rows)
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(DataError, match=r"out cannot be written .*No space left"):
+        convert("ultraedit", table, tmp_path / "out")
+    assert not list((tmp_path / "out/images").iterdir())
+    with pytest.raises(InputError, match=r"cannot be written .* name another folder"):
+        convert("ultraedit", table, table / "data/train-0.parquet")

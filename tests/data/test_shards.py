@@ -38,6 +38,7 @@ def test_round_trip_in_order(tmp_path: Path):
         "shard_00001.jsonl",
         "shard_00001.safetensors",
     ]
+    assert len({file.stat().st_mode for file in path.parent.iterdir()}) == 1
 
 
 def test_chains_of_one_picture_and_of_other_grids(tmp_path: Path):

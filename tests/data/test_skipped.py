@@ -26,6 +26,14 @@ def test_once_each_over_processes(tmp_path: Path):
     ]
 
 
+def test_a_name_that_is_not_utf8(tmp_path: Path):
+    path = tmp_path / "skipped.jsonl"
+    Skipped(path).add("st\udce4r.png", "why \ud83d")
+    assert path.read_bytes().startswith(b'{"where": "st\\udce4r.png"')
+    again = Skipped(path)
+    assert len(again) == 1 and "st\udce4r.png" in again
+
+
 def test_many_threads(tmp_path: Path):
     skipped = Skipped(tmp_path / "skipped.jsonl")
     with ThreadPoolExecutor(8) as pool:

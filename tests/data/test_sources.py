@@ -280,7 +280,10 @@ def test_tars_that_are_none(tmp_path: Path):
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        (None, r"^train\.jsonl:6: blue\.png does not exist; it was looked for at .*blue\.png$"),
+        (
+            None,
+            r"^train\.jsonl:6: blue\.png does not exist or may not be read; it was looked for at .*blue\.png$",
+        ),
         (b"", r"^train\.jsonl:6: blue\.png is no readable picture \(its format is not known\)"),
         (png("blue.png", (64, 64))[:-30], r"^train\.jsonl:6: blue\.png is no readable picture"),
     ],

@@ -75,6 +75,8 @@ def test_a_transparent_palette_entry_is_white(tmp_path: Path):
 def test_no_file(tmp_path: Path):
     assert "does not exist or is no file" in refused(tmp_path / "none.png")
     assert "does not exist or is no file" in refused(tmp_path)
+    with pytest.raises(InputError, match=r"^w+\.{3}w+ \(300 characters\) does not exist or is no"):
+        open_image("w" * 300)
 
 
 @pytest.mark.parametrize(

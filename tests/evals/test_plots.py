@@ -118,12 +118,14 @@ def test_bad_paths(tmp_path: Path, run: Call):
     (tmp_path / "report.json").write_text(json.dumps(REPORT))
     (tmp_path / "lm.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     (tmp_path / "bad.jsonl").write_text('{"step": 1}\nnothing\n{"step": 2}\n')
+    (tmp_path / "latin.jsonl").write_bytes(b'{"step": "\xff"}\n')
     out = tmp_path / "x.svg"
     for arguments, message in (
         ((tmp_path / "none", "--out", out), "does not exist"),
         ((tmp_path, "--out", tmp_path / "x.pdf"), "neither .svg nor .png"),
         ((tmp_path / "lm.jsonl", "--out", out), "has no rewards to draw"),
         ((tmp_path / "bad.jsonl", "--out", out), "bad.jsonl:2: no JSON"),
+        ((tmp_path / "latin.jsonl", "--out", out), "latin.jsonl cannot be read"),
         ((tmp_path, "--out", tmp_path / "lm.jsonl/x.svg"), "cannot be written"),
     ):
         code, _, errors = run("plot", *arguments)

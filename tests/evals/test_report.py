@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from arm.cli.options import write_json_file
 from arm.errors import InputError
 from arm.evals.report import (
+    check_block,
     decoder_rows,
     fill_block,
     fill_scores,
@@ -51,6 +53,26 @@ def test_blocks_are_filled_and_missing_ones_named(tmp_path: Path):
         fill_scores(path, "sweep", {})
     with pytest.raises(InputError, match="cannot be read"):
         fill_block(tmp_path / "none.md", "scores", "x")
+    path.write_bytes(b"<!-- scores -->\n\xff<!-- /scores -->\n")
+    with pytest.raises(InputError, match=r"cannot be read .* name a Markdown file in UTF-8"):
+        check_block(path, "world")
+
+
+def test_a_file_that_cannot_be_replaced_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> None:
+        raise OSError("no room")
+
+    path = tmp_path / "page.md"
+    path.write_text("a\n<!-- scores -->\nold\n<!-- /scores -->\nb\n")
+    before = path.read_bytes()
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(InputError, match=r"page\.md cannot be written \(no room\)"):
+        fill_block(path, "scores", "new")
+    with pytest.raises(InputError, match=r"page\.md cannot be written \(no room\)"):
+        write_json_file({}, path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_category_is_no_markup(capsys: pytest.CaptureFixture[str]):

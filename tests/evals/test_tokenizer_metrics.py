@@ -141,3 +141,28 @@ def test_psnr_is_of_what_was_encoded(chain: TinyChain, tmp_path: Path):
         each.append(10 * math.log10(255**2 / error))
     assert found["psnr"]["value"] == pytest.approx(np.mean(each), abs=1e-3)
     assert "zero_shot" not in found
+
+
+def test_scores_are_kept_whatever_becomes_of_the_sheet(
+    run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data, scores, sheet = tmp_path / "data", tmp_path / "out.json", tmp_path / "out"
+    data.mkdir()
+    for n in range(4):
+        Image.new("RGB", (56, 56), (n, 0, 0)).save(data / f"{n}.png")
+    for n in (0, 2):
+        (data / f"{n}.png").write_bytes(b"broken")
+    arm = Arm.from_pretrained(chain.model)
+    # Those that are spread over the folder are broken: other ones are shown.
+    assert tokenizer_metrics.reconstruction_sheet(arm, data, 2).width > 2 * 56
+
+    def fail(*_: object) -> None:
+        raise InputError("no sheet")
+
+    monkeypatch.setattr(tokenizer_metrics, "reconstruction_sheet", fail)
+    options = ("--model", chain.model, "--data", data, "--json", scores, "--out", sheet)
+    code, said, errors = run("tokenizer", *options)
+    assert code == 2 and "psnr" in said and errors.endswith("arm: no sheet\n")
+    assert json.loads(scores.read_text())["pictures"] == 2
+    code, _, errors = run("tokenizer", *options[:4], "--out", scores)
+    assert code == 2 and "out.json cannot be written" in errors

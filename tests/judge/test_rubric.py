@@ -43,6 +43,7 @@ def test_verdicts_and_what_is_sent():
         ('{"objects": 11, "attributes": 10, "relations": 5}', None),
         ('{"objects": true, "attributes": 10, "relations": 5}', None),
         ('{"objects": "8", "attributes": 10, "relations": 5}', None),
+        ('{"objects": 1, "attributes": 1, "relations": 1} or {"objects": "8", "attributes": 1, "relations": 5}', None),
         ('{"objects": NaN, "attributes": 10, "relations": 5}', None),
         ("The picture is lovely, 9/10.", None),
         ("", None),
@@ -50,6 +51,11 @@ def test_verdicts_and_what_is_sent():
 )  # fmt: skip
 def test_reading_a_verdict(reply: str, expected: dict[str, float] | None):
     assert read_verdict(reply, list(DRAWING.criteria)) == expected
+
+
+def test_the_form_that_is_asked_for_is_no_verdict():
+    for rubric in (DRAWING, EDITING):
+        assert read_verdict(rubric.instructions(), list(rubric.criteria)) is None
 
 
 def test_rubrics_by_name():

@@ -76,6 +76,11 @@ def test_unknown_words_are_named_with_the_nearest(words: TextTokenizer, text: st
     assert "\n" not in str(error.value)
 
 
+def test_half_a_character(words: TextTokenizer):
+    with pytest.raises(InputError, match=r"^the text holds '.udcff', half a character or a byte"):
+        words.ids("a red \udcff")
+
+
 def test_encode_captions_by_hand(words: TextTokenizer):
     ids, mask = encode_captions(words.tokenizer, ["a red star", "", "a ring"])
     a, red, star, ring = (world_words().index(word) for word in ("a", "red", "star", "ring"))

@@ -1,9 +1,19 @@
 """Chains of pictures: edits that follow on each other, and scenes of one shape where asked for."""
 
-import numpy as np
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from arm.data.pictures import GridWeight
+from arm.errors import ConfigError
+from arm.train import encode
 from arm.train.encode import sample_chain
 from arm.world.combinations import held_out_scene
+from conftest import TinyChain
+from tiny_stages import stages
 
 
 def one_shape(repeats: float) -> float:
@@ -25,3 +35,25 @@ def test_chains_of_one_shape_come_as_often_as_asked():
     assert one_shape(0.0) < 0.15
     assert 0.4 < one_shape(0.6) < 0.8
     assert one_shape(1.0) == 1.0
+
+
+def test_shards_of_another_tokenizer_grid_or_seed_are_refused(chain: TinyChain, tmp_path: Path):
+    run = replace(stages(chain.root)["encode"], out=tmp_path / "codes", chains_per_shard=2)
+    encode.main(run)
+    before = (run.out / "shard_00000.safetensors").read_bytes()
+    encode.main(replace(run, num_shards=2))  # more of the same are no other ones
+    other = shutil.copytree(run.tokenizer, tmp_path / "tokenizer")
+    data = bytearray((other / "tokenizer.safetensors").read_bytes())
+    data[-1] ^= 1
+    (other / "tokenizer.safetensors").write_bytes(data)
+    for change, key in (
+        ({"seed": 99}, "seed 10, not 99"),
+        ({"grids": (GridWeight(6, 6),)}, "grids .*"),
+        ({"tokenizer": other}, "tokenizer .*"),
+    ):
+        with pytest.raises(ConfigError, match=f"made with {key}; delete the shards in .*codes, or"):
+            encode.main(replace(run, **change))
+    assert (run.out / "shard_00000.safetensors").read_bytes() == before
+    (run.out / "manifest.json").unlink()
+    with pytest.raises(ConfigError, match=r"holds shards but no manifest\.json; delete"):
+        encode.main(run)

@@ -1,5 +1,6 @@
 """Model directories that share their parts."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from arm.vocab import Vocab
 from checkpoints import WIDTH, flux, flux_vae, gemma_like, naflex_towers, qwen_like, save
 from conftest import TinyChain
 from tiny import VISUAL, build
+from tiny_stages import stages
 
 GREY = Image.fromarray(np.full((56, 56, 3), 90, dtype=np.uint8))
 
@@ -87,3 +89,32 @@ def test_a_model_of_published_parts(tmp_path: Path):
     with pytest.raises(WeightsError, match="31 words and 32 codes beside a backbone"):
         (tmp_path / "model/backbone/tokenizer.json").unlink()
         Arm.from_pretrained(tmp_path / "model")
+
+
+def test_a_part_that_is_missing_or_damaged_leaves_the_model_that_is_there(
+    chain: TinyChain, tmp_path: Path
+):
+    out = shutil.copytree(chain.model, tmp_path / "model")
+    (out / "README.md").write_text("its card")
+    painter = shutil.copytree(chain.root / "sana/model", tmp_path / "sana/model")
+    run = replace(stages(chain.root)["export"], out=out)
+    run = replace(run, detokenizers=(*run.detokenizers[:1], painter))
+    run = replace(run, defaults=replace(run.defaults, detokenizer="sana"))
+
+    def files() -> dict[str, bytes]:
+        return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+    before = files()
+    (painter / "painter.safetensors").write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match="is not a whole safetensors file"):
+        main(run)
+    (painter / "config.json").unlink()
+    with pytest.raises(WeightsError, match=r"first finish the run that writes .*sana/model"):
+        main(run)
+    assert files() == before
+    main(replace(run, detokenizers=run.detokenizers[:1]))
+    after = files()
+    assert after.keys() == before.keys() and after["README.md"] == b"its card"
+    assert b'"sana"' in after["arm.json"]
+    modes = {p.stat().st_mode for p in out.rglob("*.safetensors")}
+    assert modes == {(out / "arm.json").stat().st_mode}

@@ -1,6 +1,7 @@
 """The loop of reinforcement learning: what it trains, what it keeps, what a kill costs it."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -15,10 +16,13 @@ from PIL import Image
 
 import launch
 import rl_run
-from arm.errors import TrainingError, WeightsError
+from arm.errors import ConfigError, TrainingError
 from arm.generate import Guidance
+from arm.judge import JudgeConfig
 from arm.models.weights import load_tensors
 from arm.pipeline import Arm
+from arm.rewards.vlm import JudgeReward
+from arm.rewards.world import WorldReward
 from arm.sampling import Sampling
 from arm.train import grpo, rollout, update
 from arm.train.problems import drawing_problems, editing_problems
@@ -128,8 +132,6 @@ def test_what_was_sampled_and_scored_is_not_done_again(
 
 
 def test_another_reference_is_refused(chain: TinyChain, tmp_path: Path):
-    import shutil
-
     model = tmp_path / "model"
     shutil.copytree(chain.model, model)
     run = rl_run.world(str(model), tmp_path / "run", loop=Loop(steps=2, seed=3, save_every=1))
@@ -138,8 +140,61 @@ def test_another_reference_is_refused(chain: TinyChain, tmp_path: Path):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(WeightsError, match="stands on another reference"):
+    with pytest.raises(ConfigError, match="holds rollouts of another model; name another `out`"):
         grpo.main(replace(run, loop=Loop(steps=3, seed=3, save_every=1)))
+
+
+def test_a_journal_belongs_to_one_run(
+    chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Killed before its first checkpoint, a run of other settings may not take over what was sampled."""
+    run = rl_run.world(str(chain.model), tmp_path / "run")
+    monkeypatch.setattr(update, "policy_loss", lambda *a, **k: (_ for _ in ()).throw(Stopped()))
+    with pytest.raises(Stopped):
+        grpo.main(run)
+    monkeypatch.undo()
+    assert run.drawing is not None
+    with pytest.raises(ConfigError, match=r"trained with drawing\.samples=3, now it is 2"):
+        grpo.main(replace(run, drawing=replace(run.drawing, samples=2)))
+
+
+def test_a_reward_that_does_not_fit_its_task_is_named_at_the_start(
+    chain: TinyChain, tmp_path: Path
+):
+    judged = JudgeReward(JudgeConfig("http://127.0.0.1:9/v1", "judge-1"), "editing")
+    cases = (
+        (replace(rl_run.DRAWING, data=tmp_path), "scores only what the world asks for"),
+        (replace(rl_run.DRAWING, reward=judged), r"set drawing\.reward\.rubric=drawing"),
+        (replace(rl_run.DRAWING, reward=WorldReward(scale=3)), r"set drawing\.reward\.scale=1"),
+    )
+    for drawing, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            grpo.main(rl_run.world(str(chain.model), tmp_path / "run", drawing=drawing))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_that_waits_is_not_painted_again(
+    chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Late(Darkness):
+        calls = 0
+
+        def __call__(self, attempts):
+            Late.calls += 1
+            return [None] * len(attempts) if Late.calls == 1 else super().__call__(attempts)
+
+    painted: list[int] = []
+    original = rollout.paint_each
+    monkeypatch.setattr(
+        rollout, "paint_each", lambda *a, **k: painted.append(1) or original(*a, **k)
+    )
+    run = rl_run.world(
+        str(chain.model), tmp_path, drawing=rollout.Task(2, Sampling(1.0), Late(), samples=2),
+        editing=None, loop=Loop(steps=2, seed=3, log_every=1), objective=Objective(),
+        patience=grpo.Patience(wait_s=0.0),
+    )  # fmt: skip
+    grpo.main(run)
+    assert Late.calls == 3 and len(painted) == 2
 
 
 def test_groups_are_told_by_problem_and_not_by_text(chain: TinyChain):
@@ -232,7 +287,7 @@ def test_it_learns_what_is_paid(chain: TinyChain, tmp_path: Path):
 class Darkness:
     """1 for black, 0 for white."""
 
-    def check(self) -> None:
+    def check(self, kind: str, *, of_world: bool, scale: int) -> None:
         pass
 
     def __call__(self, attempts):

@@ -1,6 +1,7 @@
 """Plans against published sizes, FLOPs worked out by hand, and what a user is told."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from arm.cli import app
+from arm.config import load_run
 from arm.configs import encode, grpo, lm, tokenizer
 from arm.errors import ConfigError, InputError
 from arm.train.gpus import GPU, gpu_named
@@ -101,6 +103,36 @@ def test_a_smaller_row_is_the_last_resort():
     assert "Set row_length=20480" in made.headline
     none = plan(large(rows=8), Cluster(GPU("smaller", 1e12, 16e9, "a test"), 8))
     assert "Set a smaller backbone" in none.headline
+
+
+@pytest.mark.parametrize("shard", ["false", "true"])
+def test_a_batch_counted_in_samples_is_counted_in_rows_where_shards_go_by_micro_rows(shard: str):
+    size = {"hidden_size": 4096, "intermediate_size": 16384, "num_layers": 40, "num_heads": 32}
+    sizes = [f"backbone.{k}={v}" for k, v in {**size, "num_kv_heads": 32, "text_size": 200}.items()]
+    sizes.append(f"loop.parallel.shard={shard}")
+    made = plan(load_run("lm:micro_pt", sizes), Cluster(gpu_named("h100")))
+    words = made.headline.partition("Set ")[2].split()
+    assert any(word.startswith("rows=") for word in words) and "micro_rows=1" in words
+    # What it says can be done: the run is one, and so many GPUs hold it.
+    gpus = int(words[words.index("--gpus") + 1])
+    told = load_run("lm:micro_pt", [*sizes, *(word for word in words if "=" in word)])
+    assert plan(told, Cluster(gpu_named("h100"), gpus)).fits
+
+
+def test_a_sharded_batch_of_samples_that_fits_by_fewer_rows():
+    run = replace(lm.micro_pt(), backbone=Backbone(8, 16, 1, 2, 1, text_size=10), row_length=4096)
+    sharded = replace(run, samples=64, loop=replace(run.loop, parallel=Parallel(shard=True)))
+    made = plan(sharded, Cluster(GPU("small", 1e12, 3e9, "a test")))
+    words = made.headline.partition("Set ")[2].split()
+    assert words[0] == "rows=32" and words[1] == f"micro_rows={made.largest_micro_rows}"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"code": math.nan}, {"text": math.nan}, {"code": 0.9}, {"sample": -1}]
+)
+def test_a_mix_that_means_nothing(wrong: dict[str, float]):
+    with pytest.raises(ValueError, match="shares of code and text must be 0 or more"):
+        Mix(**wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_rows_that_cannot_be_shared():

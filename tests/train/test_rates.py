@@ -24,6 +24,8 @@ def test_a_rate_that_drifts_too_far_is_out(
     assert found["best"] == "1e-05"
     assert [found["table"][r]["inside"] for r in ("1e-05", "0.3")] == ["yes", "no"]
     assert found["table"]["1e-05"]["steps"] == 3 > found["table"]["0.3"]["steps"]
+    # Nobody scored what the rate that was stopped had become.
+    assert ["vqa" in found["table"][r] for r in ("1e-05", "0.3")] == [True, False]
     assert "best inside the budget: 1e-05" in capsys.readouterr().out
 
 

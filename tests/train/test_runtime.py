@@ -1,12 +1,16 @@
 """The loop's logging: a JSON-lines file always, W&B where a project is named."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from arm.errors import DataError
-from arm.train.runtime import Loop, batches, to_device
+from arm.train.optim import Optim
+from arm.train.runtime import Loop, batches, fit, to_device
 
 
 @pytest.mark.parametrize("field", ["steps", "log_every", "save_every"])
@@ -47,6 +51,31 @@ def test_a_users_error_comes_from_a_worker_as_it_was(workers: int):
     with pytest.raises(DataError) as caught:
         list(batches(make, 0, 2, workers))
     assert str(caught.value) == "x.jsonl:1: no record"
+
+
+def test_an_evaluation_that_was_killed_is_made_up_for(tmp_path: Path):
+    module, evaluated = nn.Linear(2, 1), []
+
+    def evaluate() -> dict[str, float]:
+        evaluated.append(1)
+        if len(evaluated) == 2:
+            raise KeyboardInterrupt
+        return {"score": 1.0}
+
+    def train() -> None:
+        settings = Loop(steps=4, log_every=1, save_every=2)
+        fit(
+            module, lambda step: torch.ones(3, 2), lambda x: {"loss": module(x).mean()},
+            run_dir=tmp_path, name="run", config=settings, loop=settings, optim=Optim(lr=0.1),
+            evaluate=evaluate, eval_every=2, eval_first=True,
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    train()
+    train()  # what is there is not evaluated again
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "score" in line] == [0, 2, 4] and len(evaluated) == 4
 
 
 def test_a_negative_seed_is_refused():

@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import rl_run
+from arm.errors import ConfigError
 from arm.evals.world import Size
 from arm.models.weights import read_json
 from arm.train import synergy
@@ -69,11 +71,26 @@ def test_all_paths(run: SynergyRun, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_controls_are_at_equal_compute(run: SynergyRun):
-    rl, sft = (
-        synergy.rl_flops(run.t2i.__class__(**{**vars(run.t2i), "model": run.model})),
-        synergy.sft_flops(run.sft),
-    )
+    rl, sft = synergy.rl_flops(replace(run.t2i, model=run.model)), synergy.sft_flops(run.sft)
     assert rl > 0 and sft > 0
+    # The same once more, after a kill: nothing is taken from a journal.
+    assert synergy.rl_flops(replace(run.t2i, model=run.model)) == rl
+    with pytest.raises(ConfigError, match=r"set sft\.rows=0"):
+        synergy.sft_flops(replace(run.sft, rows=2))
+
+
+def test_scores_of_another_start_are_made_again(
+    run: SynergyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made: list[str] = []
+    monkeypatch.setattr(synergy, "score_model", lambda run, at: made.append(str(at)) or {"vqa": []})
+    run = replace(run, out=tmp_path)
+    for _ in range(2):
+        synergy.scored(run, 0, "SFT")
+    assert made == [run.model]
+    monkeypatch.setattr(synergy, "weights_hash", lambda directory: "another")
+    synergy.scored(run, 0, "SFT")
+    assert made == [run.model] * 2
 
 
 def test_unknown_paths_are_refused(run: SynergyRun):

@@ -35,8 +35,8 @@ from user_data import EDITING, RECORDS, UNDERSTANDING, write_jsonl
 def test_prompts_are_lines(tmp_path: Path, arm: Arm):
     path = tmp_path / "prompts.txt"
     path.write_text("a red star\n\n  two blue rings \n", encoding="utf-8")
-    assert read_prompts(path) == ["a red star", "two blue rings"]
-    make = drawing_from(path)
+    assert read_prompts(path) == {1: "a red star", 3: "two blue rings"}
+    make = drawing_from(path, arm)
     first, again = make(arm, 1, 2, range(6)), make(arm, 1, 2, [4, 5])
     assert {p.text for p in first} == {"a red star", "two blue rings"}
     assert [p.text for p in again] == [p.text for p in first[4:]]
@@ -50,6 +50,13 @@ def test_files_without_prompts(tmp_path: Path):
         read_prompts(tmp_path / "empty.txt")
     with pytest.raises(DataError, match=r"none\.txt is no text file of prompts"):
         read_prompts(tmp_path / "none.txt")
+
+
+def test_a_prompt_that_the_model_cannot_read_is_named_at_the_start(tmp_path: Path, arm: Arm):
+    path = tmp_path / "prompts.txt"
+    path.write_text("a red star\n\na red zeppelin\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"prompts\.txt:3: .*zeppelin"):
+        drawing_from(path, arm)
 
 
 def test_edits_are_first_messages_of_a_picture_and_words(tmp_path: Path, arm: Arm):

@@ -1,6 +1,8 @@
 """The command line: the verbs of `Arm`, training runs and benchmarks. Heavy imports wait inside."""
 
+import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,10 +28,10 @@ from arm.cli.options import (
     quiet,
     sampling,
     write_json_file,
-    write_picture,
 )
 from arm.cli.plan import plan
 from arm.errors import ArmError, InputError
+from arm.files import write_picture
 
 app = typer.Typer(
     help="ARM: one next-token model that understands, draws and edits pictures.",
@@ -50,7 +52,9 @@ def demo(
 ) -> None:
     """Answer, draw and edit held-out inputs; print a table and write a sheet of pictures."""
     from arm.demo import run
+    from arm.files import make_folder
 
+    make_folder(out)
     run(load(model), out, seed)
 
 
@@ -167,7 +171,7 @@ def encode(
     ray: Annotated[bool, typer.Option("--ray", help="Encode data in many processes.")] = False,
 ) -> None:
     """Turn a picture into its grid of codes, or a data set into code shards to train on."""
-    if path.is_dir() or path.suffix in (".jsonl", ".tar", ".parquet"):
+    if os.path.isdir(path) or path.suffix in (".jsonl", ".tar", ".parquet"):
         encode_data(path, out or Path("codes"), model, shard_size, workers, ray)
         return
     out = out or Path("codes.json")
@@ -235,8 +239,18 @@ app.add_typer(export_app, name="export")
 app.add_typer(bench_app, name="bench")
 
 
+def _take_any_bytes() -> None:
+    """Bytes that are not UTF-8 neither end the reading of a line nor the printing of a name: where they
+    stand in a text, the text is at fault (`errors.not_utf8`).
+    """
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
 def main() -> None:
     """Runs a command; a user's error is one line on stderr and exit code 2."""
+    _take_any_bytes()
     try:
         app()
     except ArmError as error:

@@ -1,16 +1,19 @@
 """`arm data`: users' data, checked and converted before anything is trained on it."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from arm.cli.options import JsonFile, Model, quiet, write_json_file
+from arm.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from arm.data.check import Report
+    from arm.data.record import Source
+    from arm.data.skipped import Skipped
 
 data_app = typer.Typer(
     help="Check a data set, or convert a public one.", no_args_is_help=True, rich_markup_mode=None
@@ -77,7 +80,7 @@ def convert(
         str, typer.Argument(help="magicbrush, hqedit, omniedit, ultraedit, seededit or llava.")
     ],
     source: Annotated[Path, typer.Argument(help="A Parquet, JSONL or JSON file, or a folder.")],
-    out: Annotated[Path, typer.Argument(help="Folder for train.jsonl and the pictures.")],
+    out: Annotated[Path, typer.Argument(help="New folder for train.jsonl and the pictures.")],
     images: Annotated[
         Path | None, typer.Option(help="Where pictures lie that the rows name.")
     ] = None,
@@ -97,25 +100,49 @@ def words(
     model: Model = "micro",
 ) -> None:
     """Write the model's text tokenizer with the words of a data set added, for a model that knows few."""
+    from arm.data.skipped import SKIPPED, Skipped
     from arm.data.sources import open_source
+    from arm.files import make_folder
 
     source = open_source(path)
+    make_folder(out)
     with quiet():
         from arm.models.text import with_words
         from arm.pipeline import Arm
 
         tokenizer = Arm.from_pretrained(model).words.tokenizer
-    records = progress("reading")(range(len(source)))
-    texts = (
-        m.content.replace("<image>", " ")
-        for i in records
-        for m in source.record(i).conversation.messages
-    )
-    grown, new = with_words(tokenizer, texts)
-    grown.save_pretrained(out)
+    try:
+        (out / SKIPPED).unlink(missing_ok=True)
+        skipped = Skipped(out / SKIPPED)
+        texts = _texts(source, progress("reading")(range(len(source))), skipped)
+        grown, new = with_words(tokenizer, texts)
+        grown.save_pretrained(out)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error}); make room there") from None
     typer.echo(
         f"{out}: {len(grown):,} words, {len(new):,} of them new{': ' if new else ''}{' '.join(new[:20])}"
     )
+    _say_skipped(len(skipped), out)
+
+
+def _texts(source: "Source", indices: Iterable[int], skipped: "Skipped") -> Iterator[str]:
+    """The words of every message; records that are broken are noted."""
+    from arm.data.conversation import PLACEHOLDER
+    from arm.data.skipped import without_place
+
+    for index in indices:
+        try:
+            messages = source.record(index).conversation.messages
+        except DataError as error:
+            where = source.where(index)
+            skipped.add(where, without_place(where, error))
+            continue
+        yield from (message.content.replace(PLACEHOLDER, " ") for message in messages)
+
+
+def _say_skipped(count: int, out: Path) -> None:
+    if count:
+        typer.echo(f"{count:,} records skipped, see {out / 'skipped.jsonl'}")
 
 
 def encode_data(
@@ -130,5 +157,4 @@ def encode_data(
     typer.echo(
         f"{out}: {made.shards} shards with {made.pictures:,} pictures written in {made.seconds:.0f} s"
     )
-    if made.skipped:
-        typer.echo(f"{made.skipped:,} records skipped, see {out / 'skipped.jsonl'}")
+    _say_skipped(made.skipped, out)

@@ -13,11 +13,13 @@ from arm.cli.options import (
     load,
     quiet,
     write_json_file,
-    write_picture,
 )
 from arm.errors import InputError, did_you_mean
+from arm.files import write_picture
 
 OWN = ("world", "decoders", "sweep", "guidance", "tokenizer")
+PAINTING = ("decoders", "guidance", "tokenizer")
+"""Those that write a sheet of pictures to --out."""
 
 
 def evaluate(
@@ -127,6 +129,15 @@ def evaluate(
         )  # fmt: skip
         run(benchmark, wanted)
         return
+    with quiet():
+        from arm.evals import report as report_tables
+        from arm.files import make_folder
+
+    # What cannot be written is said before an hour of work, not after it.
+    for path in into or []:
+        report_tables.check_block(path, benchmark)
+    if benchmark in PAINTING:
+        make_folder(out)
     if benchmark == "tokenizer":
         _tokenizer(model, decoder, data, extractor, limit, known_words, out, json_file)
         return
@@ -135,7 +146,6 @@ def evaluate(
         from dataclasses import replace
 
         from arm.evals import decoders, guidance, sweep, world
-        from arm.evals import report as report_tables
 
         size = world.quick(seed) if quick else replace(world.Size(), seed=seed)
 
@@ -178,9 +188,6 @@ def _tokenizer(
         result = tokenizer_metrics.evaluate(
             arm, data, features, limit, known_words, lambda line: typer.echo(line, err=True)
         )
-        drawn = tokenizer_metrics.reconstruction_sheet(arm, data)
-    write_picture(drawn, out / "reconstructions.png")
-    typer.echo(f"{out / 'reconstructions.png'} written", err=True)
     result["decoder"] = decoder or arm.defaults.detokenizer
     broken = result["passed_over"]
     for why in list(broken.values())[:1]:
@@ -189,3 +196,7 @@ def _tokenizer(
     if extractor is not None:
         typer.echo(tokenizer_metrics.RFID_NOTE)
     write_json_file(result, json_file)
+    with quiet():
+        drawn = tokenizer_metrics.reconstruction_sheet(arm, data)
+    write_picture(drawn, out / "reconstructions.png")
+    typer.echo(f"{out / 'reconstructions.png'} written", err=True)

@@ -1,6 +1,5 @@
 """Options and helpers that the commands share."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arm.errors import InputError
+from arm.files import write_json
 
 if TYPE_CHECKING:
     from arm.generate import Guidance
@@ -93,21 +93,10 @@ def parse_size(size: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[1])
 
 
-def write_picture(image: Any, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be written ({error}); name a file like picture.png"
-        ) from None
-
-
 def write_json_file(data: Any, path: Path | None) -> None:
     if path is None:
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        write_json(data, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error})") from None

@@ -76,7 +76,8 @@ def micro_joint() -> GRPORun:
 
 
 def micro_judged() -> GRPORun:
-    """Drawing before a vision-language judge: set drawing.reward.judge.url and .model.
+    """Drawing before a vision-language judge: set drawing.reward.judge.url and .model. Its criteria are
+    normalised one by one (GDPO), a departure from the paper.
 
     The endpoint may be a local vLLM or SGLang server. Not run at length here: this project's machines
     have no such model; its client is tested against a server that answers like one.
@@ -103,8 +104,9 @@ def arm7b_t2i() -> GRPORun:
 
     `torchrun --nproc-per-node 8 -m arm train grpo:arm7b_t2i`. The paper's: rate 3e-5, 280 steps, 64
     prompts, K = 16, temperature 0.7, top-k 1000, clip 0.2, KL 0.01, weight decay 0.01, a judge of
-    objects, attributes and relations; GenEval .79 -> .85. Ours: the judge, exact KL, the two anchors.
-    Prompts, one a line, in data/arm/prompts.txt.
+    objects, attributes and relations; GenEval .79 -> .85. Ours: the judge, its criteria normalised one by
+    one (GDPO) where the paper's one reward is normalised by group, exact KL, the two anchors. Prompts,
+    one a line, in data/arm/prompts.txt.
     """
     return GRPORun(
         out=Path("runs/arm7b/grpo_t2i"),

@@ -25,6 +25,7 @@ from arm.data.conversation import Conversation, parse_conversation, to_record
 from arm.data.lines import LineIndex, index_lines
 from arm.data.source_jsonl import parse_json
 from arm.errors import DataError
+from arm.files import replacing
 
 Codes = NDArray[np.uint16]
 Encoded = tuple[Conversation, Sequence[NDArray[Any]]]
@@ -47,8 +48,8 @@ def write_code_shard(directory: Path, index: int, items: Sequence[Encoded]) -> P
     temporary = path.with_suffix(".tmp")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        save_file({"codes": flat}, temporary)
-        temporary.replace(path.with_suffix(".safetensors"))
+        with replacing(path.with_suffix(".safetensors")) as half:
+            save_file({"codes": flat}, half)
         temporary.write_text("".join(lines), encoding="utf-8")
         temporary.replace(path)
     except (OSError, SafetensorError) as error:

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arm.data.tasks import Tokenize
-from arm.errors import DataError, did_you_mean
+from arm.errors import DataError, did_you_mean, not_utf8, shown
 from arm.sequence import Image, Part, Sample, Text, Turn
 
 PLACEHOLDER = "<image>"
@@ -79,7 +79,7 @@ def parse_conversation(record: object, where: str) -> Conversation:
         raise DataError(f"{where}: a record is a JSON object, not {_kind(record)}; {NEEDED}")
     given = {str(key): value for key, value in record.items() if value is not None}
     if not is_record(given):
-        raise DataError(f"{where}: its keys are {', '.join(given) or 'none'}; {NEEDED}")
+        raise DataError(f"{where}: its keys are {shown(', '.join(given)) or 'none'}; {NEEDED}")
     keys = KEYS if "messages" in given else SHORT_KEYS
     _known(given, keys, where, "a record")
     if keys is SHORT_KEYS:
@@ -230,10 +230,16 @@ def _weight(given: Mapping[str, Any], role: Role, where: str, key: str) -> float
         raise DataError(
             f"{where}: {key}.weight: the user's words carry no loss; weigh the assistant's"
         )
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
-        raise DataError(f"{where}: {key}.weight must be a number from 0 up, not {value!r}")
-    return float(value)
+    try:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        weight = float(value) if number else math.nan
+    except OverflowError:  # JSON has integers beyond every float
+        weight = math.inf
+    if not 0 <= weight < math.inf:
+        raise DataError(
+            f"{where}: {key}.weight must be a number from 0 up, not {shown(repr(value))}"
+        )
+    return weight
 
 
 def _image_loss(value: object, num_images: int, where: str) -> tuple[bool | None, ...]:
@@ -253,11 +259,10 @@ def _image_loss(value: object, num_images: int, where: str) -> tuple[bool | None
 
 
 def _id(value: object, where: str) -> str:
-    if value is None:
-        return where
-    if isinstance(value, str | int) and not isinstance(value, bool):
-        return str(value)
-    raise DataError(f"{where}: id must be text, not {_kind(value)}")
+    value = where if value is None else value
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise DataError(f"{where}: id must be text, not {_kind(value)}")
+    return _whole(str(value), where, "id")
 
 
 def _text(value: object, where: str, key: str) -> str:
@@ -266,7 +271,14 @@ def _text(value: object, where: str, key: str) -> str:
         raise DataError(f"{where}: {key} must be text{hint}, not {_kind(value)}")
     if not value.strip():
         raise DataError(f"{where}: {key} is empty; say something or leave the record out")
-    return value
+    return _whole(value, where, key)
+
+
+def _whole(text: str, where: str, key: str) -> str:
+    """The text, which can be written to a file."""
+    if fault := not_utf8(text):
+        raise DataError(f"{where}: {key} {fault}")
+    return text
 
 
 def _list(value: object, where: str, key: str) -> list[Any]:
@@ -279,7 +291,7 @@ def _known(given: Mapping[str, Any], keys: Sequence[str], where: str, what: str)
     for key in given:
         if key not in keys:
             hint = did_you_mean(key, keys) or f" The keys of {what} are {', '.join(keys)}."
-            raise DataError(f"{where}: {what} has no key '{key}'.{hint}")
+            raise DataError(f"{where}: {what} has no key '{shown(key)}'.{hint}")
 
 
 def _kind(value: object) -> str:

@@ -18,6 +18,7 @@ they lie.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,8 +29,11 @@ from arm.data.conversation import PLACEHOLDER, parse_conversation
 from arm.data.skipped import SKIPPED, Skipped, without_place
 from arm.data.source_jsonl import parse_json
 from arm.data.source_table import library, picture_data
-from arm.errors import DataError, did_you_mean
+from arm.errors import DataError, did_you_mean, shown
+from arm.files import is_file, keep_picture, make_folder, replacing
 
+RECORDS = "train.jsonl"
+"""What the file of records is called, in a folder of its own."""
 Row = Mapping[str, Any]
 Track = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -70,7 +74,7 @@ def words(row: Row, name: str, where: str) -> str:
     """A column of text."""
     value = column(row, name, where)
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: the column '{name}' must be text, not {value!r}")
+        raise DataError(f"{where}: the column '{name}' must be text, not {shown(repr(value))}")
     return value
 
 
@@ -112,12 +116,19 @@ def seededit(row: Row, where: str) -> Iterator[Draft]:
 
 def llava(row: Row, where: str) -> Iterator[Draft]:
     roles = {"human": "user", "gpt": "assistant"}
+    turns = column(row, "conversations", where)
+    if not isinstance(turns, list):
+        raise DataError(
+            f"{where}: the column 'conversations' must be a list of turns, not {shown(repr(turns))}"
+        )
     messages = []
-    for turn in column(row, "conversations", where):
-        if not isinstance(turn, dict) or turn.get("from") not in roles:
-            speaker = turn.get("from") if isinstance(turn, dict) else turn
-            raise DataError(f"{where}: conversations are from human or gpt, not {speaker!r}")
-        messages.append({"role": roles[turn["from"]], "content": turn.get("value")})
+    for turn in turns:
+        speaker = turn.get("from") if isinstance(turn, dict) else turn
+        if not isinstance(turn, dict) or speaker not in tuple(roles):
+            raise DataError(
+                f"{where}: conversations are from human or gpt, not {shown(repr(speaker))}"
+            )
+        messages.append({"role": roles[speaker], "content": turn.get("value")})
     images = row.get("image") or []
     pictures = tuple(images if isinstance(images, list) else [images])
     yield Draft(str(row.get("id", where)), tuple(messages), pictures)
@@ -138,13 +149,14 @@ FORMATS: dict[str, Convert] = {
 def convert(
     name: str, source: Path, out: Path, images: Path | None = None, track: Track = iter
 ) -> tuple[int, int]:
-    """Writes `out`/train.jsonl and the pictures under `out`/images.
+    """Writes `out`/train.jsonl and the pictures under `out`/images; nothing that is there is replaced.
 
     images: the folder from which a row's names of pictures are looked for; by default the folder
     `images` in the file's own or beside it, else the file's own. The file of records is written last.
-    Returns how many records were written, and how many rows were skipped because they do not fit (they
-    are named in `out`/skipped.jsonl). Raises DataError for an unknown format, no rows, or a first row
-    that does not fit: then it is another layout.
+    Returns how many records were written, and how many rows were skipped because they are no JSON or do
+    not fit (they are named in `out`/skipped.jsonl). Raises DataError for an unknown format, no rows, a
+    first row that does not fit (then it is another layout), and where `out` holds a conversion already;
+    InputError where it is no folder.
     """
     if name not in FORMATS:
         known = ", ".join(FORMATS)
@@ -152,76 +164,98 @@ def convert(
             f"there is no format '{name}'; there are {known}.{did_you_mean(name, FORMATS)}"
         )
     files = row_files(source)
+    _check_unused(out, files)
+    make_folder(out / "images")
     try:
-        (out / "images").mkdir(parents=True, exist_ok=True)
+        (out / SKIPPED).unlink(missing_ok=True)
+        skipped = Skipped(out / SKIPPED)
+        rows = track(read_rows(files, skipped))
+        with replacing(out / RECORDS) as temporary:
+            count = _write(FORMATS[name], rows, out, images, temporary, skipped)
+            if not count:
+                broken = f" that can be read; see {skipped.path}" if len(skipped) else ""
+                raise DataError(f"{source} holds no rows{broken}")
     except OSError as error:
-        raise DataError(f"{out} cannot be written ({error}); name another folder") from None
-    temporary = out / "train.jsonl.tmp"
-    (out / SKIPPED).unlink(missing_ok=True)
-    try:
-        count, skipped = _write(FORMATS[name], track(read_rows(files)), out, images, temporary)
-        if not count:
-            raise DataError(f"{source} holds no rows")
-        temporary.replace(out / "train.jsonl")
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count, skipped
+        raise DataError(f"{out} cannot be written ({error}); make room there") from None
+    return count, len(skipped)
+
+
+def _check_unused(out: Path, files: Sequence[Path]) -> None:
+    """Raises DataError where `out` holds records already, or a file to read under a name to write."""
+    read = {file.resolve() for file in files}
+    for path in (out / RECORDS, out / f"{RECORDS}.tmp", out / SKIPPED):
+        if path.resolve() in read or (path.name == RECORDS and os.path.lexists(path)):
+            raise DataError(f"{path} is there already and would be replaced; name a new folder")
 
 
 def _write(
     convert_row: Convert,
-    rows: Iterable[tuple[str, Path, Row]],
+    rows: Iterable[tuple[str, Path, Any]],
     out: Path,
     images: Path | None,
     file: Path,
-) -> tuple[int, int]:
-    """Writes every row's records to `file`; returns how many, and how many rows were skipped."""
-    skipped, count = Skipped(out / SKIPPED), 0
+    skipped: Skipped,
+) -> int:
+    """Writes every row's records to `file` and its pictures to `out`; returns how many records."""
+    count = 0
     with file.open("w", encoding="utf-8") as lines:
         for where, folder, row in rows:
             try:
+                if not isinstance(row, dict):
+                    raise DataError(f"{where}: a row must be an object, not {type(row).__name__}")
                 drafts = list(convert_row(row, where))
-                records = _records(drafts, out, count, images or folder, where)
+                records, pictures = _records(drafts, count, images or folder, where)
             except DataError as error:
                 if not count:
                     raise
                 skipped.add(where, without_place(where, error))
                 continue
+            for name, content in pictures.items():
+                _keep(content, out / name)
             lines.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
             count += len(records)
-    return count, len(skipped)
+    return count
+
+
+def _keep(content: bytes, path: Path) -> None:
+    """Writes a picture. One that an interrupted conversion left may stand there, but no other."""
+    if is_file(path) and path.read_bytes() != content:
+        raise DataError(f"{path} is there already and another picture; name a new folder")
+    keep_picture(content, path)
 
 
 def _records(
-    drafts: Sequence[Draft], out: Path, first: int, folder: Path, where: str
-) -> list[dict[str, Any]]:
-    """The records of one row, their pictures kept."""
+    drafts: Sequence[Draft], first: int, folder: Path, where: str
+) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """The records of one row, and the pictures that are to be written, by name below `out`."""
     records = []
-    written: dict[int, str] = {}
+    named: dict[int, str] = {}
+    contents: dict[str, bytes] = {}
     for number, draft in enumerate(drafts, first):
-        names = [
-            _keep(picture, out, f"{number:08d}-{k}", folder, f"{where}: picture {k}", written)
-            for k, picture in enumerate(draft.pictures)
-        ]
+        names = []
+        for k, picture in enumerate(draft.pictures):
+            found = _found(picture, folder, f"{where}: picture {k}")
+            if isinstance(found, bytes) and id(picture) not in named:  # once a row
+                named[id(picture)] = f"images/{number:08d}-{k}{suffix_of(found)}"
+                contents[named[id(picture)]] = found
+            names.append(named[id(picture)] if isinstance(found, bytes) else found)
         record: dict[str, Any] = {"id": draft.id, "messages": list(draft.messages)}
         records.append(record | ({"images": names} if names else {}))
         parse_conversation(records[-1], where)
-    return records
+    return records, contents
 
 
-def _keep(
-    picture: Any, out: Path, name: str, folder: Path, where: str, written: dict[int, str]
-) -> str:
-    """The name under which a record finds a picture; bytes become a file, once a row."""
+def _found(picture: Any, folder: Path, where: str) -> str | bytes:
+    """A picture's bytes, or its whole path where it is a file. Raises DataError where it is neither."""
     found = picture_data(picture, folder, where)
-    if isinstance(found, Path):
-        if not found.is_file():
-            raise DataError(f"{where} is not at {found}; say with --images where the pictures lie")
-        return str(found.resolve())
-    if id(picture) not in written:
-        written[id(picture)] = f"images/{name}{suffix_of(found)}"
-        (out / written[id(picture)]).write_bytes(found)
-    return written[id(picture)]
+    if isinstance(found, bytes):
+        return found
+    if not is_file(found):
+        raise DataError(
+            f"{where} is not at {shown(str(found))} or may not be read; say with --images where the "
+            "pictures lie"
+        )
+    return str(found.resolve())
 
 
 def suffix_of(data: bytes) -> str:
@@ -234,26 +268,29 @@ def suffix_of(data: bytes) -> str:
 
 def row_files(source: Path) -> list[Path]:
     """The file, or the Parquet, JSONL or JSON files below a folder, in order."""
-    if source.is_file():
+    if is_file(source):
         return [source]
-    for suffix in ("parquet", "jsonl", "json"):
-        if files := sorted(source.rglob(f"*.{suffix}")):
+    for suffix in ("parquet", "jsonl", "json") if os.path.isdir(source) else ():
+        if files := sorted(f for f in source.rglob(f"*.{suffix}") if f.name != SKIPPED):
             return files
-    raise DataError(f"{source} is no Parquet, JSONL or JSON file and no folder with any")
+    raise DataError(
+        f"{shown(str(source))} is no Parquet, JSONL or JSON file and no folder with any"
+    )
 
 
-def read_rows(files: Sequence[Path]) -> Iterator[tuple[str, Path, Row]]:
-    """Where each row stands, where its pictures lie, and its columns."""
+def read_rows(files: Sequence[Path], skipped: Skipped) -> Iterator[tuple[str, Path, Any]]:
+    """Where each row stands, where its pictures lie, and its columns. Lines that are no JSON are noted."""
     for path in files:
         beside = [folder / "images" for folder in (path.parent, path.parent.parent)]
         folder = next((folder for folder in beside if folder.is_dir()), path.parent)
-        for where, row in _rows_of(path):
-            if not isinstance(row, dict):
-                raise DataError(f"{where}: a row must be an object, not {type(row).__name__}")
-            yield where, folder, row
+        try:
+            for where, row in _rows_of(path, skipped):
+                yield where, folder, row
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error}); mind its permissions") from None
 
 
-def _rows_of(path: Path) -> Iterator[tuple[str, Any]]:
+def _rows_of(path: Path, skipped: Skipped) -> Iterator[tuple[str, Any]]:
     if path.suffix == ".parquet":
         pq = library("pyarrow.parquet")
         try:
@@ -263,10 +300,7 @@ def _rows_of(path: Path) -> Iterator[tuple[str, Any]]:
         except (OSError, ValueError) as error:
             raise DataError(f"{path} is no whole Parquet file ({error}); copy it again") from None
     elif path.suffix == ".jsonl":
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.isspace():
-                    yield f"{path.name}:{number}", parse_json(line, f"{path.name}:{number}")
+        yield from _lines(path, skipped)
     elif path.suffix == ".json":
         rows = parse_json(path.read_bytes(), path.name)
         if not isinstance(rows, list):
@@ -274,3 +308,18 @@ def _rows_of(path: Path) -> Iterator[tuple[str, Any]]:
         yield from ((f"{path.name}:row {i}", row) for i, row in enumerate(rows))
     else:
         raise DataError(f"{path} must end in .parquet, .jsonl or .json")
+
+
+def _lines(path: Path, skipped: Skipped) -> Iterator[tuple[str, Any]]:
+    """The rows of a JSONL file. One broken line is not another layout, wherever it stands."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path.name}:{number}"
+            if line.isspace():
+                continue
+            try:
+                row = parse_json(line, where)
+            except DataError as error:
+                skipped.add(where, without_place(where, error))
+                continue
+            yield where, row

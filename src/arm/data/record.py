@@ -10,7 +10,8 @@ from PIL import Image as Pillow
 
 from arm.data.conversation import Conversation
 from arm.data.transforms import check_size, read_image
-from arm.errors import DataError, InputError
+from arm.errors import DataError, InputError, shown
+from arm.files import is_file
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 ROTATED = range(5, 9)
@@ -54,14 +55,17 @@ class Record:
 
     def _name(self, index: int) -> str:
         name = self.conversation.images[index]
-        return self.where if name == self.where else f"{self.where}: {name}"
+        return self.where if name == self.where else f"{self.where}: {shown(name)}"
 
     def _opened(self, index: int) -> Path | BytesIO:
         found = self.read(index)
         if isinstance(found, bytes):
             return BytesIO(found)
-        if not found.is_file():
-            raise DataError(f"{self._name(index)} does not exist; it was looked for at {found}")
+        if not is_file(found):
+            raise DataError(
+                f"{self._name(index)} does not exist or may not be read; it was looked for at "
+                f"{shown(str(found))}"
+            )
         return found
 
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from arm.errors import DataError
+from arm.files import replacing
 from arm.world.edits import Edit
 from arm.world.scene import Scene
 
@@ -60,7 +61,8 @@ def write_shard(directory: Path, index: int, chains: Sequence[Chain]) -> Path:
     if max(int(chain.codes.max()) for chain in chains) > np.iinfo(np.uint16).max:
         raise DataError("code shards hold 16-bit codes; this tokenizer has more than 65,536")
     flat = np.concatenate([chain.codes.ravel() for chain in chains]).astype(np.uint16)
-    save_file({"codes": flat}, stem.with_suffix(".safetensors"))
+    with replacing(stem.with_suffix(".safetensors")) as temporary:
+        save_file({"codes": flat}, temporary)
     lines = [_line(c, int(o)) for c, o in zip(chains, offsets[:-1], strict=True)]
     temporary = stem.with_suffix(".jsonl.tmp")
     temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

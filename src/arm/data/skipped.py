@@ -45,7 +45,8 @@ class Skipped:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             file = os.open(self.path, flags, 0o644)
             try:
-                os.write(file, line.encode("utf-8"))
+                # Half a character, as in a file's name that is not UTF-8, becomes its JSON escape.
+                os.write(file, line.encode("utf-8", "backslashreplace"))
             finally:
                 os.close(file)
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from arm.errors import InputError
+from arm.errors import InputError, shown
+from arm.files import is_file
 
 MAX_PIXELS = 64_000_000
 
@@ -21,9 +22,12 @@ def open_image(path: str | Path) -> Image.Image:
     Raises InputError where it is missing, no picture, broken, or larger than 64 megapixels.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is no file; name a picture (PNG, JPEG, ...)")
-    return read_image(path, str(path))
+    name = shown(str(path))
+    if not is_file(path):
+        raise InputError(
+            f"{name} does not exist or is no file that may be read; name a picture (PNG, JPEG, ...)"
+        )
+    return read_image(path, name)
 
 
 def read_image(file: Path | BinaryIO, name: str) -> Image.Image:

@@ -19,6 +19,7 @@ from arm.evals.benchmarks.base import Item
 from arm.evals.benchmarks.registry import Benchmark
 from arm.evals.requests import Answering, Part, answer, as_turn, likelihoods, placed
 from arm.evals.sources import Fingerprints, source_paths
+from arm.files import write_text
 from arm.models.weights import write_json
 from arm.pipeline import Arm
 from arm.sequence import Image, Turn
@@ -104,9 +105,7 @@ def write_answers(
     told, prints = read_lines(path.parent), Fingerprints()
     if path.is_file():
         whole = "".join(f"{line}\n" for line in whole_lines(path))
-        temporary = path.with_suffix(".tmp")  # a kill while this is written takes no answer away
-        temporary.write_text(whole, encoding="utf-8")
-        temporary.replace(path)
+        write_text(whole, path)  # a kill meanwhile takes no answer away
     todo = unanswered(items, told, images, prints)
     codes, failed = dict[Path, Image](), dict[str, str]()
     with path.open("a", encoding="utf-8") as file:

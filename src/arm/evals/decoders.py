@@ -11,6 +11,7 @@ from arm.data.pictures import GridWeight, to_bytes
 from arm.evals.intervals import mean_score
 from arm.evals.reconstruction import held_out_batches, reconstruct
 from arm.evals.sheet import sheet
+from arm.files import make_folder, write_picture
 from arm.model_directory import load_detokenizer
 from arm.models.detokenizer import Detokenizer
 from arm.pipeline import Arm
@@ -25,8 +26,9 @@ def compare(arm: Arm, out: Path, count: int, seed: int) -> dict[str, Any]:
     """Each decoder's exactness and PSNR, and how often two decoders' pictures read alike.
 
     Writes `out`/decoders.png: the sources, then one row a decoder. Raises WeightsError for a model
-    that lacks one of the three.
+    that lacks one of the three, InputError where `out` cannot be written.
     """
+    make_folder(out)
     height, width = arm.defaults.grids[0]
     grids, scale = (GridWeight(height, width),), arm.defaults.scale
     batches = held_out_batches(count, grids, arm.tokenizer.patch, scale, seed)
@@ -49,6 +51,5 @@ def compare(arm: Arm, out: Path, count: int, seed: int) -> dict[str, Any]:
             same = [float(same_scene(p, q)) for p, q in zip(readings[a], readings[b], strict=True)]
             agreement[f"{a}_{b}"] = mean_score(same).to_dict()
     result["agreement"] = agreement
-    out.mkdir(parents=True, exist_ok=True)
-    sheet(rows, ["source", *NAMES], margin=80).save(out / "decoders.png", optimize=True)
+    write_picture(sheet(rows, ["source", *NAMES], margin=80), out / "decoders.png", optimize=True)
     return result

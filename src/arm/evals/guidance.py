@@ -8,10 +8,10 @@ edit a row and one scale a column, a green frame where the world's reader finds 
 from pathlib import Path
 from typing import Any
 
-from arm.errors import InputError
 from arm.evals import world
 from arm.evals.intervals import mean_of_groups
 from arm.evals.sheet import sheet
+from arm.files import make_folder, write_picture
 from arm.generate import Guidance
 from arm.pipeline import Arm
 from arm.world.edit_score import score_edit
@@ -34,7 +34,11 @@ def guidances(arm: Arm, scale: float) -> tuple[Guidance, Guidance]:
 def measure(
     arm: Arm, out: Path, size: world.Size, report: world.Report = lambda _: None
 ) -> dict[str, Any]:
-    """Scores of drawing (0 to 1) and editing (0 to 10) by scale, as "text 1.5"; writes `out`/guidance.png."""
+    """Scores of drawing (0 to 1) and editing (0 to 10) by scale, as "text 1.5"; writes `out`/guidance.png.
+
+    Raises InputError where `out` cannot be written.
+    """
+    make_folder(out)
     prompts, edits = world.geneval_prompts(size), world.sampled_edits(arm, size)
     result: dict[str, Any] = {}
     for scale in SCALES:
@@ -85,8 +89,5 @@ def write_sheet(arm: Arm, out: Path, size: world.Size) -> None:
             right[row].append(found)
     titles = [p.text for p in prompts] + [e.instruction for e in edits]
     columns = ["source", *(f"{scale:g}" for scale in SCALES)]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        sheet(rows, titles, columns, right, scale=2).save(out / "guidance.png", optimize=True)
-    except OSError as error:
-        raise InputError(f"{out}/guidance.png cannot be written ({error})") from None
+    drawn = sheet(rows, titles, columns, right, scale=2)
+    write_picture(drawn, out / "guidance.png", optimize=True)

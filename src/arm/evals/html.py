@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image as Pillow
 
 from arm.errors import InputError
+from arm.files import replacing
 
 SIDE = 256
 """Thumbnails are at most so many pixels wide and high."""
@@ -109,12 +110,10 @@ def document(title: str, body: str) -> str:
 
 def write_page(text: str, path: Path) -> None:
     """Whole or not at all. Raises InputError where the file cannot be written."""
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark.
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        temporary.replace(path)
+        with replacing(path, keep_mode=True) as temporary:
+            # Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark.
+            temporary.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error})") from None
 

@@ -18,6 +18,7 @@ import numpy as np
 from arm.errors import DataError, InputError
 from arm.evals.benchmarks.base import json_lines, read_json
 from arm.evals.published import highest
+from arm.files import replacing
 
 COLORS = ("#1f6feb", "#d1570a", "#18794e", "#8250df", "#9a6700")
 INK = "#24292f"
@@ -264,12 +265,12 @@ def read_source(source: Path) -> Any:
     if not source.is_file():
         raise InputError(f"{source} does not exist")
     if source.suffix == ".jsonl":
-        # The last line of a run that is still writing may be half there.
-        whole = source.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
         try:
+            # The last line of a run that is still writing may be half there.
+            whole = source.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
             return [json.loads(line) for line in whole]
-        except ValueError:
-            return [line for _, line in json_lines(source)]  # names the line
+        except (OSError, ValueError):
+            return [line for _, line in json_lines(source)]  # names what is wrong, and the line
     return read_json(source)
 
 
@@ -284,11 +285,9 @@ def plot(source: Path, out: Path) -> None:
         drawn = painter(data, kind)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{source} is damaged or of another version ({error!r})") from None
-    temporary = out.with_name(out.name + ".tmp")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(drawn)
-        temporary.replace(out)
+        with replacing(out, keep_mode=True) as temporary:
+            temporary.write_bytes(drawn)
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error})") from None
 

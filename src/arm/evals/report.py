@@ -1,5 +1,6 @@
 """Scores as a table in the terminal."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arm.errors import InputError
+from arm.files import write_text
 
 
 def rows(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -125,28 +127,53 @@ def decoder_rows(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     }
 
 
+BLOCKS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "world": ("scores", markdown),
+    "decoders": (
+        "decoders",
+        lambda result: markdown_grid(decoder_rows(result), DECODER_COLUMNS, "decoder"),
+    ),
+}
+"""The block of each benchmark that has one, and what makes its table."""
+
+
+def check_block(path: Path, benchmark: str) -> None:
+    """Raises InputError where `fill_scores` could not fill the file, before there are scores to fill in."""
+    if benchmark not in BLOCKS:
+        raise InputError(f"'{benchmark}' has no table for a Markdown file; leave --into away")
+    _filled(path, BLOCKS[benchmark][0], "")
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: you may not write to its folder")
+
+
 def fill_scores(path: Path, benchmark: str, result: Mapping[str, Any]) -> None:
     """Fills the block of a benchmark that has one. Raises InputError for one that has none."""
-    if benchmark == "world":
-        fill_block(path, "scores", markdown(result))
-    elif benchmark == "decoders":
-        rows = markdown_grid(decoder_rows(result), DECODER_COLUMNS, "decoder")
-        fill_block(path, "decoders", rows)
-    else:
-        raise InputError(f"'{benchmark}' has no table for a Markdown file; leave --into away")
+    check_block(path, benchmark)
+    name, table = BLOCKS[benchmark]
+    fill_block(path, name, table(result))
 
 
 def fill_block(path: Path, name: str, text: str) -> None:
     """Replaces what stands between <!-- name --> and <!-- /name --> in a Markdown file.
 
-    Raises InputError where the file or the block is missing.
+    Raises InputError where the file or the block is missing, or the file cannot be written.
     """
+    new = _filled(path, name, text)
+    try:
+        write_text(new, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error})") from None
+
+
+def _filled(path: Path, name: str, text: str) -> str:
+    """The file's text with the block replaced."""
     try:
         old = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); name a Markdown file in UTF-8"
+        ) from None
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
     if not re.search(pattern, old, re.DOTALL):
         raise InputError(f"{path} has no block <!-- {name} --> ... <!-- /{name} -->")
-    new = re.sub(pattern, lambda m: f"{m[1]}{text}\n{m[2]}", old, flags=re.DOTALL)
-    path.write_text(new, encoding="utf-8")
+    return re.sub(pattern, lambda m: f"{m[1]}{text}\n{m[2]}", old, flags=re.DOTALL)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from arm.errors import InputError
 from arm.evals.world import paint_each
+from arm.files import replacing
 from arm.generate import answering_request, drawing_request, generate
 from arm.pipeline import Arm, Codes
 from arm.sampling import GREEDY, Sampling
@@ -237,9 +238,8 @@ def likelihoods(
 
 def save_picture(picture: Pillow.Image, path: Path) -> None:
     """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path.with_suffix(".tmp"), "PNG")
-    path.with_suffix(".tmp").replace(path)
+    with replacing(path) as temporary:
+        picture.save(temporary, "PNG")
 
 
 def picture_reply(paths: Sequence[Path]) -> str:

@@ -17,6 +17,7 @@ from arm.evals.benchmarks.registry import Benchmark
 from arm.evals.making import picture_path, state
 from arm.evals.page import Made, Said, Shown
 from arm.evals.sources import read_picture, source_path
+from arm.files import replacing
 from arm.judge import Endpoint, Exhibit, JudgeConfig, Question, Reply
 
 Replies = Mapping[str, Sequence[Sequence[str | None]]]
@@ -218,8 +219,7 @@ def write_items(items: Sequence[Shown], run: Path) -> None:
         whole, root = path.resolve(), run.resolve()
         return str(whole.relative_to(root) if whole.is_relative_to(root) else whole)
 
-    temporary = run / "items.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
+    with replacing(run / "items.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         for item in items:
             line = {
                 "id": item.name,
@@ -231,4 +231,3 @@ def write_items(items: Sequence[Shown], run: Path) -> None:
                 "said": [[s.reply for s in m.said] for m in item.made],
             }
             file.write(json.dumps(line) + "\n")
-    temporary.replace(run / "items.jsonl")

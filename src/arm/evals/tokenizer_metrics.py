@@ -261,17 +261,31 @@ def evaluate(
 
 def reconstruction_sheet(arm: Arm, root: Path, count: int = 10) -> Pillow.Image:
     """At most `count` pictures of a folder, spread over it, as the model sees them, and below each what is
-    painted from its codes. Pictures that are broken or of another shape than the first are left out.
+    painted from its codes. Pictures that are broken or of another shape than the first are left out; where
+    all of these are broken, the folder's first whole ones are shown.
+
+    Raises InputError where there is none.
     """
-    pictures: list[NDArray[np.uint8]] = []
-    for path in find_pictures(root, count).paths:
-        try:
-            picture = fit_to_grid(open_image(path), arm.defaults.grids, arm.tokenizer.patch)
-        except InputError:
-            continue
-        if not pictures or picture.shape == pictures[0].shape:
-            pictures.append(picture)
+    pictures = _of_one_shape(arm, find_pictures(root, count).paths, count)
+    pictures = pictures or _of_one_shape(arm, find_pictures(root).paths, count)
+    if not pictures:
+        raise InputError(f"{root}: none of its pictures can be read")
     device = next(arm.tokenizer.parameters()).device
     codes_BHW = arm.tokenizer.encode(to_float(np.stack(pictures)).to(device))
     painted = to_bytes(arm.detokenizer.decode(codes_BHW))
     return sheet([pictures, list(painted)], ("picture", "from its codes"), margin=120)
+
+
+def _of_one_shape(arm: Arm, paths: Sequence[Path], count: int) -> list[NDArray[np.uint8]]:
+    """The first `count` pictures that can be read and have the shape of the first, as the model sees them."""
+    found: list[NDArray[np.uint8]] = []
+    for path in paths:
+        try:
+            picture = fit_to_grid(open_image(path), arm.defaults.grids, arm.tokenizer.patch)
+        except InputError:
+            continue
+        if not found or picture.shape == found[0].shape:
+            found.append(picture)
+        if len(found) == count:
+            break
+    return found

@@ -7,8 +7,6 @@ parts/                                                     towers, visual tokeni
 """
 
 import shutil
-import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from huggingface_hub import split_torch_state_dict_into_shards
 
 from arm.config import to_json
 from arm.errors import InputError, WeightsError
+from arm.files import fill_folder, make_folder
 from arm.hf.configuration import ArmConfig
 from arm.hf.processing import PARTS, ArmProcessor
 from arm.hf.words import text_table
@@ -44,6 +43,7 @@ def to_hf(source: str | Path, out: Path, max_shard_size: int | str = "5GB") -> N
     Raises WeightsError for a model that is missing or damaged, InputError where `out` is not empty.
     """
     own = find_model(source)
+    _raise_unless_free(out)
     defaults, parts = load_defaults(own), parts_of(own)
     model, vocab = load_backbone(own / "backbone", dtype=None)
     model = model.to(_dtype(read_json(own / "backbone/config.json"), own))
@@ -64,7 +64,7 @@ def to_hf(source: str | Path, out: Path, max_shard_size: int | str = "5GB") -> N
             _copy_words(own / "backbone", target / PARTS / WORDS)
         write_json(to_json(replace(defaults, parts="")), target / PARTS / "arm.json")
 
-    _whole(write, out)
+    fill_folder(write, out)
 
 
 def from_hf(source: Path, out: Path) -> None:
@@ -77,6 +77,7 @@ def from_hf(source: Path, out: Path) -> None:
     if not isinstance(data, dict) or data.get("model_type") != ArmConfig.model_type:
         found = data.get("model_type") if isinstance(data, dict) else None
         raise WeightsError(f"{source / 'config.json'}: model_type is {found!r}, not 'arm'")
+    _raise_unless_free(out)
     try:
         config = ArmConfig.from_dict(data)
         with torch.device("meta"):
@@ -101,7 +102,7 @@ def from_hf(source: Path, out: Path) -> None:
             _copy_words(source / PARTS / WORDS, target / "backbone")
         write_json(to_json(defaults), target / "arm.json")
 
-    _whole(write, out)
+    fill_folder(write, out)
 
 
 def _generation(config: ArmConfig, room: int) -> dict[str, object]:
@@ -140,11 +141,8 @@ def _copy_words(source: Path, target: Path) -> None:
         shutil.copyfile(source / name, target / name)
 
 
-def _whole(write: Callable[[Path], None], out: Path) -> None:
-    """Lets `write` fill a temporary folder that then takes the name `out`: whole or not at all."""
+def _raise_unless_free(out: Path) -> None:
+    """Before a model is loaded: whether a folder can be made here, or there is an empty one."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty; name a new folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        write(Path(temporary) / out.name)
-        (Path(temporary) / out.name).replace(out)
+    make_folder(out.resolve().parent)

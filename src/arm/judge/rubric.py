@@ -24,7 +24,8 @@ class Rubric:
 
     def instructions(self) -> str:
         lines = [f'- "{name}": {meaning}' for name, meaning in self.criteria.items()]
-        shape = ", ".join(f'"{name}": 0' for name in self.criteria)
+        # No number: a judge that repeats the form has not given a verdict.
+        shape = ", ".join(f'"{name}": <0-10>' for name in self.criteria)
         return (
             f"{self.task}\nGive each criterion a number from 0 (fails) to 10 (perfect):\n"
             + "\n".join(lines)
@@ -33,7 +34,7 @@ class Rubric:
 
 
 DRAWING = Rubric(
-    "drawing-1",
+    "drawing-2",
     "You see one picture that was made from a prompt. Judge how well it shows what the prompt asks.",
     {
         "objects": "every object that the prompt names is there, in the number it names",
@@ -42,7 +43,7 @@ DRAWING = Rubric(
     },
 )
 EDITING = Rubric(
-    "editing-1",
+    "editing-2",
     "You see two pictures: a source, then the same picture after an edit. Judge the edit.",
     {
         "instruction": "the edit does what the instruction asks; an unchanged picture does not",
@@ -89,8 +90,9 @@ def read_verdict(reply: str, criteria: Sequence[str]) -> dict[str, float] | None
         if not isinstance(values, dict) or not set(criteria) <= values.keys():
             continue
         scores = [values[name] for name in criteria]
-        if all(type(s) in (int, float) and 0 <= s <= 10 for s in scores):
-            return {name: s / 10 for name, s in zip(criteria, scores, strict=True)}
+        if not all(type(s) in (int, float) and 0 <= s <= 10 for s in scores):
+            return None
+        return {name: s / 10 for name, s in zip(criteria, scores, strict=True)}
     return None
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from arm.errors import InputError, did_you_mean
+from arm.errors import InputError, did_you_mean, not_utf8
 
 
 def encode_captions(
@@ -88,7 +88,11 @@ class TextTokenizer:
 
     @lru_cache(maxsize=65536)  # noqa: B019 - lives as long as the process's one tokenizer
     def ids(self, text: str) -> tuple[int, ...]:
-        """Raises InputError for empty text and for a word that the tokenizer does not know."""
+        """Raises InputError for empty text, for one that is not UTF-8, and for a word that the tokenizer
+        does not know.
+        """
+        if fault := not_utf8(text):
+            raise InputError(f"the text {fault}")
         ids = tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
         if not ids:
             raise InputError("the text is empty; say what you want in a few words")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from arm.errors import WeightsError
+from arm.files import replacing
+from arm.files import write_json as write_json  # beside `read_json`
 
 
 def trained(module: nn.Module) -> dict[str, Tensor]:
@@ -63,10 +64,8 @@ def save_tensors(
     data = {name: ready(tensor) for name, tensor in tensors.items()}
     if not write:
         return
-    temporary = path.with_name(path.name + ".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(data, temporary, {"format": "pt"})  # transformers asks for the format
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file(data, temporary, {"format": "pt"})  # transformers asks for the format
 
 
 def weights_hash(*directories: Path) -> str:
@@ -74,20 +73,40 @@ def weights_hash(*directories: Path) -> str:
     digest = hashlib.sha256()
     for directory in directories:
         for path in sorted(directory.rglob("*.safetensors")):
-            with path.open("rb") as file:
-                while block := file.read(2**24):  # a file of 5 GB is never held whole
-                    digest.update(block)
+            add_file(digest, path)
     return digest.hexdigest()
+
+
+def add_file(digest: Any, path: Path) -> None:
+    """Adds a file's bytes to a hash. Raises WeightsError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            while block := file.read(2**24):  # a file of 5 GB is never held whole
+                digest.update(block)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> WeightsError:
+    """What a user is told of a file of weights or settings that cannot be opened."""
+    if isinstance(error, FileNotFoundError):
+        return WeightsError(f"weights are missing: {path} does not exist")
+    if isinstance(error, PermissionError):
+        return WeightsError(f"{path} may not be read by you; ask its owner for `chmod a+r`")
+    return WeightsError(f"{path} cannot be read ({error.strerror or error}); it must be a file")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """A safetensors file whose tensors are read one by one: `keys()`, `get_tensor(name)`.
 
-    Raises WeightsError where it is missing or damaged.
+    Raises WeightsError where it is missing or damaged, or may not be read.
     """
-    if not path.is_file():
-        raise WeightsError(f"weights are missing: {path} does not exist")
+    try:
+        # Of a file that may not be read safetensors itself says that it is not there.
+        path.open("rb").close()
+    except OSError as error:
+        raise unreadable(path, error) from None
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -120,19 +139,11 @@ def load_parameters(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], so
         assign(own[name], tensor)
 
 
-def write_json(data: Any, path: Path) -> None:
-    """Writes JSON by way of a temporary name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def read_json(path: Path) -> Any:
-    """Reads JSON. Raises WeightsError where the file is missing or is not JSON."""
+    """Reads JSON. Raises WeightsError where the file is missing, may not be read or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(f"weights are missing: {path} does not exist") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path} is not valid JSON ({error})") from None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,6 +12,7 @@ from arm.world.prompts import Prompt
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Components = Mapping[str, float]
+Kind = Literal["drawing", "editing"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +30,12 @@ class Attempt:
 class Reward(Protocol):
     """A frozen dataclass, so that a run's configuration can record it."""
 
-    def check(self) -> None:
-        """Raises ArmError in one line where this reward cannot work, before anything is trained."""
+    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
+        """Raises ArmError in one line where this reward cannot work, before anything is trained.
+
+        kind: the task. of_world: whether the world itself asks, so that attempts hold their truth.
+        scale: pixels a unit of the model's pictures.
+        """
         ...
 
     def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:

@@ -15,10 +15,11 @@ import torch
 from torch.nn import functional as F
 
 from arm.data.pictures import to_float
+from arm.errors import ConfigError
 from arm.models.encoder import vision_encoder
 from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.models.text import text_embeddings
-from arm.rewards.base import Attempt, Components
+from arm.rewards.base import Attempt, Components, Kind
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,12 @@ class SiglipReward:
     def _loaded(self) -> tuple[Any, Any]:
         return load_siglip(self.towers), load_text_tokenizer(self.towers)
 
-    def check(self) -> None:
-        """Raises WeightsError where the towers cannot be loaded."""
+    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
+        """Raises ConfigError for editing, WeightsError where the towers cannot be loaded."""
+        if kind == "editing":
+            raise ConfigError(
+                "SigLIP scores a picture by its text and cannot tell what an edit changed"
+            )
         _ = self._loaded
 
     @torch.no_grad()

@@ -7,16 +7,16 @@ and the edited picture.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
+from arm.errors import ConfigError
 from arm.judge import Case, Judge, JudgeConfig, rubric_named
-from arm.rewards.base import Attempt, Components
+from arm.rewards.base import Attempt, Components, Kind
 
 
 @dataclass(frozen=True)
 class JudgeReward:
     judge: JudgeConfig
-    rubric: Literal["drawing", "editing"]
+    rubric: Kind
 
     @cached_property
     def client(self) -> Judge:
@@ -25,8 +25,14 @@ class JudgeReward:
         """
         return Judge(replace(self.judge, ask_again=True), rubric_named(self.rubric))
 
-    def check(self) -> None:
-        """Raises JudgeError where the endpoint is down or lacks the model."""
+    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
+        """Raises ConfigError for another task's rubric, JudgeError where the endpoint is down or lacks
+        the model.
+        """
+        if self.rubric != kind:
+            raise ConfigError(
+                f"{kind}.reward judges by the rubric of {self.rubric}: set {kind}.reward.rubric={kind}"
+            )
         self.client.endpoint.check()
 
     def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:

@@ -8,7 +8,8 @@ preserves nothing.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from arm.rewards.base import Attempt, Components
+from arm.errors import ConfigError
+from arm.rewards.base import Attempt, Components, Kind
 from arm.world.draw_score import score_drawing
 from arm.world.edit_score import score_edit
 from arm.world.edits import Edit
@@ -22,8 +23,17 @@ class WorldReward:
 
     scale: int = 1
 
-    def check(self) -> None:
-        """Always works."""
+    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
+        """Raises ConfigError for a user's prompts and edits, and for pictures of another scale."""
+        if not of_world:
+            raise ConfigError(
+                f"the world's reward scores only what the world asks for: with {kind}.data set, "
+                f"{kind}.reward must be another one, such as a judge's"
+            )
+        if scale != self.scale:
+            raise ConfigError(
+                f"the model's pictures have {scale} pixels a unit: set {kind}.reward.scale={scale}"
+            )
 
     def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
         return [self._score(attempt) for attempt in attempts]

@@ -4,13 +4,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from arm.config import to_json
+from arm.data.code_shards import shard_path
 from arm.data.pictures import GridWeight, pick_grid, to_float
 from arm.data.shards import Chain, write_shard
 from arm.models.pretrained import Pretrained, load_siglip
 from arm.models.tokenizer import VisualTokenizer
+from arm.train.manifest import agree, tokenizer_hash
 from arm.train.runtime import training_device
 from arm.world.combinations import held_out_shapes
 from arm.world.edits import Edit, sample_edit
@@ -72,14 +76,26 @@ def sample_chain(
             return scenes, steps
 
 
+def manifest_of(run: EncodeRun) -> dict[str, Any]:
+    """What decides what is in a shard, in JSON types: how many there are and where things lie does not."""
+    settings = to_json(run)
+    for name in ("out", "pretrained", "tokenizer", "num_shards"):
+        del settings[name]
+    return settings | {"tokenizer": tokenizer_hash(run.tokenizer, run.pretrained.siglip)}
+
+
 def main(run: EncodeRun) -> None:
-    """Writes the shards that are not there yet; shard i is a pure function of (seed, i)."""
+    """Writes the shards that are not there yet; shard i is a pure function of i and the manifest.
+
+    Raises ConfigError where `out` holds shards of another tokenizer or other settings.
+    """
+    agree(run.out, manifest_of(run), f"delete the shards in {run.out}, or name another out=FOLDER")
     device = training_device()
     tokenizer = VisualTokenizer.load(
         run.tokenizer, load_siglip(run.pretrained.siglip, device.type == "cuda").vision_model
     ).to(device)
     for index in range(run.num_shards):
-        if (run.out / f"shard_{index:05d}.jsonl").is_file():
+        if shard_path(run.out, index).is_file():
             continue
         begun = time.monotonic()
         rng = np.random.default_rng([run.seed, index])

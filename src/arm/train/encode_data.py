@@ -6,7 +6,6 @@ pictures in threads beside the tokenizer; with Ray as many processes as there is
 machines as share `out`, make the same bytes.
 """
 
-import hashlib
 import logging
 import os
 import sys
@@ -22,19 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arm.data.code_shards import MANIFEST, Encoded, shard_path, write_code_shard
+from arm.data.code_shards import Encoded, shard_path, write_code_shard
 from arm.data.conversation import Conversation
 from arm.data.pictures import to_float
 from arm.data.record import Source
 from arm.data.skipped import SKIPPED, Skipped, without_place
 from arm.data.sources import open_source
 from arm.data.transforms import fit_to_grid
-from arm.errors import ArmError, ConfigError, DataError, TrainingError, WeightsError
+from arm.errors import ArmError, ConfigError, DataError, TrainingError
 from arm.model_directory import find_model, load_defaults, parts_of
 from arm.models.pretrained import load_siglip
 from arm.models.pretrained_files import locate
 from arm.models.tokenizer import VisualTokenizer
-from arm.models.weights import read_json, weights_hash, write_json
+from arm.train.manifest import agree, tokenizer_hash
 from arm.train.runtime import training_device
 
 Grid = tuple[int, int]
@@ -195,33 +194,15 @@ def _records(run: EncodeDataRun, source: Source, shard: int) -> range:
 
 def _agree(run: EncodeDataRun, source: Source, num_shards: int) -> None:
     """Writes what the shards are made from, or checks that it is what made those that are there."""
-    file = run.tokenizer / "tokenizer.safetensors"
-    if not file.is_file():
-        raise WeightsError(f"weights are missing: {file} does not exist")
-    digest = hashlib.sha256(file.read_bytes())
-    digest.update(weights_hash(locate(run.siglip)).encode())
     manifest = {
         "data": str(Path(source.name).resolve()),
         "records": len(source),
         "shard_size": run.shard_size,
         "num_shards": num_shards,
-        "tokenizer": digest.hexdigest(),
+        "tokenizer": tokenizer_hash(run.tokenizer, run.siglip),
         "grids": [list(grid) for grid in run.grids],
     }
-    path = run.out / MANIFEST
-    if any(run.out.glob("shard_*.jsonl")):
-        if not path.is_file():
-            raise ConfigError(f"{run.out} holds shards but no {MANIFEST}; name another --out")
-        for key, found in read_json(path).items():
-            if key in manifest and found != manifest[key]:
-                raise ConfigError(
-                    f"{path}: the shards there were made with {key} {found}, not {manifest[key]}; "
-                    "name another --out"
-                )
-    try:
-        write_json(manifest, path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error}); name another --out") from None
+    agree(run.out, manifest, "name another --out")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The last stage: one directory with everything that `Arm.from_pretrained` needs, in 16 bits."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from arm.config import to_json
+from arm.errors import WeightsError
+from arm.files import fill_folder
 from arm.model_directory import Defaults, load_defaults, parts_of, shipped_models
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.pretrained import Pretrained, load_siglip, load_vae
@@ -17,6 +20,7 @@ from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import load_tensors, read_json, save_tensors, write_json
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+PAINTER_FILES = ("config.json", "sampler.json", "painter.safetensors")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,38 @@ def with_backbone(source: Path, backbone: Path, out: Path) -> None:
 
 
 def main(run: ExportRun) -> None:
-    """Writes the model directory; what was there is replaced file by file."""
+    """Writes the model directory. The parts of one that is there are replaced when all new ones are whole.
+
+    Raises WeightsError that names a part's run that has not finished; what is there then stays.
+    """
+    for path in sources(run):
+        if not path.is_file():
+            raise WeightsError(
+                f"weights are missing: {path} does not exist; first finish the run that writes "
+                f"{path.parent}"
+            )
+    fill_folder(lambda folder: export(replace(run, out=folder)), run.out)
+    size = sum(path.stat().st_size for path in run.out.rglob("*.safetensors"))
+    print(f"{run.out}: {size / 1e6:.1f} MB of weights")
+
+
+def sources(run: ExportRun) -> Iterator[Path]:
+    """A file or more of each part, as its run writes it at its end."""
+    yield run.backbone / "vocab.json"
+    words = [run.text_tokenizer] if run.text_tokenizer else []
+    if not run.defaults.parts:
+        words.append(run.pretrained.siglip)
+        yield run.tokenizer / "visual_tokenizer.json"
+        yield run.tokenizer / "tokenizer.safetensors"
+        yield locate(run.pretrained.siglip) / "config.json"
+        if run.detokenizers:
+            yield locate(run.pretrained.vae) / "config.json"
+        yield from (source / name for source in run.detokenizers for name in PAINTER_FILES)
+    yield from (locate(source) / name for source in words for name in TOKENIZER_FILES)
+
+
+def export(run: ExportRun) -> None:
+    """All files of the model directory, one after the other."""
     model, vocab = load_backbone(run.backbone)
     save_backbone(halved(model), vocab, run.out / "backbone")
     if run.text_tokenizer:
@@ -57,8 +92,6 @@ def main(run: ExportRun) -> None:
     write_json(to_json(run.defaults), run.out / "arm.json")
     if not run.defaults.parts:
         export_parts(run)
-    size = sum(path.stat().st_size for path in run.out.rglob("*.safetensors"))
-    print(f"{run.out}: {size / 1e6:.1f} MB of weights")
 
 
 def halved(module: nn.Module) -> Any:
@@ -88,7 +121,7 @@ def export_parts(run: ExportRun) -> None:
 def export_painter(source: Path, target: Path, shared_vae: str) -> None:
     """A decoder; its autoencoder too, where its run had another one than the decoders share."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "sampler.json"):
+    for name in PAINTER_FILES[:2]:
         shutil.copyfile(source / name, target / name)
     tensors = load_tensors(source / "painter.safetensors")
     save_tensors({k: half(v) for k, v in tensors.items()}, target / "painter.safetensors")

@@ -18,11 +18,12 @@ from arm.data.skipped import SKIPPED, Skipped
 from arm.errors import TrainingError
 from arm.evals import world
 from arm.grpo import Advantages
-from arm.model_directory import find_model
+from arm.model_directory import find_model, load_defaults
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.qwen2 import Qwen2
 from arm.models.weights import weights_hash
 from arm.pipeline import Arm
+from arm.rewards.base import Kind
 from arm.train import parallel
 from arm.train.export import with_backbone
 from arm.train.finetune import Finetune, merged, prepare
@@ -31,9 +32,9 @@ from arm.train.optim import Optim
 from arm.train.precision import multiply_in_bf16
 from arm.train.problems import drawing_problems, editing_problems
 from arm.train.rollout import (
-    Kind,
     Rollout,
     Task,
+    claim,
     missing_share,
     sample_rollout,
     score_rollout,
@@ -105,12 +106,12 @@ class Update:
     step: int
 
 
-def maker_of(task: Task, kind: Kind, out: Path) -> Maker:
-    """Where a task's problems come from."""
+def maker_of(task: Task, kind: Kind, arm: Arm, out: Path) -> Maker:
+    """Where a task's problems come from. Raises DataError where a user's cannot be used."""
     if task.data is None:
         return drawing_problems if kind == "drawing" else editing_problems
     if kind == "drawing":
-        return drawing_from(task.data)
+        return drawing_from(task.data, arm)
     return editing_from(task.data, Skipped(out / SKIPPED))
 
 
@@ -131,9 +132,10 @@ class Trainer:
             multiply_in_bf16(reference)  # as the policy does, or the two differ by rounding
         self.updater = Updater(arm, reference, run.objective, run.anchors, run.loop.seed)
         self.journal = run.out / "journal"
-        self.makers = {kind: maker_of(task, kind, run.out) for kind, task in run.tasks.items()}
+        self.makers = {kind: maker_of(task, kind, arm, run.out) for kind, task in run.tasks.items()}
         self.tries = 0
         self.made: dict[Kind, Rollout] = {}
+        self.waiting: tuple[int, dict[Kind, Rollout]] | None = None
 
     # Sampling and scoring
 
@@ -146,15 +148,10 @@ class Trainer:
 
     def rollouts(self, index: int) -> dict[Kind, Rollout]:
         """Rollout `index` of every task. Raises Unready while too many rewards are missing."""
-        run, made = self.run, {}
-        for kind, task in run.tasks.items():
-            share = task.prompts // parallel.world_size()
-            mine = range(parallel.rank() * share, (parallel.rank() + 1) * share)
-            problems = self.makers[kind](self.arm, run.loop.seed, index, mine)
-            with gathered(self.arm.model):
-                made[kind] = sample_rollout(
-                    self.arm, task, kind, problems, self.journal, run.loop.seed, index
-                )
+        run = self.run
+        if self.waiting is None or self.waiting[0] != index:
+            self.waiting = (index, self.sampled(index))
+        made = self.waiting[1]
         for kind, rollout in made.items():
             score_rollout(self.arm, rollout, kind, self.journal, index)
         missing = float(parallel.mean(torch.tensor(missing_share(list(made.values())))))
@@ -168,8 +165,23 @@ class Trainer:
                 )
             raise Unready(reason, run.patience.wait_s)
         self.tries = 0
+        self.waiting = None
         for kind, rollout in made.items():
             write_scores(rollout, kind, self.journal, index, settled=True)
+            rollout.pictures = None
+        return made
+
+    def sampled(self, index: int) -> dict[Kind, Rollout]:
+        """Rollout `index` of every task, not scored yet: this process's problems."""
+        run, made = self.run, {}
+        for kind, task in run.tasks.items():
+            share = task.prompts // parallel.world_size()
+            mine = range(parallel.rank() * share, (parallel.rank() + 1) * share)
+            problems = self.makers[kind](self.arm, run.loop.seed, index, mine)
+            with gathered(self.arm.model):
+                made[kind] = sample_rollout(
+                    self.arm, task, kind, problems, self.journal, run.loop.seed, index
+                )
         return made
 
     # Updating
@@ -183,11 +195,12 @@ class Trainer:
             order_N = None
             if run.shuffle_rewards:
                 rng = np.random.default_rng([run.loop.seed, update.rollout, 3])
-                order_N = torch.from_numpy(rng.permutation(len(rollout.codes)))
+                samples = len(rollout.codes) * parallel.world_size()
+                order_N = torch.from_numpy(rng.permutation(samples))
             reward_N, advantage = advantages_of(rollout, run.objective, order_N)
             loss, seen = self.updater.policy(rollout, advantage, update.part)
             total += loss
-            kl = parallel.largest(seen.get("kl", 0.0))  # all processes end, or none
+            kl = float(parallel.mean(torch.tensor(seen.get("kl", 0.0))))
             if run.kl_budget is not None and kl > run.kl_budget:
                 raise TrainingError(
                     f"{run.out.name}: the KL to the reference is {kl:.3g} nats a code, over "
@@ -221,7 +234,7 @@ def _reward_values(rollout: Rollout, reward_N: Tensor, advantage: Advantages) ->
         **{name: values.get(name, 0.0) for name in (*names, "reward")},
         "spread": advantage.spread,
         "constant_groups": advantage.constant / max(1, advantage.groups),
-        "missing": advantage.missing / len(reward_N),
+        "missing": advantage.missing / (len(reward_N) * parallel.world_size()),
     }
 
 
@@ -270,13 +283,16 @@ def load(run: GRPORun, source: Path) -> tuple[Arm, Qwen2 | None]:
 def main(run: GRPORun) -> None:
     """Trains, and writes a whole model directory to `out`/model."""
     parallel.start()
-    for task in run.tasks.values():
-        task.reward.check()
+    source = find_model(run.model)
+    for kind, task in run.tasks.items():
+        scale = load_defaults(source).scale
+        task.reward.check(kind, of_world=task.data is None, scale=scale)
         if task.prompts % parallel.world_size():
             raise TrainingError(
                 f"{task.prompts} prompts cannot be shared by {parallel.world_size()} processes"
             )
-    source = find_model(run.model)
+    reference_hash = weights_hash(source / "backbone")
+    claim(run.out / "journal", run, reference_hash)
     arm, reference = load(run, source)
     trainer = Trainer(run, arm, reference)
     fit(
@@ -292,7 +308,7 @@ def main(run: GRPORun) -> None:
         eval_every=run.watch,
         eval_first=True,
         batches_of="each",
-        origin={"reference": weights_hash(source / "backbone")},
+        origin={"reference": reference_hash},
     )
     merged(arm.model)
     backbone = run.out / "backbone"

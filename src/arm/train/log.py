@@ -15,7 +15,8 @@ Logged = float | np.ndarray
 
 class Log:
     """Scalars to a JSON-lines file, to TensorBoard where it is installed, to Weights & Biases
-    where WANDB_PROJECT names a project, and to the terminal.
+    where WANDB_PROJECT names a project, and to the terminal. `evaluated`: whether the step that the run
+    goes on from has been evaluated.
     """
 
     def __init__(self, run_dir: Path, name: str, steps: int, start: int) -> None:
@@ -23,6 +24,8 @@ class Log:
         # What a killed run logged after its last checkpoint is logged again.
         old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         kept = [line for line in old if _step(line) <= start]
+        # Steps log a rate, evaluations none.
+        self.evaluated = any(_step(line) == start and "lr" not in json.loads(line) for line in kept)
         temporary = path.with_name(path.name + ".tmp")
         temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         os.replace(temporary, path)

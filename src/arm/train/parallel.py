@@ -160,6 +160,15 @@ def first(value: T | None) -> T | None:
     return next((each for each in found if each is not None), None)
 
 
+def joined(value: Tensor) -> Tensor:
+    """The tensors of all processes behind one another along the first axis; all have as many rows."""
+    if world_size() == 1:
+        return value
+    found: list[Any] = [None] * world_size()
+    dist.all_gather_object(found, value, group=_waiting())
+    return torch.cat(found)
+
+
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Every gradient becomes its average over the processes, in one message."""
     if world_size() == 1:

@@ -35,7 +35,9 @@ class Mix:
     sample: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.code, self.text, self.document, self.sample) < 0 or self.code + self.text > 1:
+        # A NaN is in no order, so what is wanted is asked for.
+        counted = self.document >= 0 and self.sample >= 0
+        if not (counted and self.code >= 0 and self.text >= 0 and self.code + self.text <= 1):
             raise ValueError("shares of code and text must be 0 or more and together at most 1")
 
 
@@ -195,33 +197,49 @@ def largest(run: LMRun, sizes: Sizes, cluster: Cluster, mix: Mix, rows: float) -
 
 def advice(run: LMRun, sizes: Sizes, cluster: Cluster, mix: Mix, rows: float, fitting: int) -> str:
     """The smallest change of a run that makes it fit."""
+
+    def in_all(count: int) -> int:
+        """Rows of a step, as many for each of `count` processes."""
+        return math.ceil(rows * cluster.count / count) * count
+
     if fitting:
-        return f"micro_rows={fitting}"
+        by_rows = _by_rows(run, in_all(cluster.count))[0] if run.loop.parallel.shard else ""
+        return f"{by_rows}micro_rows={fitting}"
 
     def room(changed: LMRun, count: int) -> bool:
         found = memory_of(changed, sizes, count, mix, max(rows, 2), 1)
         return found.total <= cluster.gpu.memory
 
-    for name, changed in _changes(run):
+    def tried(count: int) -> list[tuple[str, LMRun]]:
+        return [("", run), *_changes(run, in_all(count))]
+
+    for name, changed in tried(cluster.count)[1:]:
         if room(changed, cluster.count):
             return name
-    name, small = [("", run), *_changes(run)][-1]
-    tried = f"{name} and " if name else ""
-    count = cluster.count
+    count, (name, small) = cluster.count, tried(cluster.count)[-1]
+    before = f"{name} and " if name else ""
     while small.loop.parallel.shard and count < 64 * cluster.count:
         count *= 2
         if room(small, count):
-            return f"{tried}--gpus {count} (more shards)"
+            name = tried(count)[-1][0]
+            return f"{name}{' and ' if name else ''}--gpus {count} (more shards)"
     length = run.row_length
     while length > SHORT:
         length //= 2
         if room(replace(small, row_length=length), cluster.count):
-            return f"{tried}row_length={length}, or take a GPU with more memory"
-    return f"{tried}a smaller backbone, or take a GPU with more memory"
+            return f"{before}row_length={length}, or take a GPU with more memory"
+    return f"{before}a smaller backbone, or take a GPU with more memory"
 
 
-def _changes(run: LMRun) -> Iterator[tuple[str, LMRun]]:
-    """What saves memory, each on top of those before: cheap ones first."""
+def _by_rows(run: LMRun, rows: int) -> tuple[str, LMRun]:
+    """A sharded model goes by micro_rows only where a batch is counted in rows: so it is, where it was in
+    samples.
+    """
+    return ("", run) if run.rows else (f"rows={rows} ", replace(run, rows=rows))
+
+
+def _changes(run: LMRun, rows: int) -> Iterator[tuple[str, LMRun]]:
+    """What saves memory, each on top of those before: cheap ones first. rows: see `_by_rows`."""
     changed, names = run, []
 
     def also(name: str, next_run: LMRun) -> tuple[str, LMRun]:
@@ -229,8 +247,9 @@ def _changes(run: LMRun) -> Iterator[tuple[str, LMRun]]:
         return " ".join(names), next_run
 
     if run.micro_rows != 1 and run.rows != 1:
+        by_rows, changed = _by_rows(run, rows) if run.loop.parallel.shard else ("", run)
         changed = replace(changed, micro_rows=1)
-        yield also("micro_rows=1", changed)
+        yield also(f"{by_rows}micro_rows=1", changed)
     if run.attention == "mask":
         changed = replace(changed, attention="documents")
         yield also("attention=documents", changed)
@@ -239,9 +258,10 @@ def _changes(run: LMRun) -> Iterator[tuple[str, LMRun]]:
         yield also("loss_chunk=4096", changed)
     how = changed.loop.parallel
     if not how.shard or not how.bf16:
+        by_rows, changed = _by_rows(changed, rows)
         how = replace(how, shard=True, bf16=True)
         changed = replace(changed, loop=replace(changed.loop, parallel=how))
-        yield also("loop.parallel.shard=true loop.parallel.bf16=true", changed)
+        yield also(f"{by_rows}loop.parallel.shard=true loop.parallel.bf16=true", changed)
     for what in ("selective", "all"):
         if run.loop.parallel.recompute == "all" or what == run.loop.parallel.recompute:
             continue

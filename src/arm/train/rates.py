@@ -39,7 +39,9 @@ class RatesRun:
 
 
 def summary(lines: Sequence[Mapping[str, float]], over: bool) -> dict[str, Any]:
-    """What one rate did: reward of the first and of the last quarter, the last KLs, held-out scores."""
+    """What one rate did: reward of the first and of the last quarter, the last KLs, and the change of
+    the held-out scores where the end was scored.
+    """
     steps = [line for line in lines if "loss" in line]
     quarter = max(1, len(steps) // 4)
 
@@ -58,7 +60,7 @@ def summary(lines: Sequence[Mapping[str, float]], over: bool) -> dict[str, Any]:
     }
     held_out = [line for line in lines if "held_out/vqa" in line]
     for task in ("geneval", "gedit", "vqa"):
-        if held_out:
+        if len(held_out) > 1:
             row[task] = held_out[-1][f"held_out/{task}"] - held_out[0][f"held_out/{task}"]
     return row
 

@@ -2,6 +2,7 @@
 
     journal/000012_drawing_0of1.safetensors     codes and log-probabilities, written when sampled
     journal/000012_drawing_0of1.json            components of each sample, written when scored
+    journal/run.json                            the run that all of it belongs to
 
 A run that is killed finds what it had sampled and what it had been told, and asks for neither again.
 """
@@ -18,16 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arm.config import to_json, with_defaults
+from arm.errors import ConfigError
 from arm.evals.world import paint_each
 from arm.generate import Guidance, Request, drawing_request, generate
-from arm.models.weights import load_tensors, save_tensors
+from arm.models.weights import load_tensors, read_json, save_tensors, write_json
 from arm.pipeline import Arm
-from arm.rewards.base import Attempt, Components, Picture
+from arm.rewards.base import Attempt, Components, Kind, Picture
 from arm.sampling import Sampling
 from arm.train import parallel
 from arm.train.problems import Problem
-
-Kind = Literal["drawing", "editing"]
+from arm.train.runtime import same_run
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class Task:
     """`prompts` problems a step over all processes, `samples` pictures of each (the paper's K).
 
     sampling, guidance: the policy's, in sampling, training and reference alike. combine: "gated"
-    multiplies the reward's components, "gdpo" normalises each and sums. data: a text file of prompts, or
-    for editing a data source of edits (their targets are not used); None asks for the world's.
+    multiplies the reward's components, "gdpo" normalises each and sums, whatever the objective's
+    normalization. data: a text file of prompts, or for editing a data source of edits (their targets
+    are not used); None asks for the world's.
     """
 
     prompts: int
@@ -56,7 +59,9 @@ class Task:
 
 @dataclass(eq=False)
 class Rollout:
-    """N samples in groups: those of problem p are p * K to p * K + K - 1."""
+    """N samples in groups: those of problem p are p * K to p * K + K - 1. `pictures` stay from when they are
+    painted until all is scored.
+    """
 
     task: Task
     problems: list[Problem]
@@ -65,6 +70,7 @@ class Rollout:
     logprobs: list[NDArray[np.float32]]
     components: list[Components | None]
     seconds: dict[str, float]
+    pictures: Sequence[Picture] | None = None
 
     @property
     def groups_N(self) -> Tensor:
@@ -75,17 +81,33 @@ class Rollout:
         """What the components are called; None where all of them are missing."""
         return next((tuple(c) for c in self.components if c is not None), None)
 
-    def component_tensors(self) -> dict[str, Tensor]:
-        """Each component (N,), NaN where missing."""
+    def component_tensors(self, names: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Each component (N,), NaN where missing; `names`: what they are called where all are missing."""
         return {
             name: torch.tensor([np.nan if c is None else c[name] for c in self.components])
-            for name in self.names or ("reward",)
+            for name in self.names or names or ("reward",)
         }
 
     def behaviour_NT(self) -> Tensor:
         """Log-probabilities that the sampler reported, padded with 0."""
         most = max(map(len, self.logprobs))
         return torch.from_numpy(np.stack([np.pad(p, (0, most - len(p))) for p in self.logprobs]))
+
+
+def claim(journal: Path, config: Any, reference: str) -> None:
+    """Says whose rollouts a journal holds: a run's, and those of a model by its hash. Raises ConfigError
+    where they are another run's, which may have no checkpoint yet by which to tell.
+    """
+    path = journal / "run.json"
+    if path.is_file():
+        kept = read_json(path)
+        same_run(with_defaults(kept["config"], config), to_json(config), journal.parent)
+        if kept["reference"] != reference:
+            raise ConfigError(f"{journal} holds rollouts of another model; name another `out`")
+    parallel.wait()
+    if parallel.is_main():
+        write_json({"config": to_json(config), "reference": reference}, path)
+    parallel.wait()
 
 
 def _stem(journal: Path, step: int, kind: Kind) -> Path:
@@ -154,9 +176,10 @@ def score_rollout(arm: Arm, rollout: Rollout, kind: Kind, journal: Path, step: i
     if settled or not open_:
         return
     begun = time.monotonic()
-    pictures = paint_each(arm, rollout.codes)
+    if rollout.pictures is None:
+        rollout.pictures = paint_each(arm, rollout.codes)
     painted = time.monotonic()
-    every = attempts(rollout, pictures)
+    every = attempts(rollout, rollout.pictures)
     for i, found in zip(open_, rollout.task.reward([every[i] for i in open_]), strict=True):
         rollout.components[i] = found
     rollout.seconds |= {"paint": painted - begun, "score": time.monotonic() - painted}

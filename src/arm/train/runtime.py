@@ -240,8 +240,12 @@ def fit(
                 module.train()
             parallel.wait()
 
-    if eval_first and start == 0:
-        evaluated(0)
+    if start:  # killed while it evaluated, a run evaluates what it goes on from
+        due = eval_every > 0 and (start % eval_every == 0 or start >= loop.steps)
+    else:
+        due = eval_first
+    if due and not parallel.told(lambda: log is not None and log.evaluated):
+        evaluated(start)
     clock, counted = time.monotonic(), start
     try:
         made = batches(patient, start, loop.steps, loop.workers)

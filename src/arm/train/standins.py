@@ -26,6 +26,7 @@ from arm.data.pictures import (
 )
 from arm.data.regions import ATTRIBUTES, Regions, regions
 from arm.evals.reconstruction import held_out_batches, zero_shot
+from arm.files import usual_modes
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.blocks import grid_sines
 from arm.models.dit import patchify
@@ -165,6 +166,7 @@ def save_whole(directory: Path, *parts: Any) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     for part in parts:
         part.save_pretrained(temporary)
+    usual_modes(temporary)
     shutil.rmtree(directory, ignore_errors=True)
     os.replace(temporary, directory)
 

@@ -7,17 +7,20 @@ reinforcement learning by shuffled rewards (any movement at all). All models are
 prompts, edits and questions of held-out combinations.
 """
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from arm.config import to_json, with_defaults
 from arm.data.mixture import packed_batch
 from arm.data.shards import read_shards
+from arm.errors import ConfigError
 from arm.evals import world
 from arm.evals.compare import equivalent, holm, paired
 from arm.evals.report import fill_block
@@ -25,7 +28,7 @@ from arm.generate import Guidance
 from arm.model_directory import find_model
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.text import TextTokenizer
-from arm.models.weights import read_json, write_json
+from arm.models.weights import read_json, weights_hash, write_json
 from arm.pipeline import Arm
 from arm.sampling import Sampling
 from arm.train import grpo, merge, parallel
@@ -33,6 +36,7 @@ from arm.train import lm as train_lm
 from arm.train.export import with_backbone
 from arm.train.grpo import GRPORun, Trainer
 from arm.train.lm import LMRun
+from arm.train.measure import ATTENTION
 from arm.train.merge import MergeRun
 
 SHARED = True
@@ -81,25 +85,32 @@ class SynergyRun:
             raise ValueError(f"paths are SFT and any of {', '.join(known)}; unknown: {unknown}")
 
 
-def rl_flops(run: GRPORun) -> int:
-    """FLOPs of one step: sampling, painting, both networks and the backward pass."""
+def rl_flops(run: GRPORun) -> float:
+    """FLOPs of one step of all processes: sampling, painting, both networks and the backward pass."""
     arm = Arm.from_pretrained(run.model)
     arm.model.requires_grad_(True)
-    trainer = Trainer(replace(run, out=run.out / "flops"), arm)
-    counter = FlopCounterMode(display=False)
-    with counter:
-        trainer.losses(trainer.batch(0))
-    return counter.get_total_flops()
+    # In a folder of its own: what a journal holds already would not be sampled again.
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(replace(run, out=Path(folder)), arm)
+        counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
+        with counter:
+            trainer.losses(trainer.batch(0))
+    flops = torch.tensor(float(counter.get_total_flops()), dtype=torch.float64)
+    return float(parallel.mean(flops)) * parallel.world_size()
 
 
 def sft_flops(run: LMRun) -> int:
-    """FLOPs of one forward and backward pass of a supervised step."""
+    """FLOPs of one forward and backward pass of a supervised step, which all processes share. Raises
+    ConfigError for a run that counts rows: their cost depends on how full they are.
+    """
+    if run.rows:
+        raise ConfigError("continued SFT at equal compute is counted in samples: set sft.rows=0")
     words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     model, vocab = train_lm.build(run, words.size)
     chains = [c for _, c in zip(range(256), read_shards(run.shards[0]), strict=False)]
     draw = train_lm.samples_of(run, chains, words, vocab)
     batch = packed_batch(0, 0, run.samples, run.row_length, draw, run.weights, vocab)
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
     with counter:
         train_lm.step_losses(run, model, batch)["loss"].backward()
     return counter.get_total_flops()
@@ -111,7 +122,7 @@ def train_path(run: SynergyRun, seed: int, path: Sequence[str]) -> Path:
     for depth, stage in enumerate(path):
         out = run.out / f"seed{seed}" / "-".join(path[: depth + 1])
         if stage == "sft":
-            paid = rl_flops(replace(run.t2i, model=str(source), out=out)) * parallel.world_size()
+            paid = rl_flops(replace(run.t2i, model=str(source)))
             steps = round(run.t2i.loop.steps * paid / sft_flops(run.sft))
             stage_run = replace(
                 run.sft, out=out, init_from=find_model(str(source)) / "backbone",
@@ -205,21 +216,20 @@ def scored(run: SynergyRun, seed: int, name: str) -> dict[str, Any]:
     file = run.out / f"seed{seed}" / f"{stem}.scores.json"
     # What the scores stand on, and nothing else: other paths' settings may change.
     everything = to_json(run)
-    settings_of = {"placebo": "t2i"}
-    made_by = {
-        key: everything[key]
-        for key in ("model", "size", "temperatures", *(settings_of.get(s, s) for s in stages))
-    }
+    settings_of = {"placebo": ("t2i",), "sft": ("sft", "t2i")}
+    of_stages = [name for stage in stages for name in settings_of.get(stage, (stage,))]
+    made_by = {key: everything[key] for key in ("size", "temperatures", *of_stages)}
+    start = weights_hash(find_model(run.model) / "backbone")
     if file.is_file():
         kept = read_json(file)
         old = {k: with_defaults(v, getattr(run, k)) for k, v in kept["made_by"].items()}
-        if old == made_by:
+        if kept["start"] == start and old == made_by:
             return kept["scores"]
     directory = trained(run, seed, name)
     if parallel.is_main():
         print(f"scoring {name}, seed {seed}", flush=True)
         scores = score_model(run, directory)
-        write_json({"made_by": made_by, "scores": scores}, file)
+        write_json({"start": start, "made_by": made_by, "scores": scores}, file)
     parallel.wait()
     return read_json(file)["scores"]
 

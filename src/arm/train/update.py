@@ -6,7 +6,7 @@ gradients add up, so a rollout need not fit into memory at once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +70,8 @@ class Objective:
 @dataclass(frozen=True)
 class Anchors:
     """Weights of the KL to the start model on prompts left empty (of a share of the pictures), and
-    on the answers of `questions` conversations a step, the world's or those of the code shards `data`.
-    Not in the paper; 0 switches one off.
+    on the answers of `questions` conversations a step and process, the world's or those of the code
+    shards `data`. Not in the paper; 0 switches one off.
     """
 
     null: float = 0.05
@@ -88,14 +88,26 @@ class Anchors:
 def advantages_of(
     rollout: Rollout, objective: Objective, order_N: Tensor | None = None
 ) -> tuple[Tensor, Advantages]:
-    """The rewards (N,) and the advantages of a rollout; `order_N` permutes the rewards (a placebo)."""
-    parts, groups_N = rollout.component_tensors(), rollout.groups_N
+    """The rewards (N,) of this process's rollout and its advantages, whose counts are of all processes.
+
+    The statistics are too: what a batch's spread divides must not depend on how the batch is shared.
+    order_N: permutes the rewards of all processes (a placebo).
+    """
+    own = len(rollout.components)
+    names = parallel.first(rollout.names) or ("reward",)
+    parts = {k: parallel.joined(v) for k, v in rollout.component_tensors(names).items()}
+    groups_N = parallel.joined(rollout.groups_N + parallel.rank() * len(rollout.problems))
     if order_N is not None:
         parts = {name: part_N[order_N] for name, part_N in parts.items()}
     reward_N = gated(parts)
     if rollout.task.combine == "gdpo":
-        return reward_N, gdpo_advantages(parts, groups_N, floor=objective.floor)
-    return reward_N, group_advantages(reward_N, groups_N, objective.normalization, objective.floor)
+        found = gdpo_advantages(parts, groups_N, floor=objective.floor)
+    else:
+        normalization, floor = objective.normalization, objective.floor
+        found = group_advantages(reward_N, groups_N, normalization, floor)
+    mine = slice(parallel.rank() * own, (parallel.rank() + 1) * own)
+    values_N, used_N = found.values_N[mine], found.used_N[mine]
+    return reward_N[mine], replace(found, values_N=values_N, used_N=used_N)
 
 
 def answer_kl(model: Qwen2, reference: Qwen2, batch: PackedBatch) -> Tensor:

@@ -24,29 +24,36 @@ Maker = Callable[[Arm, int, int, Sequence[int]], list[Problem]]
 """(model, seed, step, numbers of the problems) -> the problems."""
 
 
-def read_prompts(path: Path) -> list[str]:
-    """The lines of a text file that are not empty. Raises DataError."""
+def read_prompts(path: Path) -> dict[int, str]:
+    """The lines of a text file that are not empty, by their number from 1. Raises DataError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is no text file of prompts, one a line ({error})") from None
-    prompts = [line.strip() for line in lines if line.strip()]
+    prompts = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
     if not prompts:
         raise DataError(f"{path} holds no prompts; write one a line")
     return prompts
 
 
-def drawing_from(path: Path) -> Maker:
-    """Drawing problems from a text file, on the model's grids in turn. Raises DataError."""
-    prompts = read_prompts(path)
+def drawing_from(path: Path, arm: Arm) -> Maker:
+    """Drawing problems from a text file, on the model's grids in turn. Raises DataError, also for a prompt
+    that the model cannot read: a run would end at the step that draws it.
+    """
+    prompts = []
+    for number, text in read_prompts(path).items():
+        try:
+            prompts.append((text, arm.words.ids(text)))
+        except InputError as error:
+            raise DataError(f"{path}:{number}: {error}") from None
 
     def make(arm: Arm, seed: int, step: int, indices: Sequence[int]) -> list[Problem]:
         problems = []
         for index in indices:
             rng = np.random.default_rng([seed, step, index, 0])
-            text = prompts[int(rng.integers(len(prompts)))]
+            text, ids = prompts[int(rng.integers(len(prompts)))]
             grid = arm.defaults.grids[index % len(arm.defaults.grids)]
-            problems.append(Problem(user(Text(arm.words.ids(text))), text, grid, None))
+            problems.append(Problem(user(Text(ids)), text, grid, None))
         return problems
 
     return make

@@ -1,7 +1,6 @@
 """What the benchmarks share: items, reading the authors' files, and means over groups."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,18 +57,6 @@ class Result:
     @property
     def missing_share(self) -> float:
         return self.missing / self.total
-
-
-def keep_picture(content: bytes, path: Path) -> None:
-    """Writes a picture's bytes, unless they stand there already, by way of a temporary name of this
-    process's own.
-    """
-    if path.is_file() and path.read_bytes() == content:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def need_file(directory: Path, name: str, benchmark: str) -> Path:

@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from arm.errors import DataError
-from arm.evals.benchmarks.base import Item, Result, flat_result, keep_picture, need_count
+from arm.evals.benchmarks.base import Item, Result, flat_result, need_count
 from arm.evals.benchmarks.choices import LETTERS, choice_prompt, read_choice
+from arm.files import keep_picture
 
 COLUMNS = ("index", "question", "hint", "A", "B", "answer", "category", "image")
 PASS = 1_000_000

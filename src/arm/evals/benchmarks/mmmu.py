@@ -18,11 +18,11 @@ from arm.evals.benchmarks.base import (
     Result,
     flat_result,
     json_object,
-    keep_picture,
     need,
     need_count,
 )
 from arm.evals.benchmarks.choices import LETTER_PROMPT, SHORT_PROMPT
+from arm.files import keep_picture
 
 COUNT = 900
 ANSWERS = "answer_dict_val.json"

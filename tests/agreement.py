@@ -18,7 +18,7 @@ from arm.train.optim import Optim
 from arm.train.rollout import Rollout, Task
 from arm.train.runtime import Loop, fit, training_device
 from arm.train.sharding import Parallel, share_out
-from arm.train.update import Objective
+from arm.train.update import Objective, advantages_of
 
 
 def train(out: Path, losses_of: Any, module: nn.Module, **loop: Any) -> str:
@@ -82,11 +82,28 @@ def killed_after_a_checkpoint(out: Path) -> str:
 
 
 def one_drifts_too_far(out: Path) -> str:
-    return reinforce(out, kl=0.5 if parallel.rank() else 0.1, missing=False)
+    return reinforce(out, kl=0.6 if parallel.rank() else 0.1, missing=False)
 
 
 def one_has_no_reward(out: Path) -> str:
     return reinforce(out, kl=0.1, missing=bool(parallel.rank()))
+
+
+def made_up(rewards: list[list[float]], combine: Any) -> Rollout:
+    """A rollout with these rewards, group by group."""
+    task = Task(len(rewards), Sampling(1.0), WorldReward(), len(rewards[0]), combine=combine)
+    components: Any = [{"follow": r, "quality": r * r} for group in rewards for r in group]
+    return Rollout(task, [None] * len(rewards), [], [], [], components, {})  # pyright: ignore[reportArgumentType]
+
+
+def advantages_of_two(out: Path) -> str:
+    rewards = [[0.5, 0.5, 0.6]] if parallel.rank() else [[0.0, 0.5, 1.0]]
+    lines = []
+    for combine in ("gdpo", "gated"):
+        mine = made_up(rewards, combine)
+        reward_N, found = advantages_of(mine, Objective(normalization="batch"))
+        lines.append(f"{[reward_N, found.values_N]} {found.constant}")
+    return "\n".join(lines)
 
 
 def reinforce(out: Path, kl: float, missing: bool) -> str:

@@ -1,0 +1,149 @@
+"""Files and folders that a user names: looked for, made, and written whole or not at all, with the mode that the
+umask asks for.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from arm.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path, keep_mode: bool = False) -> Iterator[Path]:
+    """A temporary name beside `path` to write to, which takes the place of `path` at the end. Where writing
+    fails or is stopped, `path` stays as it was.
+
+    keep_mode: a file that is there already keeps its own. A link is followed, and what is no file, as
+    /dev/stdout, is written to directly.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        mode = _mode_of_new(temporary)
+        if keep_mode and path.exists():
+            mode = path.stat().st_mode & 0o777
+        yield temporary
+        temporary.chmod(mode)  # safetensors gives its files 0600
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _mode_of_new(path: Path) -> int:
+    """The mode of a new file at `path`, which is there afterwards: no other way to ask for the umask is safe
+    beside threads that write.
+    """
+    path.unlink(missing_ok=True)
+    path.touch()
+    return path.stat().st_mode & 0o777
+
+
+def usual_modes(folder: Path) -> None:
+    """Gives the files below a folder, which may come from libraries, the mode that the umask asks for."""
+    with tempfile.TemporaryDirectory(dir=folder) as room:
+        mode = _mode_of_new(Path(room) / "new")
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
+
+
+def fill_folder(write: Callable[[Path], None], out: Path) -> None:
+    """Lets `write` fill a temporary folder, and moves what it holds to `out`, in the place of what has the
+    same names; other things stay. Where `write` fails, `out` stays as it was.
+    """
+    out = out.resolve()
+    new = not out.exists()
+    beside = out.parent if new else out
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".writing-") as room:
+        filled, old = Path(room) / "new", Path(room) / "old"
+        filled.mkdir()
+        write(filled)
+        usual_modes(filled)
+        if new:
+            filled.replace(out)
+            return
+        old.mkdir()
+        for entry in sorted(filled.iterdir()):
+            _swap(entry, out / entry.name, old / entry.name)
+
+
+def _swap(new: Path, place: Path, old: Path) -> None:
+    """Moves `new` to `place`, and what stood there to `old`; back again where that fails."""
+    there = os.path.lexists(place)
+    if there:
+        os.replace(place, old)
+    try:
+        os.replace(new, place)
+    except OSError:
+        if there:
+            os.replace(old, place)
+        raise
+
+
+def write_text(text: str, path: Path) -> None:
+    """Writes a text file whole or not at all; one that is there keeps its mode."""
+    with replacing(path, keep_mode=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(data: Any, path: Path) -> None:
+    """Writes JSON whole or not at all."""
+    write_text(json.dumps(data, indent=2) + "\n", path)
+
+
+def write_picture(image: Any, path: Path, **options: Any) -> None:
+    """Writes a Pillow image, of the kind that the name ends in, whole or not at all. options: of its
+    `save`. Raises InputError where it cannot be written.
+    """
+    from PIL import Image as Pillow
+
+    try:
+        kind = Pillow.registered_extensions().get(path.suffix.lower())
+        if kind not in Pillow.SAVE:
+            raise ValueError(f"unknown kind of picture '{path.suffix}'")
+        with replacing(path, keep_mode=True) as temporary, temporary.open("wb") as file:
+            image.save(file, kind, **options)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be written ({error}); name a file like picture.png"
+        ) from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there that can be seen. A name that no file can have, as one of 8,000 characters,
+    or one in a folder that may not be read names none (`Path.is_file` raises OSError for both).
+    """
+    return os.path.isfile(path)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder for what follows. Raises InputError where it cannot be, as where a file has its name."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error}); name another folder") from None
+
+
+def keep_picture(content: bytes, path: Path) -> None:
+    """Writes a picture's bytes, unless they stand there already, by way of a temporary name of this
+    process's own.
+    """
+    if is_file(path) and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

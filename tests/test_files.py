@@ -1,0 +1,92 @@
+"""Files and folders: whole or not at all, with the mode that a user expects."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from arm.errors import InputError
+from arm.files import fill_folder, replacing, usual_modes, write_json, write_picture, write_text
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def umask():
+    old = os.umask(0o027)
+    yield
+    os.umask(old)
+
+
+def test_a_file_that_was_there_stays_until_the_new_one_is_whole(tmp_path: Path):
+    path = tmp_path / "a/x.txt"
+    write_text("one", path)
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("tw")
+        raise KeyboardInterrupt
+    assert path.read_text() == "one" and list(path.parent.iterdir()) == [path]
+    write_json({"two": 2}, path)
+    assert path.read_text() == '{\n  "two": 2\n}\n'
+
+
+def test_modes(tmp_path: Path, umask: None):
+    path = tmp_path / "x.safetensors"
+    with replacing(path) as temporary:
+        save_file({}, temporary)
+    assert mode(path) == 0o640
+    save_file({}, tmp_path / "of_a_library.safetensors")
+    usual_modes(tmp_path)
+    assert {mode(p) for p in tmp_path.iterdir()} == {0o640}
+    path.chmod(0o604)
+    write_text("a user's own", path)
+    assert mode(path) == 0o604
+
+
+def test_links_are_followed_and_devices_written_to(tmp_path: Path):
+    (tmp_path / "link").symlink_to(tmp_path / "real.txt")
+    write_text("one", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real.txt").read_text() == "one"
+    with replacing(Path("/dev/null")) as given:
+        assert given == Path("/dev/null")
+
+
+def test_a_folder_is_replaced_by_name_when_all_is_there(tmp_path: Path):
+    out = tmp_path / "out"
+    (out / "part").mkdir(parents=True)
+    for name in ("part/old.txt", "card.md", "settings"):
+        (out / name).write_text("old")
+
+    def write(folder: Path) -> None:
+        (folder / "part").mkdir()
+        (folder / "part/new.txt").write_text("new")
+        (folder / "settings").write_text("new")
+
+    def fail(folder: Path) -> None:
+        write(folder)
+        raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        fill_folder(fail, out)
+    assert (out / "settings").read_text() == "old" and len(list(out.iterdir())) == 3
+    fill_folder(write, out)
+    assert {str(p.relative_to(out)) for p in out.rglob("*.*")} == {"part/new.txt", "card.md"}
+    assert (out / "settings").read_text() == "new" and len(list(out.iterdir())) == 3
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path: Path):
+    picture = Image.new("RGB", (2, 2))
+    write_picture(picture, tmp_path / "a/x.png")
+    assert Image.open(tmp_path / "a/x.png").size == (2, 2)
+    before = (tmp_path / "a/x.png").read_bytes()
+    for name in ("a/x.png/y.png", "x.psd", "x.nothing", "a"):
+        with pytest.raises(InputError, match=r"cannot be written .* name a file like picture\.png"):
+            write_picture(picture, tmp_path / name)
+    with pytest.raises(InputError, match="cannot be written"):
+        write_picture(Image.new("RGBA", (2, 2)), tmp_path / "x.jpg")
+    assert (tmp_path / "a/x.png").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
