@@ -25,7 +25,7 @@ def _line(text: str) -> Line:
 
 
 def first() -> Line:
-    return _line("first")
+    return _line(os.environ.get("CHAIN_FIRST", "first"))
 
 
 def second() -> Line:

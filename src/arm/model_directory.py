@@ -90,3 +90,9 @@ def load_detokenizer(directory: Path, tokenizer: VisualTokenizer, name: str) -> 
     return LatentDetokenizer.load(
         painter, tokenizer, load_vae(own if own.is_dir() else directory / "vae")
     )
+
+
+def sampler_of(directory: Path, name: str) -> dict[str, float] | None:
+    """Steps and guidance of the named decoder; None of one that has none, as `pixel`."""
+    path = directory / f"detokenizer_{name}" / "sampler.json"
+    return read_json(path) if path.is_file() else None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 
 from arm.evals import making
 from arm.evals.benchmarks import wise
+from arm.models.weights import read_json, write_json
 from benchmark_files import gedit_files, pope_files, reply, wise_files
 from conftest import Call, TinyChain
 from judge_server import judge_server
@@ -131,6 +133,23 @@ def test_other_prompts_are_another_run(run: Call, chain: TinyChain, data: Path, 
     path.write_text(path.read_text().replace("is there", "are there"))
     code, _, errors = run("pope-random", *shape)
     assert code == 2 and "was made with prompts=" in errors
+
+
+def test_other_defaults_of_the_model_are_another_run(
+    run: Call, chain: TinyChain, data: Path, tmp_path: Path
+):
+    """Pictures of another guidance are not taken for those of the one that arm.json names now."""
+    model, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(chain.model, model)
+    with judge_server(reply) as server:
+        options = asked(server.url, chain, data, out)
+        options[options.index(chain.model)] = model
+        assert run("wise", *options)[0] == 0
+        settings = read_json(model / "arm.json")
+        settings["guidance"]["text"] += 1
+        write_json(settings, model / "arm.json")
+        code, _, errors = run("wise", *options)
+    assert code == 2 and "was made with defaults=" in errors and "another --out" in errors
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "5", "", "{"])

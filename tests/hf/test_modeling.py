@@ -270,6 +270,26 @@ def test_fine_tuning_with_the_trainer(random_model: ArmForCausalLM, tmp_path: Pa
     assert torch.equal(back.backbone.visual.head.weight, model.backbone.visual.head.weight)
 
 
+def test_a_step_in_mixed_precision(random_model: ArmForCausalLM):
+    batch = collate(tuning(random_model))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = random_model(**batch)
+    assert found.loss.isfinite() and found.loss.item() == pytest.approx(
+        random_model(**batch).loss.item(), rel=0.05
+    )
+
+
+def test_lora_by_peft(random_model: ArmForCausalLM):
+    peft = pytest.importorskip("peft")
+    model = ArmForCausalLM(random_model.config)
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=2)
+    wrapped = peft.get_peft_model(model, config)
+    wrapped(**collate(tuning(model))).loss.backward()
+    assert any(p.grad is not None and "lora_A" in n for n, p in wrapped.named_parameters())
+    with pytest.raises(ValueError, match="inputs_embeds, output_attentions and"):
+        model(torch.zeros(1, 3, dtype=torch.long), output_attentions=True)
+
+
 def test_the_chain_answers_and_draws_as_our_engine(chain: TinyChain, exported: Path):
     from arm.pipeline import Arm
 

@@ -312,6 +312,17 @@ def visual_with_rows(rows_CD: Tensor, rare: list[int], bits: int) -> tuple[Visua
     return visual, counts_C
 
 
+@pytest.mark.gpu
+def test_rare_rows_are_composed_on_a_gpu_as_elsewhere():
+    rows_CD = torch.randn(16, 8, generator=seeded())
+    found = []
+    for device in ("cpu", "cuda"):
+        visual, counts_C = visual_with_rows(rows_CD, [3, 9], 4)
+        compose_rare_rows(visual.to(device), counts_C, 30)
+        found.append(visual.head.weight.detach().cpu())
+    torch.testing.assert_close(*found)
+
+
 def test_rare_rows_are_composed_of_their_bits(monkeypatch: pytest.MonkeyPatch):
     signs_CB = signs(16, 4)
     rows_CD = torch.cat([signs_CB, torch.ones(16, 1)], 1) @ torch.randn(5, 32, generator=seeded())

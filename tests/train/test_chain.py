@@ -21,6 +21,9 @@ def test_each_stage_runs_once(tmp_path: Path, processes: int):
     said = run(*both, processes=processes, CHAIN_OUT=str(tmp_path), CHAIN_TEXT="other")
     assert "tests.chain_run:first: done before" in said
     assert (tmp_path / "lines.txt").read_text().splitlines() == [*lines, "other 0 of 1"]
+    # What stands on a stage that ran again is not done any more.
+    run(*both, processes=processes, CHAIN_OUT=str(tmp_path), CHAIN_FIRST="new", CHAIN_TEXT="other")
+    assert (tmp_path / "lines.txt").read_text().splitlines()[3:] == ["new 0 of 1", "other 0 of 1"]
 
 
 def losses_of_all(root: Path) -> dict[str, list[float]]:

@@ -19,7 +19,7 @@ from arm.errors import ConfigError, DataError, WeightsError
 from arm.models.backbone import load_backbone
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.text import TextTokenizer, with_words
-from arm.models.weights import load_tensors
+from arm.models.weights import load_tensors, write_json
 from arm.pipeline import Arm
 from arm.sequence import PackedBatch
 from arm.train import lm, next_token
@@ -291,6 +291,17 @@ def test_a_finetuned_model_with_new_words_is_a_whole_model(
     arm = Arm.from_pretrained(run.out / "arm")
     assert arm.vocab.text_size == Arm.from_pretrained(chain.model).vocab.text_size + 1
     assert arm.create("a zebra", size=(48, 48))[0].size == (48, 48)
+
+
+def test_codes_of_another_tokenizer_than_the_parts(run: LMRun, chain: TinyChain, tmp_path: Path):
+    record = {
+        "messages": [{"role": "user", "content": "star"}, {"role": "assistant", "content": "a"}]
+    }
+    write_code_shard(tmp_path / "codes", 0, [(parse_conversation(record, "line 1"), [])])
+    write_json({"tokenizer": "another"}, tmp_path / "codes/manifest.json")
+    run = replace(run, shards=(), conversations=(Conversations(tmp_path / "codes"),))
+    with pytest.raises(ConfigError, match="holds codes of another tokenizer than that of parts="):
+        lm.main(replace(run, parts=str(chain.model)))
 
 
 def test_conversations_of_which_none_fits(run: LMRun, tmp_path: Path):

@@ -10,7 +10,7 @@ import torch
 
 from arm.config import load_run
 from arm.data.pictures import GridWeight, PictureBatch, world_batch
-from arm.errors import ConfigError
+from arm.errors import ConfigError, WeightsError
 from arm.losses import sigmoid_contrastive
 from arm.models.dit import DiTConfig
 from arm.models.pretrained import Pretrained
@@ -56,6 +56,18 @@ def run_of(tmp_path: Path, towers: Any = naflex_towers, **changes: Any) -> Token
         data=(str(folder_of(tmp_path / "data", 24, 16)),),
     )
     return replace(run, **changes)
+
+
+def test_a_finished_run_notices_another_tokenizer_below_its_own(tmp_path: Path):
+    """Parts that stay as they are stand in no checkpoint: they must be those that it was trained on."""
+    first = run_of(tmp_path, eval_every=0)
+    main(first)
+    second = replace(first, out=tmp_path / "second", init_from=first.out, keep_codes=True)
+    main(second)
+    main(second)
+    main(replace(first, loop=replace(first.loop, steps=3)))
+    with pytest.raises(WeightsError, match="stands on another tokenizer"):
+        main(second)
 
 
 @pytest.mark.parametrize("towers", [fixed_size_towers, naflex_towers])

@@ -125,20 +125,26 @@ def _make(
     endpoint: "Endpoint | None",
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Pictures or answers of this process's share; what made them, and what could not be made."""
+    from arm.config import to_json
     from arm.evals import making
-    from arm.model_directory import find_model
+    from arm.model_directory import find_model, sampler_of
     from arm.models.weights import weights_hash
     from arm.train import parallel
 
+    with quiet():
+        parallel.start()  # before the model goes to a GPU: to this process's own
     arm = load(wanted.model, wanted.decoder)
     patch, (height, width) = arm.tokenizer.patch, arm.defaults.grids[0]
     show_cost(benchmark, items, wanted, endpoint, (width * patch, height * patch))
+    decoder, elsewhere = wanted.decoder or arm.defaults.detokenizer, ("parts", "detokenizer")
     manifest = {
         "benchmark": benchmark.name,
         "prompts": prompts,
         "model": wanted.model,
         "hash": weights_hash(*sorted({find_model(wanted.model), arm.directory})),
-        "decoder": wanted.decoder or arm.defaults.detokenizer,
+        "decoder": decoder,
+        "sampler": sampler_of(arm.directory, decoder),
+        "defaults": {k: v for k, v in to_json(arm.defaults).items() if k not in elsewhere},
         "seed": wanted.settings.seed,
         "known_words": wanted.settings.known_words,
     }
@@ -153,7 +159,6 @@ def _make(
 
     with quiet():
         making.begin(wanted.out, manifest)
-        parallel.start()
         share = making.Shard(parallel.rank(), parallel.world_size())
         failed = make(wanted.shard or share)
         parallel.wait()

@@ -38,6 +38,7 @@ def compare(arm: Arm, out: Path, count: int, seed: int) -> dict[str, Any]:
     rows = [sources[:SHOWN]]
     for name in NAMES:
         decoder: Detokenizer = load_detokenizer(arm.directory, arm.tokenizer, name)
+        decoder.to(arm.tokenizer.device)
         found = reconstruct(arm.tokenizer, decoder, batches, scale)
         readings[name] = [read(image, scale) for image in found.reconstructions]
         rows.append(list(found.reconstructions[:SHOWN]))

@@ -232,7 +232,7 @@ def recon_scores(arm: Arm, size: Size) -> dict[str, Any]:
     batches = held_out_batches(size.pictures, grids, patch, scale, size.seed)
     result = reconstruct(arm.tokenizer, arm.detokenizer, batches, scale)
     singles = held_out_batches(size.pictures // 2, grids, patch, scale, size.seed + 1, singles=1.0)
-    siglip = load_siglip(arm.directory / "siglip")
+    siglip = load_siglip(arm.directory / "siglip").to(arm.tokenizer.device)
     words = load_text_tokenizer(arm.directory / "siglip")
     right = zero_shot(pooled_codes(arm.tokenizer), siglip, words, singles)
     used, perplexity = usage(result.codes, arm.vocab.num_codes)

@@ -55,14 +55,24 @@ class ArmForCausalLM(PreTrainedModel, GenerationMixin):
         cache: Cache | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        inputs_embeds: None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
     ) -> CausalLMOutputWithPast:
         """Logits, and the loss of `labels` (input_ids' shape, shifted here, -100 ignored).
 
         attention_mask: (B, S), 0 for padding, on whichever side; <pad> is left out without it too.
         cache, or past_key_values as older transformers call it: what an earlier call returned;
         input_ids are then the new tokens alone. logits_to_keep: the last so many positions (0: all)
-        or the indices wanted. Raises ValueError for ids that break a picture (`read_ids`).
+        or the indices wanted. The last three are there for PEFT, which names them: nothing else than
+        None (or False) is taken. Raises ValueError for that, and for ids that break a picture
+        (`read_ids`).
         """
+        if inputs_embeds is not None or output_attentions or output_hidden_states:
+            raise ValueError(
+                "ids are read for their pictures: inputs_embeds, output_attentions and "
+                "output_hidden_states cannot be given"
+            )
         cache = cache if cache is not None else past_key_values
         if cache is None and (
             self.config.use_cache and not self.training if use_cache is None else use_cache
@@ -100,9 +110,9 @@ class ArmForCausalLM(PreTrainedModel, GenerationMixin):
         table = self.config.vocab.first_code
         shape = (*code_BT.shape, self.config.vocab.size)
         logits = h_BTD.new_full(shape, -torch.inf)
-        logits[~code_BT, :table] = self.backbone.text_logits(h_BTD[~code_BT])
+        logits[~code_BT, :table] = self.backbone.text_logits(h_BTD[~code_BT]).to(logits)
         if self.config.num_codes:
-            logits[code_BT, table:] = self.backbone.visual_logits(h_BTD[code_BT])
+            logits[code_BT, table:] = self.backbone.visual_logits(h_BTD[code_BT]).to(logits)
         return logits
 
     @torch.no_grad()

@@ -183,7 +183,7 @@ class ArmProcessor(ProcessorMixin):
     ) -> str:
         """The text of ids (T,); codes as <code_123>. skip_special_tokens leaves words alone."""
         found: list[str] = []
-        row = np.atleast_1d(np.asarray(ids)).tolist()
+        row = torch.as_tensor(ids).flatten().tolist()
         for are_codes, run in groupby(row, self.vocab.is_code):
             if not are_codes:
                 found.append(self.tokenizer.decode(list(run), skip_special_tokens, **options))

@@ -55,11 +55,12 @@ def compose_rare_rows(visual: "Visual", counts_C: Tensor, min_count: int) -> int
     else:
         return 0
     # The part that is linear in the bits is in `bit_head` already: what is fitted is the rest.
-    x_KF, rows_KD = inputs_CF[~rare_C], visual.head.weight[~rare_C].double()
+    x_KF, rows_KD = inputs_CF[~rare_C], visual.head.weight.cpu()[~rare_C].double()
     penalty_F = x_KF.new_full(x_KF.shape[1:], RIDGE * known)
     penalty_F[0] = 0.0
     fit_FD = torch.linalg.solve(x_KF.T @ x_KF + penalty_F.diag(), x_KF.T @ rows_KD)
-    visual.head.weight[rare_C] = (inputs_CF[rare_C] @ fit_FD).to(visual.head.weight)
+    composed = (inputs_CF[rare_C] @ fit_FD).to(visual.head.weight)
+    visual.head.weight[rare_C.to(composed.device)] = composed
     return int(rare_C.sum())
 
 

@@ -1,6 +1,7 @@
 """Several runs one after the other: a whole model by one command.
 
-A stage that has finished with the same configuration is passed over, one that was stopped resumes.
+A stage that has finished with the same configuration is passed over unless one before it has run since; one
+that was stopped resumes.
 Under torchrun the stages whose module says SHARED run on all processes, the others on the first.
 """
 
@@ -37,15 +38,18 @@ def start(config: Any) -> None:
 def main(stages: Stages) -> None:
     parallel.start()
     stages.out.mkdir(parents=True, exist_ok=True)
+    begun = False
     for name in stages.runs:
         mark = stages.out / f"{name.replace(':', '_')}.done.json"
         config = load_run(name)
-        done = mark.is_file() and with_defaults(read_json(mark), config) == to_json(config)
+        done = not begun and mark.is_file()
+        done = done and with_defaults(read_json(mark), config) == to_json(config)
         parallel.wait()  # all have looked before the first one writes
         if parallel.is_main():
             print(f"{name}: {'done before' if done else 'started'}", flush=True)
         if done:
             continue
+        begun = True
         if getattr(importlib.import_module(type(config).__module__), "SHARED", False):
             start(config)
         elif parallel.is_main():

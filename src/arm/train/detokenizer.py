@@ -27,6 +27,7 @@ from arm.models.latent import (
 from arm.models.pretrained import Pretrained, load_diffusers, load_siglip, load_vae
 from arm.models.tokenizer import VisualTokenizer
 from arm.train import parallel
+from arm.train.manifest import tokenizer_hash
 from arm.train.optim import Optim
 from arm.train.picture_data import draw_apart, open_pictures
 from arm.train.runtime import Loop, fit, training_device
@@ -219,6 +220,7 @@ def main(run: DetokenizerRun) -> None:
         painter, make_batch, step_fn, run_dir=run.out, name=painter.name, config=run,
         loop=run.loop, optim=run.optim, evaluate=evaluate, eval_every=run.eval_every,
         batches_of="each",
+        origin={"tokenizer": tokenizer_hash(run.tokenizer, run.pretrained.siglip)},
     )  # fmt: skip
     sampler = {"num_steps": run.num_steps, "guidance_scale": run.guidance_scale}
     save_painter(painter, run.out / "model", sampler, write=parallel.is_main())

@@ -36,6 +36,7 @@ from arm.sequence import PackedBatch, Weights
 from arm.train import parallel
 from arm.train.export import copy_tokenizer, with_backbone
 from arm.train.finetune import Finetune, merged, prepare
+from arm.train.manifest import tokenizer_hash, tokenizer_of
 from arm.train.next_token import batch_losses
 from arm.train.optim import Optim
 from arm.train.runtime import Loop, fit, training_device
@@ -240,8 +241,16 @@ def main(run: LMRun) -> None:
     parallel.start()
     if run.rows % parallel.world_size():
         raise ConfigError(f"rows={run.rows} cannot be shared by {parallel.world_size()} processes")
+    # Rather a fault now than after the last step.
     if run.parts:
-        parts_of(find_model(run.parts))  # rather a fault now than after the last step
+        parts = parts_of(find_model(run.parts))
+        for source in run.conversations:
+            made_by = tokenizer_of(source.path)
+            if made_by and made_by != tokenizer_hash(parts, str(parts / "siglip")):
+                raise ConfigError(
+                    f"{source.path} holds codes of another tokenizer than that of parts={run.parts}, which "
+                    f"would paint them; encode the data again with `arm encode ... --model {run.parts}`"
+                )
     words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     chains: list[Chain] = [chain for directory in run.shards for chain in read_shards(directory)]
     model, vocab = ready(run, words.size)
@@ -258,8 +267,14 @@ def main(run: LMRun) -> None:
         mine = range(parallel.rank(), run.rows, parallel.world_size())
         return filled_rows(seed, step, mine, run.row_length, draw, run.weights, vocab)
 
+    told = {
+        str(path): tokenizer_of(path)
+        for path in (*run.shards, *(s.path for s in run.conversations))
+    }
+    origin = {f"tokenizer of {path}": made_by for path, made_by in told.items() if made_by}
     start = run.init_from or (Path(run.pretrained) if run.pretrained else None)
-    stands_on = start is not None and start.is_dir() and run.finetune.partial
+    if start is not None and start.is_dir() and run.finetune.partial:
+        origin["start"] = weights_hash(start)
     fit(
         model,
         make_batch,
@@ -270,7 +285,7 @@ def main(run: LMRun) -> None:
         loop=run.loop,
         optim=run.optim,
         batches_of="each" if run.rows else "all",
-        origin={"start": weights_hash(start)} if stands_on and start else None,
+        origin=origin,
     )
     merged(model)
     if run.min_count and model.visual is not None and chains:

@@ -22,6 +22,12 @@ def tokenizer_hash(tokenizer: Path, siglip: str) -> str:
     return digest.hexdigest()
 
 
+def tokenizer_of(shards: Path) -> str | None:
+    """The hash of the tokenizer that made the shards in a folder; None where no manifest says so."""
+    path = shards / MANIFEST
+    return read_json(path).get("tokenizer") if path.is_file() else None
+
+
 def agree(out: Path, manifest: Mapping[str, Any], instead: str) -> None:
     """Writes what the shards in `out` are made from, or checks that it is what made those that are there.
 

@@ -40,6 +40,7 @@ from arm.models.pretrained import (
 from arm.models.text import caption_logits, encode_captions, text_embeddings
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train import parallel
+from arm.train.manifest import tokenizer_hash
 from arm.train.optim import Optim
 from arm.train.picture_data import draw_apart, open_pictures
 from arm.train.runtime import Loop, fit, training_device
@@ -281,10 +282,14 @@ def main(run: TokenizerRun) -> None:
         painter = PixelDetokenizer(tokenizer, run.eval_steps)
         return {**fidelity(tokenizer, painter, own.held_out()), "retrieval": found}
 
+    # Parts that stay as they are stand in no checkpoint.
+    origin = None
+    if run.init_from is not None and (run.keep_codes or run.keep_features):
+        origin = {"tokenizer": tokenizer_hash(run.init_from, run.pretrained.siglip)}
     fit(
         trainer, make_batch, step_fn, run_dir=run.out, name="tokenizer", config=run,
         loop=run.loop, optim=run.optim, evaluate=evaluate, eval_every=run.eval_every,
-        batches_of="each",
+        batches_of="each", origin=origin,
     )  # fmt: skip
     if parallel.is_main():
         tokenizer.save(run.out)
