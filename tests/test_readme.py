@@ -2,10 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from arm.configs import synergy as configs
 from arm.evals.report import (
     DECODER_COLUMNS,
     LOSS_COLUMNS,
@@ -14,7 +16,8 @@ from arm.evals.report import (
     markdown_grid,
 )
 from arm.model_directory import shipped_models
-from arm.train.synergy import markdown as synergy_markdown
+from arm.train import synergy
+from arm.train.synergy import SynergyRun
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,9 +44,15 @@ def test_tables_are_those_of_the_shipped_files():
     assert _block(README, "decoders") == markdown_grid(decoders, DECODER_COLUMNS, "decoder")
 
 
-def test_the_table_of_reinforcement_learning_is_that_of_the_shipped_file():
-    table = json.loads((shipped_models()["micro"] / "synergy.json").read_text())
-    assert _block(README, "synergy") == synergy_markdown(table)
+@pytest.mark.parametrize(
+    "run", [configs.micro_seeds(), configs.micro_shipped()], ids=["seeds", "shipped"]
+)
+def test_the_tables_of_reinforcement_learning_come_from_every_single_score(
+    run: SynergyRun, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(synergy, "trained", None)  # all scores are there
+    table = synergy.tables(replace(run, out=ROOT / "docs/synergy"))
+    assert _block(README, run.table) == synergy.markdown(table)
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)", README))

@@ -45,7 +45,7 @@ def run(chain: TinyChain, tmp_path_factory: pytest.TempPathFactory) -> SynergyRu
 @pytest.mark.slow
 def test_all_paths(run: SynergyRun, monkeypatch: pytest.MonkeyPatch):
     synergy.main(run)
-    table = read_json(run.out / "table.json")
+    table = read_json(run.out / "synergy.json")
     assert table["to_sft"].keys() == {*PATHS, *AVERAGED} - {"SFT"}
     for row in table["to_sft"].values():
         assert row.keys() == set(TASKS)

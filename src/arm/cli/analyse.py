@@ -70,7 +70,7 @@ def plot(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A run, the --json file of world, sweep, guidance or compare, or a synergy run's table.json."
+            help="A run, the --json file of world, sweep, guidance or compare, or the table of a synergy run."
         ),
     ],
     out: Annotated[Path, typer.Option(help="An .svg or .png file.")] = Path("plot.svg"),

@@ -176,6 +176,7 @@ def _synergy(result: Mapping[str, Any], kind: str) -> bytes:
                     capsize=2, markerfacecolor=holds,
                 )  # fmt: skip
             axis.axvline(0, color=INK, linewidth=1)
+            axis.locator_params(axis="x", nbins=5)
             axis.set_yticks(places, list(rows) if axis is axes[0] else [""] * len(rows))
             axis.set_title(title, loc="left", fontweight="bold")
             axis.set_xlabel(f"world-{task}: difference to SFT ({result['sft'][task]:.3g})")
@@ -250,7 +251,7 @@ def painter_of(data: Any, source: Path) -> Callable[[Any, str], bytes]:
             return _of_world
     raise InputError(
         f"{source} holds nothing that can be drawn: give a run of `arm eval` or of reinforcement learning, or "
-        "the --json file of `arm eval world`, sweep, guidance or compare, or a synergy run's table.json"
+        "the --json file of `arm eval world`, sweep, guidance or compare, or the table of a synergy run"
     )
 
 

@@ -63,7 +63,8 @@ class SynergyRun:
     """model: where all start. t2i, edit, joint: the stages; their out, model and seed are set here.
 
     sft: the supervised stage that is continued, over as many steps as the FLOPs of `t2i` pay for.
-    temperatures: of the sweep by which each model's best one is found, on training combinations.
+    temperatures: of the sweep by which each model's best one is found, on training combinations. table:
+    the name of the table, `out`/NAME.json and the block of that name in the Markdown files `into`.
     """
 
     out: Path
@@ -77,6 +78,7 @@ class SynergyRun:
     temperatures: tuple[float, ...] = (0.0, 0.3, 0.6)
     paths: tuple[str, ...] = (*PATHS, *AVERAGED)
     into: tuple[Path, ...] = ()
+    table: str = "synergy"
 
     def __post_init__(self) -> None:
         known = [*PATHS, *AVERAGED]
@@ -304,12 +306,12 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def main(run: SynergyRun) -> None:
-    """Trains and scores what is not done yet, writes table.json, prints the table."""
+    """Trains and scores what is not done yet, writes the table, prints the table."""
     parallel.start()
     result = tables(run)
     if not parallel.is_main():
         return
-    write_json(result, run.out / "table.json")
+    write_json(result, run.out / f"{run.table}.json")
     print(markdown(result), flush=True)
     for path in run.into:
-        fill_block(path, "synergy", markdown(result))
+        fill_block(path, run.table, markdown(result))
