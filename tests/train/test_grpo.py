@@ -171,6 +171,9 @@ def test_a_reward_that_does_not_fit_its_task_is_named_at_the_start(
         with pytest.raises(ConfigError, match=message):
             grpo.main(rl_run.world(str(chain.model), tmp_path / "run", drawing=drawing))
     assert not (tmp_path / "run").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"journal cannot be made .*name another `out`"):
+        grpo.main(rl_run.world(str(chain.model), tmp_path / "file"))
 
 
 def test_a_step_that_waits_is_not_painted_again(

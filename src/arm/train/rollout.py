@@ -106,7 +106,12 @@ def claim(journal: Path, config: Any, reference: str) -> None:
             raise ConfigError(f"{journal} holds rollouts of another model; name another `out`")
     parallel.wait()
     if parallel.is_main():
-        write_json({"config": to_json(config), "reference": reference}, path)
+        try:
+            write_json({"config": to_json(config), "reference": reference}, path)
+        except OSError as error:
+            raise ConfigError(
+                f"{journal} cannot be made ({error.strerror}); name another `out`"
+            ) from None
     parallel.wait()
 
 
