@@ -225,7 +225,7 @@ def scored(run: SynergyRun, seed: int, name: str) -> dict[str, Any]:
     if file.is_file():
         kept = read_json(file)
         old = {k: with_defaults(v, getattr(run, k)) for k, v in kept["made_by"].items()}
-        if kept["start"] == start and old == made_by:
+        if kept.get("start") == start and old == made_by:
             return kept["scores"]
     directory = trained(run, seed, name)
     if parallel.is_main():
