@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from arm.errors import DataError
-from arm.files import replacing
+from arm.files import replacing, write_text
 from arm.world.edits import Edit
 from arm.world.scene import Scene
 
@@ -64,9 +64,7 @@ def write_shard(directory: Path, index: int, chains: Sequence[Chain]) -> Path:
     with replacing(stem.with_suffix(".safetensors")) as temporary:
         save_file({"codes": flat}, temporary)
     lines = [_line(c, int(o)) for c, o in zip(chains, offsets[:-1], strict=True)]
-    temporary = stem.with_suffix(".jsonl.tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(stem.with_suffix(".jsonl"))
+    write_text("\n".join(lines) + "\n", stem.with_suffix(".jsonl"))
     return stem.with_suffix(".jsonl")
 
 

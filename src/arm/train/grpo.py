@@ -284,8 +284,8 @@ def main(run: GRPORun) -> None:
     """Trains, and writes a whole model directory to `out`/model."""
     parallel.start()
     source = find_model(run.model)
+    scale = load_defaults(source).scale
     for kind, task in run.tasks.items():
-        scale = load_defaults(source).scale
         task.reward.check(kind, of_world=task.data is None, scale=scale)
         if task.prompts % parallel.world_size():
             raise TrainingError(

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
+from arm.files import write_text
+
 Logged = float | np.ndarray
 
 
@@ -26,9 +28,7 @@ class Log:
         kept = [line for line in old if _step(line) <= start]
         # Steps log a rate, evaluations none.
         self.evaluated = any(_step(line) == start and "lr" not in json.loads(line) for line in kept)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text("".join(f"{line}\n" for line in kept), path)
         self.file = path.open("a", encoding="utf-8")
         self.run_dir, self.name, self.steps = run_dir, name, steps
         self.writer: Any = None

@@ -22,6 +22,7 @@ from torch import Tensor
 from arm.config import to_json, with_defaults
 from arm.errors import ConfigError
 from arm.evals.world import paint_each
+from arm.files import write_text
 from arm.generate import Guidance, Request, drawing_request, generate
 from arm.models.weights import load_tensors, read_json, save_tensors, write_json
 from arm.pipeline import Arm
@@ -193,12 +194,9 @@ def score_rollout(arm: Arm, rollout: Rollout, kind: Kind, journal: Path, step: i
 
 def write_scores(rollout: Rollout, kind: Kind, journal: Path, step: int, *, settled: bool) -> None:
     """Journals the components. Once settled they are what the update used, missing ones included."""
-    path = _stem(journal, step, kind).with_suffix(".json")
-    temporary = path.with_suffix(".json.tmp")
     components = [None if c is None else dict(c) for c in rollout.components]
     data = {"settled": settled, "components": components}
-    temporary.write_text(json.dumps(data), encoding="utf-8")
-    temporary.replace(path)
+    write_text(json.dumps(data), _stem(journal, step, kind).with_suffix(".json"))
 
 
 def missing_share(rollouts: Sequence[Rollout]) -> float:
