@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answer = Callable[[dict[str, Any], int], Any]
-"""(request body, number of this request from 0) -> text, (status, headers), a number of seconds to
-dawdle before GOOD, or None to hang up."""
+"""(request body, number of this request from 0) -> text, (status, headers), (status, headers, message or bytes of
+a body), a number of seconds to dawdle before GOOD, or None to hang up."""
 
 GOOD = {
     "drawing": '{"objects": 8, "attributes": 10, "relations": 5}',
@@ -28,9 +28,11 @@ def good(body: dict[str, Any], _: int = 0) -> str:
 class Server:
     answer: Answer = good
     model: str = "judge-1"
+    calls_itself: str | None = None
     key: str | None = None
     usage: dict[str, int] | None = None
     logprobs: dict[str, float] | None = None
+    finish_reason: str = "stop"
     bodies: list[dict[str, Any]] = field(default_factory=list)
     active: int = 0
     most_active: int = 0
@@ -44,7 +46,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             pass
 
         def send(self, status: int, payload: Any, headers: dict[str, str] | None = None) -> None:
-            data = json.dumps(payload).encode()
+            data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
             self.send_response(status)
             for name, value in {**(headers or {}), "Content-Type": "application/json"}.items():
                 self.send_header(name, value)
@@ -79,14 +81,18 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 self.connection.close()
                 return
             if isinstance(answer, tuple):
-                status, headers = answer
-                self.send(status, {"error": {"message": "as told"}}, headers)
+                status, headers = answer[:2]
+                said = answer[2] if len(answer) > 2 else "as told"
+                whole = said if isinstance(said, bytes) else {"error": {"message": said}}
+                self.send(status, whole, headers)
                 return
             if isinstance(answer, float):
                 time.sleep(answer)
                 answer = good(body)
             message = {"role": "assistant", "content": answer}
-            choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "message": message}
+            choice: dict[str, Any] = {
+                "index": 0, "finish_reason": server.finish_reason, "message": message,
+            }  # fmt: skip
             if server.logprobs is not None and body.get("logprobs"):
                 each = [
                     {"token": t, "logprob": p, "bytes": None} for t, p in server.logprobs.items()
@@ -95,8 +101,8 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 choice["logprobs"] = {"content": [first], "refusal": None}
             self.send(
                 200,
-                {"id": "x", "object": "chat.completion", "created": 0, "model": server.model,
-                 "choices": [choice], **({"usage": server.usage} if server.usage else {})},
+                {"id": "x", "object": "chat.completion", "created": 0,
+                 "model": server.calls_itself or server.model, "choices": [choice], **({"usage": server.usage} if server.usage else {})},
             )  # fmt: skip
 
     return Handler

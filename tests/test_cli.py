@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -179,6 +180,8 @@ def test_bad_input_is_one_line(
         (("eval", "guidance", "--model", "nano", "--out", f"{__file__}/x"), "cannot be written"),
         (("eval", "world", "--model", "nano", "--into", __file__), "no block <!-- scores -->"),
         (("eval", "sweep", "--model", "nano", "--into", __file__), "'sweep' has no table"),
+        (("create", "a star", "--model", "n" * 5000), "no model 'nnn"),
+        (("eval", "plot", "n" * 5000, "--out", "x.svg"), "File name too long"),
     ],
 )
 def test_bad_names_are_one_line(call: Call, arguments: tuple[str, ...], message: str):
@@ -216,6 +219,39 @@ def test_settings_of_another_kind(chain: TinyChain, call: Call, tmp_path: Path):
     (model / "arm.json").write_text(json.dumps(data))
     code, _, err = call("create", "a star", "--model", model)
     assert code == 2 and "arm.json" in err and "guidance" in err
+
+
+def test_large_backbones_run_in_bf16_on_a_gpu_alone(tmp_path: Path):
+    from arm.cli.options import LARGE, in_bf16
+
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(LARGE + 1)  # a hole: no byte of it is written
+    assert in_bf16(tmp_path, on_gpu=True) and not in_bf16(tmp_path, on_gpu=False)
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(LARGE // 2)
+    assert not in_bf16(tmp_path, on_gpu=True)
+
+
+def test_a_full_disk_is_one_line_and_a_defect_is_not(
+    chain: TinyChain, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import errno
+
+    from arm import demo
+
+    def fails_with(code: int) -> None:
+        def run(*_: object) -> None:
+            raise OSError(code, os.strerror(code), str(tmp_path))
+
+        monkeypatch.setattr(demo, "run", run)
+
+    fails_with(errno.ENOSPC)
+    code, _, err = call("demo", "--model", chain.model, "--out", tmp_path)
+    assert code == 2 and "No space left on device" in err and err.strip().count("\n") == 0
+    assert str(tmp_path) in err
+    fails_with(errno.EBADF)
+    with pytest.raises(OSError):
+        call("demo", "--model", chain.model, "--out", tmp_path)
 
 
 def test_as_a_process():

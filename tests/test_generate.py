@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from arm.generate import Guidance, Request, Result, answering_request, drawing_request, generate
+from arm.generate import (
+    Guidance,
+    Request,
+    Result,
+    answering_request,
+    drawing_request,
+    generate,
+    origins,
+)
 from arm.models.qwen2 import Qwen2
 from arm.sampling import GREEDY, Sampling
 from arm.sequence import Image, Sample, Text, Tokens, assistant, flatten, user
@@ -126,6 +134,14 @@ def test_answering_request():
     request = answering_request(SEEN, VOCAB, 5, allow_image=True)
     assert request.streams[0].ids[-1] == VOCAB.assistant and request.coefficients == (1.0,)
     assert (request.grid, request.max_text, request.allow_image) == (None, 5, True)
+
+
+def test_origins_by_hand():
+    assert origins(3, 7) == [(7, 0), (7, 1), (7, 2)]
+    assert origins(2, 7, 4) == [(7, 4), (7, 5)] and origins(2, 7, [4, 9]) == [(7, 4), (7, 9)]
+    assert origins(2, [7, 8]) == [(7, 0), (8, 0)] and origins(2, [7, 8], 4) == [(7, 4), (8, 4)]
+    with pytest.raises(ValueError, match="1 seeds and 2 places for 2 requests"):
+        origins(2, [7], [0, 1])
 
 
 def test_no_requests(model: Qwen2):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from arm import pipeline, sequence
 from arm.errors import InputError, WeightsError
-from arm.generate import Guidance
+from arm.generate import Guidance, Request, Result
 from arm.pipeline import Arm
 from arm.sampling import Sampling
+from arm.sequence import Text
 from arm.world.render import render
 from arm.world.sampling import sample_scene
 from conftest import TinyChain
@@ -88,6 +90,48 @@ def test_chat_keeps_its_history(arm: Arm, picture: Image.Image):
     assert reply.text or reply.image is not None
     chat.say("how many things are there?")
     assert [turn.assistant for turn in chat.history] == [False, True, False, True]
+
+
+def test_little_room_for_keys_and_values_changes_no_picture(
+    arm: Arm, monkeypatch: pytest.MonkeyPatch
+):
+    prompts = ["a red star", "a blue ring", "a red star left of a blue ring"]
+    together = arm.draw_prompts(prompts, sampling=Sampling(0.9), seed=3)
+    batches, generate = [], pipeline.generate
+
+    def counted(model: object, vocab: object, requests: list[Request], **rest: object):
+        batches.append(len(requests))
+        return generate(arm.model, arm.vocab, requests, **rest)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(pipeline, "generate", counted)
+    monkeypatch.setattr(pipeline, "CACHE_BYTES", 1)
+    alone = arm.draw_prompts(prompts, sampling=Sampling(0.9), seed=3)
+    assert batches == [1, 1, 1]
+    assert all((a == b).all() for a, b in zip(together, alone, strict=True))
+
+
+def test_words_before_a_picture_are_kept(arm: Arm, monkeypatch: pytest.MonkeyPatch):
+    """A reply of words and a picture: both are told, both are condition, the words of the picture's too."""
+    said = arm.words.ids("a red star")
+    grid = arm.defaults.grids[0]
+    wants = Result(text_ids=list(said), wants_image=grid)
+    monkeypatch.setattr(pipeline, "generate", lambda *a, **k: [[wants]])
+    asked = []
+
+    def drawn(requests: list[Request], **_: object) -> list[Result]:
+        asked.extend(requests)
+        return [Result(codes=np.zeros(grid, dtype=np.int64))]
+
+    monkeypatch.setattr(arm, "run", drawn)
+    chat = arm.chat()
+    reply = chat.say("a red star")
+    assert reply.text == "a red star" and reply.image is not None
+    words, picture = chat.history[-1].parts
+    assert words == Text(said) and isinstance(picture, sequence.Image)
+    prompt = asked[0].streams[0].ids.tolist()
+    vocab = arm.vocab
+    begun = [vocab.assistant, *said, vocab.image, vocab.height(grid[0]), vocab.width(grid[1])]
+    assert prompt[-len(begun) :] == begun
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,13 @@ def test_truncate_by_hand(sampling: Sampling, expected: list[float]):
     assert truncate(FOUR, sampling).exp()[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_of_ties_as_many_stay_as_make_k():
+    """Logits in 16 bits tie often; the policy that is trained keeps k codes, so must the sampled one."""
+    logits = torch.tensor([[1.0, 3.0, 2.0, 2.0, 2.0, 2.0]])
+    kept = truncate(logits, Sampling(top_k=3)).isfinite()[0]
+    assert int(kept.sum()) == 3 and bool(kept[1]) and not bool(kept[0])
+
+
 def test_truncate_treats_rows_apart():
     rows = torch.cat([FOUR, FOUR.flip(1), FOUR + 7])
     both = truncate(rows, Sampling(top_k=2)).exp()

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from arm.evals import world
+from arm.evals import painting, world
 from arm.evals.report import print_scores
 from arm.files import make_folder, write_picture
 from arm.pipeline import Arm
@@ -70,7 +70,7 @@ def _answers(
             question = ask(rng, scene, kind)
         scenes.append(scene)
         questions.append(question)
-    codes = world.encode_scenes(arm, scenes)
+    codes = painting.encode_scenes(arm, scenes)
     answers = arm.answer_codes(codes, [q.text for q in questions])
     return [
         (
@@ -88,7 +88,7 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
     console = Console()
     rng = np.random.default_rng([2026, seed])
     make_folder(out)
-    height, width = world.scene_size(arm, 0)
+    height, width = painting.scene_size(arm, 0)
     scale = arm.defaults.scale
     table = Table(
         "task", "input", "right", title="Held-out inputs (single_object has nothing to hold out)"
@@ -99,7 +99,7 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
     rows.append(("understand: picture + question -> answer", [cell(*item) for item in answered]))
 
     prompts = [sample_prompt(rng, tag, held_out=True) for tag in TAGS]
-    painted = world.paint(arm, arm.draw_prompts([p.text for p in prompts], seed=seed))
+    painted = painting.paint(arm, arm.draw_prompts([p.text for p in prompts], seed=seed))
     drawn = [Image.fromarray(image) for image in painted]
     checks = [satisfies(p, read(np.asarray(i), scale)) for p, i in zip(prompts, drawn, strict=True)]
     drawing = list(zip(drawn, [p.text for p in prompts], checks, strict=True))
@@ -112,8 +112,8 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
             scene = sample_scene(rng, height, width, held_out=True)
             edit = sample_edit(rng, scene, kind, held_out=True)
         edits.append(edit)
-    sources = world.encode_scenes(arm, [e.source for e in edits])
-    edited = world.paint(arm, arm.edit_codes(sources, [e.instruction for e in edits], seed=seed))
+    sources = painting.encode_scenes(arm, [e.source for e in edits])
+    edited = painting.paint(arm, arm.edit_codes(sources, [e.instruction for e in edits], seed=seed))
     changed = [Image.fromarray(image) for image in edited]
     scores = [
         score_edit(e, read(np.asarray(i), scale)) for e, i in zip(edits, changed, strict=True)

@@ -8,25 +8,28 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from arm.errors import InputError
 
 
 @contextmanager
-def replacing(path: Path, keep_mode: bool = False) -> Iterator[Path]:
+def replacing(path: Path, keep_mode: bool = False, shared: bool = False) -> Iterator[Path]:
     """A temporary name beside `path` to write to, which takes the place of `path` at the end. Where writing
     fails or is stopped, `path` stays as it was.
 
     keep_mode: a file that is there already keeps its own. A link is followed, and what is no file, as
-    /dev/stdout, is written to directly.
+    /dev/stdout, is written to directly. shared: processes or threads may write the same file at once, so
+    each takes a temporary name of its own.
     """
     if path.exists() and not path.is_file():
         yield path
         return
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    writer = f".{os.getpid()}.{get_ident()}" if shared else ""
+    temporary = path.with_name(f"{path.name}{writer}.tmp")
     try:
         mode = _mode_of_new(temporary)
         if keep_mode and path.exists():
@@ -90,9 +93,9 @@ def _swap(new: Path, place: Path, old: Path) -> None:
         raise
 
 
-def write_text(text: str, path: Path) -> None:
-    """Writes a text file whole or not at all; one that is there keeps its mode."""
-    with replacing(path, keep_mode=True) as temporary:
+def write_text(text: str, path: Path, shared: bool = False) -> None:
+    """Writes a text file whole or not at all; one that is there keeps its mode. shared: as `replacing`."""
+    with replacing(path, keep_mode=True, shared=shared) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -135,15 +138,8 @@ def make_folder(folder: Path) -> None:
 
 
 def keep_picture(content: bytes, path: Path) -> None:
-    """Writes a picture's bytes, unless they stand there already, by way of a temporary name of this
-    process's own.
-    """
+    """Writes a picture's bytes, unless they stand there already; many processes may at once."""
     if is_file(path) and path.read_bytes() == content:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path, shared=True) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

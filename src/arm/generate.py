@@ -82,14 +82,16 @@ def drawing_request(
     guidance: Guidance,
     *,
     has_image: bool = False,
+    begun: Sequence[int] = (),
 ) -> Request:
-    """A request to draw what a sample asks for, or (`has_image`) to edit the picture in it.
+    """A request to draw what a sample asks for, or (`has_image`) to edit the picture in it, after the words
+    `begun` of the answer.
 
     The branches without text or picture leave out those of every user's turn.
     """
 
     def stream(**dropped: bool) -> Tokens:
-        return flatten(drop_condition(sample, **dropped), vocab, open_image=grid)
+        return flatten(drop_condition(sample, **dropped), vocab, open_image=grid, begun=begun)
 
     full, no_text = stream(text=False, image=False), stream(text=True, image=False)
     nulls = (no_text,)
@@ -251,6 +253,23 @@ def _sample_step(
             rows[r].take(rows[r].vocab.code(i) if drawing else i, p)
 
 
+def origins(
+    count: int, seed: int | Sequence[int], first: int | Sequence[int] = 0
+) -> list[tuple[int, int]]:
+    """The seed and the place by which each of `count` requests samples.
+
+    With one seed the places count from `first`; with a seed for each request all have the place `first`.
+    A list of places is taken as it is. Raises ValueError for a list of another length.
+    """
+    alone = not isinstance(seed, int)
+    seeds = [seed] * count if isinstance(seed, int) else seed
+    if isinstance(first, int):
+        first = [first if alone else first + q for q in range(count)]
+    if not len(seeds) == len(first) == count:
+        raise ValueError(f"{len(seeds)} seeds and {len(first)} places for {count} requests")
+    return list(zip(seeds, first, strict=True))
+
+
 @torch.no_grad()
 def generate(
     model: Qwen2,
@@ -260,14 +279,14 @@ def generate(
     images: Sampling | None = None,
     texts: Sampling = GREEDY,
     seed: int | Sequence[int] = 0,
-    first: int = 0,
+    first: int | Sequence[int] = 0,
     num_samples: int = 1,
 ) -> list[list[Result]]:
     """Runs all requests as one batch; `num_samples` results for each, from one shared prefill.
 
     images, texts: how codes and words are sampled. Sample k of request q depends on the seed, on
-    first + q and on k, not on its batch; with a seed for each request, on q's own and on k, as if it
-    were alone. Raises ValueError for no request.
+    first + q (or first[q]) and on k, not on its batch; with a seed for each request, on q's own and on
+    k, as if it were alone. Raises ValueError for no request.
     """
     if not requests:
         raise ValueError("there is nothing to generate: no requests")
@@ -279,13 +298,9 @@ def generate(
     if num_samples > 1:
         cache = cache.repeat(num_samples)
         hidden, position = (x.repeat_interleave(num_samples, 0) for x in (hidden, position))
-    origins = [
-        (seed, first + q) if isinstance(seed, int) else (seed[q], first)
-        for q in range(len(requests))
-    ]
     rows = [
         _Row(request, vocab, row_generator(*origin, k))
-        for request, origin in zip(requests, origins, strict=True)
+        for request, origin in zip(requests, origins(len(requests), seed, first), strict=True)
         for k in range(num_samples)
     ]
     # Stream b of request q, sample k belongs to row q * num_samples + k.

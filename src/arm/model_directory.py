@@ -1,11 +1,15 @@
 """A model's directory: found by a shipped name or a path, its arm.json, and where its parts lie."""
 
+import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import torch
+
 from arm.config import from_json
 from arm.errors import ConfigError, WeightsError, did_you_mean
+from arm.files import is_file
 from arm.generate import Guidance
 from arm.models.detokenizer import Detokenizer, PixelDetokenizer
 from arm.models.latent import LatentDetokenizer
@@ -45,9 +49,9 @@ def find_model(source: str | Path) -> Path:
     if str(source) in shipped:
         return shipped[str(source)]
     path = Path(source)
-    if (path / "arm.json").is_file():
+    if is_file(path / "arm.json"):
         return path
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, no error for a name that no folder can have
         raise WeightsError(f"{path} is no model directory: it has no arm.json")
     hint = (
         did_you_mean(str(source), list(shipped))
@@ -87,9 +91,9 @@ def load_detokenizer(directory: Path, tokenizer: VisualTokenizer, name: str) -> 
         )
     painter = directory / f"detokenizer_{name}"
     own = painter / "vae"
-    return LatentDetokenizer.load(
-        painter, tokenizer, load_vae(own if own.is_dir() else directory / "vae")
-    )
+    vae = load_vae(own if own.is_dir() else directory / "vae")
+    # Where a GPU is to run it in 16 bits, twice the room for fp32 would be wasted on the way.
+    return LatentDetokenizer.load(painter, tokenizer, vae, as_stored=torch.cuda.is_available())
 
 
 def sampler_of(directory: Path, name: str) -> dict[str, float] | None:

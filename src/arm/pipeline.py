@@ -44,6 +44,8 @@ from arm.vocab import Vocab
 Codes = Int[np.ndarray, "gh gw"]
 Picture = Pillow.Image | str | Path
 BATCH = 64
+CACHE_BYTES = 8 * 2**30
+"""Room for the keys and values of requests that go through the model together."""
 
 
 @dataclass
@@ -78,16 +80,15 @@ class Chat:
         # A chat's earlier pictures and words are all condition; no branch was trained without
         # them, so pictures in a chat are drawn without guidance.
         seen = any(isinstance(part, Image) for turn in turns for part in turn.parts)
-        defaults = arm.defaults
-        codes = arm.draw(
-            [turns],
-            [result.wants_image],
-            sampling=defaults.edit_sampling if seen else defaults.sampling,
-            guidance=Guidance(1.0, 1.0),
-            seed=self.seed + len(turns),
-        )[0]
-        self.history = [*turns, assistant(Image(codes))]
-        return Reply("", arm.decode(codes, seed=self.seed))
+        sampling = arm.defaults.edit_sampling if seen else arm.defaults.sampling
+        said = tuple(result.text_ids)
+        plain, grid = Guidance(1.0, 1.0), result.wants_image
+        request = drawing_request(turns, arm.vocab, grid, plain, begun=said)
+        codes = arm.run([request], images=sampling, seed=self.seed + len(turns))[0].codes
+        assert codes is not None
+        words = (Text(said),) if said else ()
+        self.history = [*turns, assistant(*words, Image(codes))]
+        return Reply(arm.words.text(said), arm.decode(codes, seed=self.seed))
 
 
 class Arm:
@@ -108,10 +109,14 @@ class Arm:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path = "micro", detokenizer: str | None = None, place: Place = on_cpu
+        cls,
+        source: str | Path = "micro",
+        detokenizer: str | None = None,
+        place: Place = on_cpu,
+        dtype: torch.dtype | None = torch.float32,
     ) -> "Arm":
         """Loads a shipped name or a directory. `detokenizer`: pixel, flux or sana (None: the default).
-        `place` gives the backbone its storage, see `from_hf`.
+        `place` gives the backbone its storage, see `from_hf`; `dtype` is its weights' type (None: as they lie).
 
         Raises WeightsError that names what is missing, damaged or unknown.
         """
@@ -123,7 +128,7 @@ class Arm:
         words = TextTokenizer(
             load_text_tokenizer(own / "backbone" if beside else directory / "siglip")
         )
-        model, vocab = load_backbone(own / "backbone", place)
+        model, vocab = load_backbone(own / "backbone", place, dtype)
         # A published text table has a few rows more than its tokenizer has ids.
         fits = words.size <= vocab.text_size if beside else words.size == vocab.text_size
         if not fits or tokenizer.fsq.num_codes != vocab.num_codes:
@@ -199,12 +204,23 @@ class Arm:
 
     def run(self, requests: Sequence[Request], *, images: Sampling, seed: int) -> list[Result]:
         """Requests in chunks, one result each, which depends on the seed and the request's place."""
-        results = []
-        for start in range(0, len(requests), BATCH):
-            chunk = requests[start : start + BATCH]
+        results, count = [], self._at_once(requests)
+        for start in range(0, len(requests), count):
+            chunk = requests[start : start + count]
             found = generate(self.model, self.vocab, chunk, images=images, seed=seed, first=start)
             results += [group[0] for group in found]
         return results
+
+    def _at_once(self, requests: Sequence[Request]) -> int:
+        """How many of the requests go through the model together: what their keys and values leave room for."""
+        config, weight = self.model.config, self.model.embed_tokens.weight
+        token = (
+            2 * config.num_layers * config.num_kv_heads * config.head_dim * weight.element_size()
+        )
+        longest = max((len(s) + (r.grid[0] * r.grid[1] if r.grid else r.max_text + 2)
+                       for r in requests for s in r.streams), default=1)  # fmt: skip
+        most = max((len(r.streams) for r in requests), default=1)
+        return max(1, min(BATCH, CACHE_BYTES // (token * longest * most)))
 
     def draw(
         self,

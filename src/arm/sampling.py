@@ -41,16 +41,17 @@ def truncate(
 ) -> Float[Tensor, "r c"]:
     """Log-probabilities after temperature, top-k and top-p; -inf where a token is cut.
 
-    Greedy keeps the largest logit alone, with probability 1. Tokens that tie with the last of the
-    top k stay too, and so does the token `keep` (R,) of each row.
+    Greedy keeps the largest logit alone, with probability 1. Of tokens that tie with the last of the top k
+    only as many stay as make k; the token `keep` (R,) of each row stays whatever its logit.
     """
     if sampling.temperature == 0:
         best = logits_RC.argmax(-1, keepdim=True)
         return torch.full_like(logits_RC, -torch.inf).scatter(-1, best, 0.0)
     logits_RC = whole_RC = logits_RC / sampling.temperature
     if 0 < sampling.top_k < logits_RC.shape[-1]:
-        smallest = logits_RC.topk(sampling.top_k, -1).values[:, -1:]
-        logits_RC = logits_RC.masked_fill(logits_RC < smallest, -torch.inf)
+        best = logits_RC.topk(sampling.top_k, -1)
+        cut_RC = torch.full_like(logits_RC, -torch.inf)
+        logits_RC = cut_RC.scatter(-1, best.indices, best.values)
     if sampling.top_p < 1:
         ordered, order = logits_RC.sort(-1, descending=True)
         probabilities = ordered.softmax(-1)

@@ -174,12 +174,13 @@ def flatten(
     *,
     open_image: tuple[int, int] | None = None,
     open_answer: bool = False,
+    begun: Sequence[int] = (),
 ) -> Tokens:
     """A sample as tokens.
 
     open_answer: ends with <assistant>, ready for the model to answer; open_image (H, W): ends with
-    <assistant> <image> <h=H> <w=W>, ready for H * W codes. Training and generation share this
-    function, so their prompts cannot differ.
+    <assistant> <image> <h=H> <w=W>, ready for H * W codes. begun: words that this open answer has said.
+    Training and generation share this function, so their prompts cannot differ.
     """
     weights = weights or Weights()
     out = _Writer(vocab)
@@ -196,7 +197,7 @@ def flatten(
                 out.image(part.codes, on * weights.text, code)
         out.plain([vocab.end], on * weights.text)
     if open_answer or open_image:
-        out.plain([vocab.assistant], 0.0)
+        out.plain([vocab.assistant, *begun], 0.0)
     if open_image:
         out.open_image(*open_image, 0.0)
     return out.tokens()

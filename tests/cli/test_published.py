@@ -14,6 +14,7 @@ import pytest
 
 from arm.evals import making
 from arm.evals.benchmarks import wise
+from arm.judge import JudgeConfig
 from arm.models.weights import read_json, write_json
 from benchmark_files import gedit_files, pope_files, reply, wise_files
 from conftest import Call, TinyChain
@@ -87,6 +88,32 @@ def test_a_reply_that_is_no_text_is_missing(
         code, told, errors = run("wise", *asked(server.url, chain, data, tmp_path / "out"))
     assert code == 0 and "50.0% of 2 verdicts" in told
     assert "1 verdicts missing: no chat completion" in errors
+
+
+def test_what_stands_in_a_judges_way_names_its_option(
+    run: Call, chain: TinyChain, data: Path, tmp_path: Path
+):
+    """A name of its own, an answer that is cut, and a refusal with half a character in it."""
+    with judge_server(reply, calls_itself="deployed-7") as server:
+        options = asked(server.url, chain, data, tmp_path / "out")
+        _, _, errors = run("wise", *options)
+        assert server.bodies[0]["max_tokens"] == JudgeConfig("http://x/v1", "m").max_tokens
+        assert (
+            "2 verdicts missing: answered by 'deployed-7', not 'judge-1'; if that is its name for the "
+            "judge, add --judge-answers-as 'deployed-7'\n"
+        ) in errors
+        options += ["--judge-answers-as", "deployed"]
+        server.answer, server.finish_reason = (lambda body, n: "hm"), "length"
+        _, _, errors = run("wise", *options, "--judge-max-tokens", 9)
+        assert server.bodies[-1]["max_tokens"] == 9 and "at most 18 in" in errors
+        assert "2 verdicts missing: the judge's answer was cut at 9 tokens, --judge-max" in errors
+        server.answer = lambda body, n: (400, {}, "'max_tokens' is \ud800 not supported")
+        _, _, errors = run("wise", *options)
+        assert "2 verdicts missing: BadRequestError: 'max_tokens' is ? not supported\n" in errors
+        server.answer = reply
+        assert "0.0% of 2 verdicts are missing" in run("wise", *options)[1]
+    report = read_json(tmp_path / "out/report.json")
+    assert report["judge"]["called_itself"] == ["deployed-7"]
 
 
 def test_half_a_character_and_markup_in_a_reply(

@@ -17,7 +17,7 @@ from arm.evals.detections import Viewer, in_words, load_viewer, see
 
 
 class Scripted:
-    """A detector that finds what a picture's first pixel says, and a namer that calls all cows red."""
+    """A detector that finds what a picture's first pixel says."""
 
     name, least, least_counting, notes = "scripted", 0.3, 0.9, ("made up",)
 
@@ -32,12 +32,17 @@ class Scripted:
 
 
 class Reds(ColorNamer):
+    """Cows are red and dogs blue, but in the scene where that is swapped."""
+
     def __init__(self) -> None:
         self.name, self.key, self.asked = "reds", "c", []
 
     def __call__(self, image: Image.Image, found: Sequence[Found]) -> list[str]:
         self.asked += [one.name for one in found]
-        return ["red" if one.name == "cow" else "blue" for one in found]
+        number = image.getpixel((0, 0))
+        assert isinstance(number, tuple)
+        red = "dog" if number[0] == SWAPPED else "cow"
+        return ["red" if one.name == red else "blue" for one in found]
 
 
 def at(name: str, x: float, score: float = 0.95) -> Found:
@@ -56,23 +61,33 @@ SCENES = (
     [at("cow", 20), at("cow", 80)],
     [at("cow", 20), at("cow", 80, 0.5)],
     [],
+    [at("cow", 20), at("dog", 80)],
 )
-"""A cow; a cow left of a dog; two cows; two cows, one unsure; nothing."""
+"""A cow; a cow left of a dog; two cows; two cows, one unsure; nothing; a cow left of a dog, colours swapped."""
+SWAPPED = 5
 CASES = (
-    (item(0, "single_object", COW), (True, True, True, True, False)),
-    (item(1, "two_object", COW, DOG), (False, True, False, False, False)),
+    (item(0, "single_object", COW), (True, True, True, True, False, True)),
+    (item(1, "two_object", COW, DOG), (False, True, False, False, False, True)),
     (
         item(2, "counting", {"class": "cow", "count": 2}, exclude=[{"class": "cow", "count": 3}]),
-        (False, False, True, False, False),
+        (False, False, True, False, False, False),
     ),
-    (item(3, "colors", {**COW, "color": "red"}), (True, True, True, True, False)),
+    (item(3, "colors", {**COW, "color": "red"}), (True, True, True, True, False, False)),
     (
         item(4, "position", COW, {**DOG, "position": ["right of", 0]}),
-        (False, True, False, False, False),
+        (False, True, False, False, False, True),
     ),
     (
         item(5, "color_attr", {**COW, "color": "red"}, {**DOG, "color": "green"}),
-        (False, False, False, False, False),
+        (False, False, False, False, False, False),
+    ),
+    (
+        item(6, "color_attr", {**COW, "color": "red"}, {**DOG, "color": "blue"}),
+        (False, True, False, False, False, False),
+    ),
+    (
+        item(7, "color_attr", {**COW, "color": "blue"}, {**DOG, "color": "red"}),
+        (False, False, False, False, False, True),
     ),
 )
 
@@ -91,15 +106,16 @@ def test_the_six_tags_by_hand(tmp_path: Path):
     items = [case[0] for case in CASES]
     write(tmp_path / "images", items)
     viewer = Viewer(Scripted(SCENES), Reds())
-    right = see(viewer, items, 5, tmp_path / "images", tmp_path / "cache")
+    right = see(viewer, items, 6, tmp_path / "images", tmp_path / "cache")
     assert right == {one.id: list(expected) for one, expected in CASES}
     found = geneval.score(items, right)
-    assert {k: v.value for k, v in found.groups.items()} == {
-        "single_object": 0.8, "two_object": 0.2, "counting": 0.2, "colors": 0.8, "position": 0.2,
-        "color_attr": 0.0,
-    }  # fmt: skip
-    assert found.overall.value == pytest.approx(2.2 / 6)
-    assert found.details == {"pictures": 30.0, "pictures_missing": 0.0}
+    # Of six pictures a prompt; three prompts share the last tag.
+    assert {k: v.value for k, v in found.groups.items()} == pytest.approx({
+        "single_object": 5 / 6, "two_object": 2 / 6, "counting": 1 / 6, "colors": 4 / 6,
+        "position": 2 / 6, "color_attr": 2 / 18,
+    })  # fmt: skip
+    assert found.overall.value == pytest.approx((14 / 6 + 1 / 9) / 6)
+    assert found.details == {"pictures": 48.0, "pictures_missing": 0.0}
 
 
 def test_nothing_is_looked_at_twice(tmp_path: Path):

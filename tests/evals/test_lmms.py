@@ -4,19 +4,23 @@ It lives in an environment of its own, since it demands torchvision; $ARM_LMMS_P
 environment's interpreter, where this package is installed too.
 """
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from arm.evals.world import paint_each
+from arm.evals.painting import paint_each
 from arm.pipeline import Arm
+from conftest import TinyChain
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "lmms_eval"
 PYTHON = os.environ.get("ARM_LMMS_PYTHON", "")
@@ -162,6 +166,52 @@ class TestWithLmmsEval:
             "--limit", 1,
         )  # fmt: skip
         assert "there is no 'known_word'" in ended.stdout + ended.stderr
+
+
+@pytest.fixture
+def adapter(chain: TinyChain, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """The adapter of the tiny chain's model on base classes that do nothing."""
+    named = {
+        "lmms_eval": {}, "lmms_eval.api": {}, "lmms_eval.api.instance": {"GenerationResult": tuple},
+        "lmms_eval.api.model": {"lmms": object},
+    }  # fmt: skip
+    for name, members in named.items():
+        module = ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, "arm.evals.lmms.model", raising=False)
+    found = importlib.import_module("arm.evals.lmms.model")
+    yield lambda **options: found.ArmModel(str(chain.model), **options)
+    sys.modules.pop("arm.evals.lmms.model", None)
+
+
+@pytest.mark.parametrize("mode", ["understanding", "generation"])
+def test_what_a_request_samples_is_the_same_at_every_batch_size(
+    mode: str, adapter: Callable[..., Any], tmp_path: Path
+):
+    """The second request cannot be taken, and the third has a picture."""
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (56, 56, 3), dtype=np.uint8))
+    docs = [("a red star", []), ("a zanzibar", []), ("make the star green", [picture]),
+            ("a red star", []), ("a red star", [])]  # fmt: skip
+    options = {"temperature": 1.0, "max_new_tokens": 6}
+
+    def said(batch_size: int) -> list[Any]:
+        out = tmp_path / str(batch_size)
+        model = adapter(mode=mode, seed=3, batch_size=batch_size, output_dir=str(out))
+        model.task_dict = {"t": {"test": docs}}
+        asked = [
+            SimpleNamespace(args=(text, options, lambda doc: doc[1], n, "t", "test"))
+            for n, (text, _) in enumerate(docs)
+        ]
+        replies = model.generate_until(asked)
+        assert replies[1] == ""
+        if mode == "understanding":
+            return replies
+        paths = [json.loads(reply)["images"][0] for reply in replies if reply]
+        return [Path(path).read_bytes() for path in paths]
+
+    assert said(1) == said(2) == said(5)
 
 
 def test_the_door_is_light():

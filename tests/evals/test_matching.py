@@ -124,7 +124,7 @@ def test_a_judge_that_goes_away_leaves_questions_missing(
     with judge_server(lambda body, n: (400, {})) as server:
         code, said, errors = run(*options(chain, data, out, server.url))
         assert code == 0 and "75.0% of 4 verdicts are missing" in said
-        assert "4 verdicts missing: BadRequestError\n" in errors
+        assert "4 verdicts missing: BadRequestError: as told\n" in errors
     assert report(out)["overall"]["value"] == 0.0  # of question 4, which is wrong by the rules
 
 

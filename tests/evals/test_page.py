@@ -1,5 +1,7 @@
 """The HTML report: whole, escaped, without a word to the outside, and working in a browser."""
 
+import base64
+import io
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arm.evals.html import table
+from arm.evals.html import picture, table
 from arm.evals.page import Made, Said, Shown, card, page
 from arm.evals.plots import inline
 
@@ -108,6 +110,26 @@ def test_many_details_have_a_table_and_a_detector_is_named(tmp_path: Path):
     assert "<details open><summary>1 items" in text
     many = page({**report, "not_made": {str(n): "no" for n in range(13)}}, [])
     assert "<details><summary>13 items" in many
+
+
+def test_f1_stands_beside_scores_whose_measure_is_open():
+    details = {"precision": 0.5, "recall": 0.5, "f1": 0.625, "yes_share": 0.5}
+    text = page({**REPORT, "benchmark": "pope", "judge": None, "details": details}, [])
+    table_text = text[text.index("<h2>Beside published scores</h2>") :]
+    own = table_text[table_text.index('<tr class="own">') :].partition("</tr>")[0]
+    assert ">0.500<" in own and ">0.625<" in own
+    assert "do not say which measure they give" in table_text and ">f1</button>" in table_text
+
+
+def test_pictures_are_shown_as_the_model_sees_them(tmp_path: Path):
+    turned = Image.new("RGBA", (8, 4), (0, 0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    turned.save(tmp_path / "turned.png", exif=exif)
+    text = picture(tmp_path / "turned.png", "x", "y")
+    assert 'width="4" height="8"' in text
+    data = base64.b64decode(text.partition("base64,")[2].partition('"')[0])
+    assert Image.open(io.BytesIO(data)).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_a_table_says_what_it_sorts_by():

@@ -104,6 +104,12 @@ def test_runs_and_files(tmp_path: Path):
         ("{}", "holds nothing that can be drawn"),
         ("[1, 2]", "holds nothing that can be drawn"),
         ('{"benchmark"', "is no JSON file"),
+        ('{"geneval": 0.79}', "holds nothing that can be drawn"),
+        ('{"geneval": {"tags": {}}, "gedit": 1}', "holds nothing that can be drawn"),
+        ('{"text 1": {"geneval": 0.5, "gedit": 1}}', "holds nothing that can be drawn"),
+        ('{"text 1": 5}', "holds nothing that can be drawn"),
+        ('{"benchmark": "x", "groups": ["a"]}', "damaged or of another version"),
+        ('{"benchmark": "x", "groups": "a"}', "damaged or of another version"),
         ('{"benchmark": "wise", "groups": {"a": {"value": 1}}}', "damaged or of another version"),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from arm.evals.benchmarks.registry import BENCHMARKS
-from arm.evals.published import highest, published_rows
+from arm.evals.published import highest, own_measures, published_note, published_rows
 
 NAMES = (
     "geneval",
@@ -38,6 +38,18 @@ def test_the_papers_own_numbers():
     assert of("gedit", "ARM") == {"sc": 5.73, "pq": 7.67, "overall": 5.75}
     assert of("pope-random", "ARM") == {"overall": pytest.approx(0.873)}
     assert of("mme", "ARM") == {"perception": 1463.0}
+
+
+def test_what_the_sources_leave_open_is_said():
+    for name in ("pope", "pope-random", "pope-popular", "pope-adversarial"):
+        assert all("measure not stated" in row.source for row in published_rows(name))
+        assert "mean F1" in published_note(name) and own_measures(name) == ("f1",)
+    assert published_note("mme") == "" and own_measures("mme") == ()
+
+
+def test_the_judge_of_dpg_is_its_protocol_s():
+    assert {row.judge for row in published_rows("dpg")} == {"mPLUG-large, by DPG's protocol"}
+    assert "not stated" in {row.judge for row in published_rows("wise")}
 
 
 def test_no_row_belongs_to_an_unknown_benchmark():

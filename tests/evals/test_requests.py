@@ -10,8 +10,8 @@ from PIL import Image as Pillow
 
 from arm.errors import InputError
 from arm.evals import requests
+from arm.evals.painting import paint_each
 from arm.evals.requests import Answering
-from arm.evals.world import paint_each
 from arm.pipeline import Arm
 from arm.sampling import GREEDY, Sampling
 from arm.sequence import Image, Text, assistant, flatten, user
@@ -109,6 +109,7 @@ def test_sampled_answers_depend_on_their_place_alone(arm: Arm, pictures: list[Pi
     together = requests.answer(arm, [turn, turn, turn], how, seed=3)
     apart = [requests.answer(arm, [turn], how, seed=3, first=place)[0] for place in range(3)]
     assert together == apart
+    assert requests.answer(arm, [turn, turn], how, seed=3, first=[2, 0]) == [apart[2], apart[0]]
     assert len(set(together)) > 1
 
 
@@ -119,12 +120,28 @@ def test_pictures_are_those_of_the_model_itself(arm: Arm, pictures: list[Pillow.
     own = paint_each(arm, arm.draw_prompts(prompts, seed=5))
     change = requests.as_turn(arm, (pictures[0], "make the star green"))
     drawn = requests.draw(arm, turns[:1], seed=5)
-    rest = requests.draw(arm, [change, turns[1]], seed=5, first=1)
+    rest = requests.draw(arm, [change, turns[1]], seed=5)
     for found, expected in zip([drawn[0], rest[1]], own, strict=True):
         np.testing.assert_array_equal(np.asarray(found), expected)
     codes = arm.edit_codes([arm.encode(pictures[0])], ["make the star green"], seed=5)
     edited = requests.draw(arm, [change], seed=5)[0]
     np.testing.assert_array_equal(np.asarray(edited), paint_each(arm, codes)[0])
+
+
+def test_a_picture_depends_on_its_place_alone(arm: Arm, pictures: list[Pillow.Image]):
+    """Drawings and edits are two batches below, and each turn keeps its place."""
+    turns = [
+        requests.as_turn(arm, parts)
+        for parts in (("a red star",), (pictures[0], "make the star green"), ("a red star",))
+    ]
+    together = requests.draw_codes(arm, turns, seed=3, first=4)
+    for place, (turn, codes) in enumerate(zip(turns, together, strict=True), 4):
+        np.testing.assert_array_equal(
+            requests.draw_codes(arm, [turn], seed=3, first=place)[0], codes
+        )
+    few = requests.draw_codes(arm, [turns[0], turns[2]], seed=3, first=[4, 6])
+    np.testing.assert_array_equal(few, [together[0], together[2]])
+    assert (together[0] != together[2]).any()
 
 
 def test_likelihoods_by_one_word_at_a_time(arm: Arm, pictures: list[Pillow.Image]):

@@ -1,16 +1,18 @@
 """Two runs compared: by hand, from the command line, and what is refused."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import ttest_rel
+from scipy.stats import permutation_test, ttest_rel
 
 from arm.errors import DataError
-from arm.evals.runs import Pair, compare_runs, difference, read_run
+from arm.evals.compare import stratified
+from arm.evals.runs import compare_runs, read_run
 from conftest import Call
 
 A = {"time": {"1": 1.0, "2": 0.5, "3": 0.9}, "space": {"4": 0.2, "5": 0.4}}
@@ -29,7 +31,7 @@ def written(
     report = {
         "benchmark": "wise", "overall": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 5}, "missing": 1,
         "missing_share": 0.2, "items": 6, "judge": judge and {"model": judge, "called_itself": [version]}, "groups": {},
-        "values": values, **other,
+        "values": values, "weights": {}, "made_by": {"prompts": "1234"}, **other,
     }  # fmt: skip
     (path / "report.json").write_text(json.dumps(report))
     lines = []
@@ -62,16 +64,57 @@ def test_common_items_by_hand(tmp_path: Path):
     assert told["groups"]["time"]["n"] == 3
 
 
+def test_categories_weigh_as_in_the_benchmark(tmp_path: Path):
+    """A is ahead where there are few items, B where there are many: equal categories decide for A."""
+    many = {str(i): 0.4 for i in range(8)}
+    a = {"few": {"x": 0.9, "y": 0.9}, "many": many}
+    b = {"few": {"x": 0.5, "y": 0.5}, "many": {k: v + 0.2 for k, v in many.items()}}
+    even = {"few": 1.0, "many": 1.0}
+    runs = [read_run(written(tmp_path / n, v, weights=even)) for n, v in (("a", a), ("b", b))]
+    found = compare_runs(*runs)
+    assert found.overall.value == pytest.approx((0.4 - 0.2) / 2)
+    assert found.means == pytest.approx(((0.9 + 0.4) / 2, (0.5 + 0.6) / 2))
+    flat = [read_run(written(tmp_path / n, v)) for n, v in (("fa", a), ("fb", b))]
+    assert compare_runs(*flat).overall.value == pytest.approx((2 * 0.4 - 8 * 0.2) / 10)
+    unequal = [
+        read_run(written(tmp_path / n, v, weights={"few": 0.25, "many": 0.75}))
+        for n, v in (("ua", a), ("ub", b))
+    ]
+    assert compare_runs(*unequal).overall.value == pytest.approx(0.25 * 0.4 - 0.75 * 0.2)
+
+
+@pytest.mark.parametrize("n", [6, 40])
+def test_sign_flips_agree_with_scipy(n: int):
+    rng = np.random.default_rng(n)
+    groups = [(1.0, rng.normal(0.1, 0.3, n // 2)), (3.0, rng.normal(0.0, 0.3, n - n // 2))]
+    terms = np.concatenate([w * d / len(d) for w, d in groups])
+    oracle = permutation_test(
+        (terms, np.zeros(n)), lambda x, y, axis: np.sum(x - y, axis=axis),
+        permutation_type="samples", vectorized=True, n_resamples=9_999, rng=rng,
+    )  # fmt: skip
+    found = stratified(groups)
+    assert found.p == pytest.approx(oracle.pvalue, abs=1e-9 if n == 6 else 0.02)
+
+
+def test_flips_of_many_items_are_thrown_in_parts():
+    """More items than are thrown together; a sum of so many signs is normal."""
+    rng = np.random.default_rng(0)
+    d = rng.choice([0.0, 0.3, -0.3], 20_000, p=[0.9, 0.053, 0.047])
+    expected = math.erfc(abs(d.sum()) / math.sqrt(2 * (d**2).sum()))
+    assert 0.001 < expected < 0.5
+    assert stratified([(1.0, d)]).p == pytest.approx(expected, abs=0.015)
+
+
 def test_the_test_agrees_with_a_t_test():
     rng = np.random.default_rng(0)
     a = rng.normal(0.5, 0.2, 120)
     b = a - 0.03 + rng.normal(0, 0.15, 120)
-    found = difference([Pair(str(i), "g", *p) for i, p in enumerate(zip(a, b, strict=True))])
+    found = stratified([(1.0, a - b)])
     oracle = ttest_rel(a, b)
     assert found.p == pytest.approx(oracle.pvalue, abs=0.01)
     low, high = oracle.confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.004)
-    same = difference([Pair(str(i), "g", x, x) for i, x in enumerate(a)])
+    same = stratified([(1.0, a - a)])
     assert (same.value, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
 
 
@@ -102,6 +145,7 @@ def test_from_the_command_line(run: Call, tmp_path: Path):
             "by owl (01234567) with c (): another judge",
         ),
         ({"benchmark": "dpg"}, "is a run of wise"),
+        ({"made_by": {"prompts": "5678"}}, "were asked other prompts"),
         ({"values": {"time": {"9": 1.0}}}, "no scored item in common"),
     ],
 )
@@ -112,6 +156,8 @@ def test_runs_that_do_not_compare(run: Call, tmp_path: Path, other: dict[str, An
     assert code == 2 and message in errors and errors.count("\n") == 1
     if {"judge", "version"} & other.keys():
         assert run("compare", a, b, "--any-judge")[0] == 0
+    if "made_by" in other:
+        assert run("compare", a, b, "--any-prompts")[0] == 0
 
 
 def test_folders_that_are_no_run(run: Call, tmp_path: Path):

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from arm.data.transforms import open_image
 from arm.evals import scoring
 from arm.evals.benchmarks import wise
 from arm.evals.benchmarks.base import Item
 from arm.evals.benchmarks.registry import BENCHMARKS
+from arm.evals.compare_page import compare_page
+from arm.evals.runs import compare_runs, read_run
 from arm.evals.scoring import questions_for
+from arm.evals.sources import read_picture
 from arm.judge import JudgeConfig
 from benchmark_files import (
     WORDS,
@@ -278,3 +282,74 @@ def test_a_page_without_matplotlib_says_so(
         == 1
     )
     assert "the page has no plot: plots need matplotlib" in (out / "report.html").read_text()
+
+
+def answered(name: str, items: list[Item], answers: dict[str, str | None], out: Path) -> Path:
+    """A run with these answers."""
+    out.mkdir()
+    benchmark, replies = BENCHMARKS[name], {i: [[a]] for i, a in answers.items()}
+    result = benchmark.score(items, answers)
+    verdicts = scoring.Verdicts(replies)
+    report = scoring.report_of(benchmark, result, None, verdicts, {}, None, {})
+    (out / "report.json").write_text(json.dumps(report))
+    shown = list(scoring.shown(benchmark, items, out, out, out, replies, result))
+    scoring.write_items(shown, out)
+    return out
+
+
+def told(out: Path, *names: str) -> list[Any]:
+    lines = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
+    return [tuple(line[name] for name in names) for line in lines]
+
+
+def test_questions_about_one_picture_show_the_score_that_they_share(tmp_path: Path):
+    items = [
+        Item(str(n), f"question {n} ?", "count", f"count/{'ab'[n // 2]}.jpg", {"answer": "yes"})
+        for n in range(4)
+    ]
+    first = answered("mme", items, dict(zip("0123", ("yes", "no", "yes", None), strict=True)),
+                     tmp_path / "a")  # fmt: skip
+    a, b = "count/count/a.jpg", "count/count/b.jpg"
+    assert told(first, "id", "value", "key") == [
+        ("0", 50.0, a), ("1", 50.0, a), ("2", None, b), ("3", None, b)
+    ]  # fmt: skip
+    second = answered("mme", items, dict.fromkeys("0123", "yes"), tmp_path / "b")
+    runs = read_run(first), read_run(second)
+    text = compare_page(compare_runs(*runs), *runs)
+    assert text.count('<article class="card"') == 1 and "<h3>count/count/a.jpg</h3>" in text
+    assert "<p>question 0 ?</p>" in text and "<p>question 1 ?</p>" in text
+    assert "question 2" not in text
+    assert text.count("A: 50<") == 1 and text.count("B: 200<") == 1
+    assert text.count("<pre>no</pre>") == 1 and text.count("<pre>yes</pre>") == 3
+
+
+def test_every_pass_of_mmbench_shows_its_question_s_score(tmp_path: Path):
+    data = {"options": {"A": "x1", "B": "y2"}, "question": "Which?", "answer": "A", "ability": ""}
+    items = [Item(n, "Which?", "scene", data=data) for n in ("5", "1000005", "6", "1000006")]
+    answers: dict[str, str | None] = {"5": "A", "1000005": "A", "6": "A", "1000006": "B"}
+    out = answered("mmbench", items, answers, tmp_path / "a")
+    assert told(out, "id", "value", "key") == [
+        ("5", 1.0, "5"), ("1000005", 1.0, "5"), ("6", 0.0, "6"), ("1000006", 0.0, "6")
+    ]  # fmt: skip
+
+
+def test_an_item_with_a_score_of_its_own_is_its_own_key(tmp_path: Path):
+    items = [Item("7", "is it?", "random", data={"answer": "no"})]
+    out = answered("pope-random", items, {"7": "no"}, tmp_path / "a")
+    assert told(out, "id", "value", "key") == [("7", 1.0, "7")]
+
+
+def test_a_judge_sees_the_pixels_of_the_model(tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 4), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.fromarray(pixels[..., :3]).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(pixels).save(tmp_path / "clear.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    for name, shape in (("turned", (6, 4, 3)), ("clear", (4, 6, 3)), ("deep", (4, 6, 3))):
+        path = tmp_path / f"{name}.png"
+        found = read_picture(path)
+        assert found is not None and found.shape == shape
+        assert np.array_equal(found, np.asarray(open_image(path)))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert read_picture(tmp_path / "broken.png") is read_picture(tmp_path / "none.png") is None

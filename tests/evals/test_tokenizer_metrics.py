@@ -10,7 +10,7 @@ from PIL import Image
 
 import tiny_vision
 from arm.data.pictures import GridWeight, to_bytes
-from arm.errors import InputError, WeightsError
+from arm.errors import DataError, InputError, WeightsError
 from arm.evals import tokenizer_metrics
 from arm.evals.reconstruction import held_out_batches
 from arm.evals.tokenizer_metrics import find_pictures, frechet_distance, load_extractor
@@ -66,7 +66,21 @@ def test_classes_are_the_folders(tmp_path: Path):
     assert found.labels == ("big dog", "n01", "n01") and found.classes == ("big dog", "n01")
     (tmp_path / "classes.json").write_text(json.dumps({"n01": "tench"}))
     assert find_pictures(tmp_path).classes == ("big dog", "tench")
-    assert len(find_pictures(tmp_path, 2).paths) == 2
+    # A sample is spread over the folder, and what it has to be told apart from is the whole of it.
+    few = find_pictures(tmp_path, 2)
+    assert [path.name for path in few.paths] == ["c.png", "b.JPG"]
+    assert few.labels == ("big dog", "tench")
+    one = find_pictures(tmp_path, 1)
+    assert one.labels == ("big dog",) and one.classes == ("big dog", "tench")
+    assert find_pictures(tmp_path, 9) == find_pictures(tmp_path)
+    for text, message in (
+        ("[]", "holds no JSON object"),
+        ('{"n01": ["tench"]}', "the name of 'n01' is no text"),
+    ):
+        (tmp_path / "classes.json").write_text(text)
+        with pytest.raises(DataError, match=message):
+            find_pictures(tmp_path)
+    (tmp_path / "classes.json").unlink()
     # A picture beside the folders has no class, so none has.
     Image.new("RGB", (4, 4)).save(tmp_path / "loose.png")
     assert find_pictures(tmp_path).classes == ()
@@ -75,6 +89,22 @@ def test_classes_are_the_folders(tmp_path: Path):
         find_pictures(tmp_path / "empty")
     with pytest.raises(InputError, match="is no folder of pictures"):
         find_pictures(tmp_path / "nowhere")
+
+
+def test_a_sample_is_spread_over_the_folder(tmp_path: Path):
+    for n in range(10):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{n}.png")
+    for limit, expected in ((4, "0369"), (6, "024579"), (9, "012346789"), (10, "0123456789")):
+        assert "".join(p.stem for p in find_pictures(tmp_path, limit).paths) == expected
+
+
+def test_a_sample_of_one_class_is_told_from_all(chain: TinyChain, tmp_path: Path):
+    data = shapes(tmp_path / "shapes", 12)
+    found = tokenizer_metrics.evaluate(
+        Arm.from_pretrained(chain.model), data, limit=1, known_words=True
+    )
+    assert found["pictures"] == 1
+    assert found["zero_shot"]["classes"] == len(list(data.iterdir())) > 1
 
 
 def test_a_folder_from_end_to_end(run: Call, chain: TinyChain, tmp_path: Path):
@@ -150,7 +180,7 @@ def test_scores_are_kept_whatever_becomes_of_the_sheet(
     data.mkdir()
     for n in range(4):
         Image.new("RGB", (56, 56), (n, 0, 0)).save(data / f"{n}.png")
-    for n in (0, 2):
+    for n in (0, 3):
         (data / f"{n}.png").write_bytes(b"broken")
     arm = Arm.from_pretrained(chain.model)
     # Those that are spread over the folder are broken: other ones are shown.

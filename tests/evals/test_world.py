@@ -2,11 +2,11 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from arm.errors import InputError
 from arm.evals import world
+from arm.evals.painting import encode_scenes
 from arm.evals.report import fill_block, markdown, rows
 from arm.pipeline import Arm
 from arm.world.combinations import held_out_scene
@@ -52,6 +52,22 @@ def test_perfect_edits_score_ten(arm: Arm, monkeypatch: pytest.MonkeyPatch):
     assert all(s.sc == 10 and s.overall > 9.9 for kind in scores.values() for s in kind)
 
 
+def test_the_right_codes_painted_are_what_a_perfect_editor_scores():
+    arm = Arm.from_pretrained("micro")
+    edits = world.sampled_edits(arm, SMALL)
+    targets = encode_scenes(arm, [edit.target for edit in edits])
+    stand_in = SimpleNamespace(
+        edit_codes=lambda *a, **k: targets, tokenizer=arm.tokenizer, detokenizer=arm.detokenizer,
+        defaults=arm.defaults,
+    )  # fmt: skip
+    perfect = world.perfect_edits(arm, edits)
+    assert perfect == world.edit_and_score(stand_in, edits, world.SETTINGS[0], 0)  # pyright: ignore[reportArgumentType]
+    overall = [s.overall for kind in perfect.values() for s in kind]
+    copied = world.score_edited(arm, edits, encode_scenes(arm, [e.source for e in edits]))
+    assert sum(overall) / len(overall) > 7
+    assert all(s.overall == 0 for kind in copied.values() for s in kind)
+
+
 def test_answers_are_compared_word_for_word(arm: Arm, monkeypatch: pytest.MonkeyPatch):
     asked = world.held_out_questions(arm, SMALL)
     right = SimpleNamespace(answer_codes=lambda codes, questions: [q.answer for _, q in asked])
@@ -60,13 +76,6 @@ def test_answers_are_compared_word_for_word(arm: Arm, monkeypatch: pytest.Monkey
     assert world.vqa_scores(right, SMALL)["accuracy"]["value"] == 1.0  # pyright: ignore[reportArgumentType]
     wrong = SimpleNamespace(answer_codes=lambda codes, questions: ["banana"] * len(asked))
     assert world.vqa_scores(wrong, SMALL)["accuracy"]["value"] == 0.0  # pyright: ignore[reportArgumentType]
-
-
-def test_pictures_come_back_in_the_order_of_their_codes(arm: Arm):
-    rng = np.random.default_rng(0)
-    codes = [rng.integers(0, 4096, shape) for shape in ((7, 7), (6, 8), (7, 7), (8, 6))]
-    together = world.read_codes(arm, codes)
-    assert together == [world.read_codes(arm, [c])[0] for c in codes]
 
 
 def test_report_names_and_blocks(tmp_path):

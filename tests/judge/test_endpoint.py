@@ -57,7 +57,7 @@ def test_an_endless_rate_limit_is_missing():
         asking = judge(server, retries=2)
         assert asking(CASES[:1]) == [None]
     assert len(server.bodies) == 3
-    assert asking.endpoint.tally.missing == {"RateLimitError": 1}
+    assert asking.endpoint.tally.missing == {"RateLimitError: as told": 1}
 
 
 def test_a_slow_answer_is_missing_and_costs_the_others_nothing():
@@ -94,10 +94,78 @@ def test_a_wrong_model_or_key_is_one_line():
         # An endpoint that answers with another model than was pinned gives no verdict.
         asking = judge(server)
         assert asking(CASES[:1]) == [None]
-        assert asking.endpoint.tally.missing == {"answered by 'other'": 1}
+        assert asking.endpoint.tally.missing == {
+            "answered by 'other', not 'judge-1'; if that is its name for the judge, add "
+            "--judge-answers-as 'other'": 1
+        }  # fmt: skip
     with judge_server(key="secret") as server:
         with pytest.raises(JudgeError, match=r"refuses the key in \$ARM_JUDGE_KEY"):
             judge(server).endpoint.check()
+
+
+def test_an_endpoint_may_have_a_name_of_its_own_for_the_model(tmp_path: Path):
+    """An alias is asked for, a version answers; another version than was named does not count."""
+    with judge_server(model="models/vision-2") as server:
+        found = judge(server, answers_as="models/vision", cache=tmp_path)(CASES[:1])[0]
+        assert found is not None and found.reply.model == "models/vision-2"
+        assert server.bodies[0]["model"] == "judge-1"
+        assert judge(server, answers_as="models/vision-3")(CASES[:1]) == [None]
+        # What is kept is the pinned model's, whatever the endpoint calls it.
+        assert judge(server, cache=tmp_path)(CASES[:1]) == [found] and len(server.bodies) == 2
+
+
+def test_a_cut_answer_is_missing_and_asked_for_by_the_next_run(tmp_path: Path):
+    reason = "the judge's answer was cut at 20 tokens, --judge-max-tokens allows more"
+    with judge_server(lambda body, n: "The picture", finish_reason="length") as server:
+        asking = judge(server, cache=tmp_path, max_tokens=20, concurrency=1, give_up=3)
+        assert asking(CASES) == [None] * 8 and not list(tmp_path.rglob("*.json"))
+        # Each is asked once more; the same thrice in a row is of the setting.
+        assert len(server.bodies) == 6 and server.bodies[0]["max_tokens"] == 20
+        assert asking.endpoint.tally.missing == {
+            reason: 3,
+            f"not asked, 3 questions in a row met '{reason}'; the next run asks them alone": 5,
+        }
+        # What was cut after its verdict is a verdict.
+        server.answer = good
+        assert None not in judge(server, cache=tmp_path, max_tokens=40)(CASES)
+        assert len(server.bodies) == 6 + 8
+
+
+def test_one_refusal_of_every_question_ends_a_call():
+    """An answer after one refusal; then three questions in a row meet the same words."""
+    words = "Unsupported parameter: 'max_tokens' is not supported with this model."
+
+    def refuses(body, n):
+        return good(body) if n == 1 else (400, {}, f"{words}\nMore of it.")
+
+    with judge_server(refuses) as server:
+        asking = judge(server, concurrency=1, give_up=3)
+        assert sum(v is not None for v in asking(CASES)) == 1 and len(server.bodies) == 5
+        refusal = f"BadRequestError: {words}"
+        assert asking.endpoint.tally.missing == {
+            refusal: 4,
+            f"not asked, 3 questions in a row met '{refusal}'; the next run asks them alone": 3,
+        }
+
+
+def test_endpoints_that_word_each_failure_anew_are_told_in_few_lines():
+    with judge_server(lambda body, n: (400, {}, f"request {n}: " + "too long " * 90)) as server:
+        asking = judge(server, concurrency=1, give_up=3)
+        cases = [Case(f"a moon number {i}", (PICTURES[0],)) for i in range(12)]
+        assert asking(cases) == [None] * 12 and len(server.bodies) == 12
+    missing = asking.endpoint.tally.missing
+    assert len(missing) == 9 and missing["BadRequestError"] == 4
+    assert max(map(len, missing)) <= 220
+
+
+@pytest.mark.parametrize("body", [b"", b"too much of it\n<html>", b'["odd"]', b'{"detail": "odd"}'])
+def test_a_refusal_in_another_form_is_one_line(body: bytes):
+    with judge_server(lambda *_: (413, {}, body)) as server:
+        asking = judge(server)
+        assert asking(CASES[:1]) == [None]
+    (why,) = asking.endpoint.tally.missing
+    assert why.startswith("APIStatusError: ") and "\n" not in why
+    assert not body or ("odd" in why or why.endswith(": too much of it"))
 
 
 def test_a_key_is_sent(monkeypatch: pytest.MonkeyPatch):
@@ -194,7 +262,7 @@ def test_timeouts_in_a_row_end_a_call_and_others_do_not():
     with judge_server(lambda body, n: good(body) if n % 2 else None) as server:
         asking = judge(server, retries=0, concurrency=1, give_up=2)
         assert sum(v is not None for v in asking(CASES)) == 4 and len(server.bodies) == 8
-    with judge_server(lambda body, n: (400, {})) as server:
+    with judge_server(lambda body, n: (400, {}, f"not question {n}")) as server:
         asking = judge(server, retries=0, concurrency=1, give_up=2)
         assert asking(CASES) == [None] * 8 and len(server.bodies) == 8
     # Rubbish is an answer: it is paid for, kept, and says that somebody is there.

@@ -45,6 +45,8 @@ def test_verdicts_and_what_is_sent():
         ('{"objects": "8", "attributes": 10, "relations": 5}', None),
         ('{"objects": 1, "attributes": 1, "relations": 1} or {"objects": "8", "attributes": 1, "relations": 5}', None),
         ('{"objects": NaN, "attributes": 10, "relations": 5}', None),
+        (f'{{"objects": {"9" * 5000}, "attributes": 10, "relations": 5}}', None),
+        (f'{{"objects": {"[" * 200_000}}}', None),
         ("The picture is lovely, 9/10.", None),
         ("", None),
     ],

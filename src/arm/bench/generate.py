@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from arm.bench.rounds import Trial, Variant
-from arm.evals.world import Size, encode_scenes, geneval_prompts, held_out_questions, sampled_edits
+from arm.evals.painting import encode_scenes
+from arm.evals.world import Size, geneval_prompts, held_out_questions, sampled_edits
 from arm.generate import Guidance, Request, answering_request, drawing_request, generate
 from arm.pipeline import Arm
 from arm.sampling import GREEDY

@@ -1,5 +1,6 @@
 """The command line: the verbs of `Arm`, training runs and benchmarks. Heavy imports wait inside."""
 
+import errno
 import io
 import json
 import os
@@ -32,6 +33,15 @@ from arm.cli.options import (
 from arm.cli.plan import plan
 from arm.errors import ArmError, InputError
 from arm.files import write_picture
+
+OF_THE_MACHINE = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.EROFS,
+)
+"""Errors of the file system that can meet a command anywhere, and are no defect of it."""
 
 app = typer.Typer(
     help="ARM: one next-token model that understands, draws and edits pictures.",
@@ -255,6 +265,13 @@ def main() -> None:
         app()
     except ArmError as error:
         typer.echo(f"arm: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        # Wherever it happens, a full disk, a forbidden or an impossible name is the user's to mend.
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        where = f"{str(error.filename)[:200]}: " if error.filename else ""
+        typer.echo(f"arm: {where}{error.strerror}; what was finished is kept", err=True)
         sys.exit(2)
     except SystemExit as stop:
         if stop.code != 130:

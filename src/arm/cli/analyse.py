@@ -39,6 +39,9 @@ def compare(
     any_judge: Annotated[
         bool, typer.Option("--any-judge", help="Compare although two judges scored.")
     ] = False,
+    any_prompts: Annotated[
+        bool, typer.Option("--any-prompts", help="Compare although the prompts differ.")
+    ] = False,
 ) -> None:
     """Compare two runs of one benchmark item by item: A minus B, with intervals and tests."""
     from arm.evals import plots
@@ -48,7 +51,7 @@ def compare(
     from arm.evals.runs import compare_runs, read_run
 
     a, b = read_run(run_a), read_run(run_b)
-    comparison = compare_runs(a, b, any_judge)
+    comparison = compare_runs(a, b, any_judge, any_prompts)
     found = comparison.to_dict(a, b)
     for name in ("a", "b"):
         side = found[name]

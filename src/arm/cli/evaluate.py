@@ -53,6 +53,13 @@ def evaluate(
     ] = None,
     judge_url: Annotated[str | None, typer.Option(help="As http://127.0.0.1:8000/v1.")] = None,
     judge_model: Annotated[str | None, typer.Option(help="The judge's pinned model.")] = None,
+    judge_answers_as: Annotated[
+        str | None,
+        typer.Option(help="The model's name in the judge's replies, where it is another."),
+    ] = None,
+    judge_max_tokens: Annotated[
+        int, typer.Option(min=1, help="The longest answer of the judge.")
+    ] = 256,
     logprobs: Annotated[
         bool,
         typer.Option("--logprobs", help="Ask for the judge's probability of yes; not all give it."),
@@ -123,7 +130,9 @@ def evaluate(
             model, decoder, data, images or data, pictures, out,
             Settings(seed, limit, known_words, batch),
             None if shard is None else parse_shard(shard),
-            judge_config(judge_url, judge_model, out, logprobs, ask_again),
+            judge_config(
+                judge_url, judge_model, out, logprobs, ask_again, judge_max_tokens, judge_answers_as
+            ),
             judge_prices(price_in, price_out),
             tokens_per_image, yes, json_file, detector, clip,
         )  # fmt: skip

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 def judge_config(
-    url: str | None, model: str | None, out: Path, logprobs: bool = False, ask_again: bool = False
+    url: str | None,
+    model: str | None,
+    out: Path,
+    logprobs: bool = False,
+    ask_again: bool = False,
+    max_tokens: int = 256,
+    answers_as: str | None = None,
 ) -> "JudgeConfig | None":
     """The judge that the options or $ARM_JUDGE_URL and $ARM_JUDGE_MODEL name; None for none."""
     from arm.judge import JudgeConfig
@@ -32,8 +38,9 @@ def judge_config(
         raise InputError("a judge has a --judge-url and a --judge-model; one of the two is missing")
     try:
         return JudgeConfig(
-            url, model, cache=out / "replies", logprobs=logprobs, ask_again=ask_again
-        )
+            url, model, max_tokens=max_tokens, cache=out / "replies", logprobs=logprobs,
+            ask_again=ask_again, answers_as=answers_as,
+        )  # fmt: skip
     except ValueError as error:
         raise InputError(f"--judge-url: {error}") from None
 

@@ -47,16 +47,29 @@ def quiet() -> Iterator[None]:
     yield
 
 
+LARGE = 2 * 2**30
+"""Bytes of a backbone's files above which it runs in bf16 on a GPU."""
+
+
+def in_bf16(backbone: Path, on_gpu: bool) -> bool:
+    """Whether a backbone runs in bf16 there: a large one on a GPU; all others in fp32."""
+    return on_gpu and sum(f.stat().st_size for f in backbone.glob("*.safetensors")) > LARGE
+
+
 def load(model: str, decoder: str | None = None) -> "Arm":
-    """The model on the GPU where there is one (hide it with CUDA_VISIBLE_DEVICES=), else on the CPU."""
+    """The model on the GPU where there is one (hide it with CUDA_VISIBLE_DEVICES=), else on the CPU; of more
+    than 2 GiB on a GPU its backbone in bf16.
+    """
     with quiet():
         import torch
 
+        from arm.model_directory import find_model
         from arm.pipeline import Arm
 
-        return Arm.from_pretrained(model, decoder).to(
-            "cuda" if torch.cuda.is_available() else "cpu"
-        )
+        on_gpu = torch.cuda.is_available()
+        half = in_bf16(find_model(model) / "backbone", on_gpu)
+        dtype = torch.bfloat16 if half else torch.float32
+        return Arm.from_pretrained(model, decoder, dtype=dtype).to("cuda" if on_gpu else "cpu")
 
 
 def sampling(

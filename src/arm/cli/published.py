@@ -185,7 +185,7 @@ def _taken(benchmark: "Benchmark", prompts: str, wanted: Wanted) -> dict[str, An
         return made_by
     made_by = {"benchmark": benchmark.name, "pictures": str(wanted.pictures.resolve())}
     making.begin(wanted.out, made_by)
-    return made_by
+    return made_by | {"prompts": prompts}
 
 
 def _tell_what_is_left(benchmark: "Benchmark", items: "Sequence[Item]", wanted: Wanted) -> None:

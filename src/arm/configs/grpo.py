@@ -127,7 +127,8 @@ def arm7b_t2i() -> GRPORun:
             parallel=Parallel(shard=True, bf16=True, recompute="selective"),
         ),
         optim=Optim(lr=3e-5, warmup=0, weight_decay=0.01, floor=1.0),
-        objective=Objective(update=8),
+        # In bf16 the sampler's and the update's logits differ by rounding.
+        objective=Objective(update=8, ratio_tolerance=0.05),
         anchors=Anchors(data=Path("data/arm/image_to_text")),
         watch=0,
     )

@@ -20,6 +20,7 @@ from arm.data.record import Source
 from arm.data.skipped import Skipped, without_place
 from arm.data.transforms import best_grid, fit_to_grid
 from arm.errors import DataError
+from arm.files import write_text
 
 Grid = tuple[int, int]
 
@@ -50,10 +51,7 @@ def open_buckets(
     members = _read(path, key, len(names))
     if members is None:
         members = _sort(source, names, skipped)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"key": key, "members": members}), encoding="utf-8")
-        temporary.replace(path)
+        write_text(json.dumps({"key": key, "members": members}), path, shared=True)
     if not any(members):
         raise DataError(
             f"{source.name} holds no readable picture with a caption; a record is image and text "

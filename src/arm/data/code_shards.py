@@ -25,7 +25,7 @@ from arm.data.conversation import Conversation, parse_conversation, to_record
 from arm.data.lines import LineIndex, index_lines
 from arm.data.source_jsonl import parse_json
 from arm.errors import DataError
-from arm.files import replacing
+from arm.files import replacing, write_text
 
 Codes = NDArray[np.uint16]
 Encoded = tuple[Conversation, Sequence[NDArray[Any]]]
@@ -45,13 +45,11 @@ def write_code_shard(directory: Path, index: int, items: Sequence[Encoded]) -> P
     """
     lines, flat = _as_written(items)
     path = shard_path(directory, index)
-    temporary = path.with_suffix(".tmp")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with replacing(path.with_suffix(".safetensors")) as half:
             save_file({"codes": flat}, half)
-        temporary.write_text("".join(lines), encoding="utf-8")
-        temporary.replace(path)
+        write_text("".join(lines), path)
     except (OSError, SafetensorError) as error:
         raise DataError(
             f"{path} cannot be written ({error}); whole shards are kept, so make room and go on"

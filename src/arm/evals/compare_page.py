@@ -1,6 +1,6 @@
 """The comparison of two runs as one HTML file: differences, and both pictures of each item side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -15,29 +15,47 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _card(pair: Pair, place: int, a: Run, b: Run) -> str:
-    own, other = a.shown.get(pair.name, {}), b.shown.get(pair.name, {})
+def _items(*runs: Run) -> dict[str, list[str]]:
+    """The ids of the items of a score, by the key that it stands under; several items may share one."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for name, line in run.shown.items():
+            found.setdefault(str(line.get("key") or name), {})[name] = None
+    return {key: list(names) for key, names in found.items()}
+
+
+def _item(pair: Pair, name: str, a: Run, b: Run, first: bool) -> str:
+    """An item's text, and what both runs made or said of it; the source and the scores stand with the first
+    of a pair's items.
+    """
+    own, other = a.shown.get(name, {}), b.shown.get(name, {})
     text = str(own.get("text") or other.get("text") or "")
     figures = ""
-    source = a.file(own.get("source"))
+    source = a.file(own.get("source")) if first else None
     if source is not None:
-        figures += picture(source, f"picture that item {pair.name} begins with", "source")
-    for name, run, line, value in (("A", a, own, pair.a), ("B", b, other, pair.b)):
+        figures += picture(source, f"picture that item {name} begins with", "source")
+    for side, run, line, value in (("A", a, own, pair.a), ("B", b, other, pair.b)):
+        words = f"{side}: {value:.3g}" if first else side
         made = line.get("pictures") or []
         if any(made):
-            alt = f"picture of run {name} for item {pair.name}: {text[:160]}"
-            figures += picture(run.file(made[0]), alt, f"{name}: {value:.3g}")
+            alt = f"picture of run {side} for item {name}: {text[:160]}"
+            figures += picture(run.file(made[0]), alt, words)
         else:
             said = (line.get("said") or [[None]])[0]
-            words = "".join(f"<pre>{escape(str(s))}</pre>" for s in said if s is not None)
-            figures += f'<div class="said">{name}: {value:.3g}{words}</div>'
+            replies = "".join(f"<pre>{escape(str(s))}</pre>" for s in said if s is not None)
+            figures += f'<div class="said">{words}{replies}</div>'
+    return f'<p>{escape(text)}</p><div class="made pair">{figures}</div>'
+
+
+def _card(pair: Pair, place: int, names: Sequence[str], a: Run, b: Run) -> str:
+    """A score of both runs with its items."""
     gap = pair.a - pair.b
     kind = "good" if gap > 0 else "bad" if gap < 0 else ""
+    shown = "".join(_item(pair, name, a, b, name == names[0]) for name in names)
     return (
         f'<article class="card" data-value="{gap:.6g}" data-place="{place}" data-group="{escape(pair.group)}">'
         f'<header><h3>{escape(pair.name)}</h3><span class="chip">{escape(pair.group)}</span>'
-        f'<span class="score {kind}">{gap:+.3g}</span></header>'
-        f'<p>{escape(text)}</p><div class="made pair">{figures}</div></article>'
+        f'<span class="score {kind}">{gap:+.3g}</span></header>{shown}</article>'
     )
 
 
@@ -58,9 +76,10 @@ def compare_page(
     ]  # fmt: skip
     cards: list[str] = []
     size = 0
+    items = _items(a, b)
     ordered = sorted(comparison.pairs, key=lambda pair: -abs(pair.a - pair.b))
     for place, pair in enumerate(ordered[:most]):
-        cards.append(_card(pair, place, a, b))
+        cards.append(_card(pair, place, items.get(pair.name, [pair.name]), a, b))
         size += len(cards[-1])
         if size > most_bytes:
             break

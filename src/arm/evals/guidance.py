@@ -8,7 +8,7 @@ edit a row and one scale a column, a green frame where the world's reader finds 
 from pathlib import Path
 from typing import Any
 
-from arm.evals import world
+from arm.evals import painting, world
 from arm.evals.intervals import mean_of_groups
 from arm.evals.sheet import sheet
 from arm.files import make_folder, write_picture
@@ -62,12 +62,12 @@ def measure(
 
 def write_sheet(arm: Arm, out: Path, size: world.Size) -> None:
     """A row for some prompts and edits, spread over their kinds; a column a scale, edits' sources first."""
-    grid = world.scene_size(arm, 0)
+    grid = painting.scene_size(arm, 0)
     prompts = world.geneval_prompts(size)
     prompts = prompts[:: max(1, len(prompts) // SHOWN)][:SHOWN]
     edits = [e for e in world.sampled_edits(arm, size) if (e.source.height, e.source.width) == grid]
     edits = edits[:: max(1, len(edits) // SHOWN)][:SHOWN]
-    sources = world.encode_scenes(arm, [edit.source for edit in edits])
+    sources = painting.encode_scenes(arm, [edit.source for edit in edits])
     blank = render(edits[0].source, arm.defaults.scale) * 0 + 255
     rows = [[blank] for _ in prompts] + [[render(e.source, arm.defaults.scale)] for e in edits]
     right: list[list[bool | None]] = [[None] for _ in rows]
@@ -77,7 +77,7 @@ def write_sheet(arm: Arm, out: Path, size: world.Size) -> None:
         codes += arm.edit_codes(
             sources, [e.instruction for e in edits], guidance=editing, seed=size.seed
         )
-        for row, picture in enumerate(world.paint_each(arm, codes)):
+        for row, picture in enumerate(painting.paint_each(arm, codes)):
             reading = read(picture, arm.defaults.scale)
             edit = row - len(prompts)
             found = (

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from PIL import Image as Pillow
-
+from arm.data.transforms import open_image
 from arm.errors import InputError
 from arm.files import replacing
 
@@ -155,9 +154,8 @@ def _image(path: Path | None, alt: str) -> str:
     if path is None or not path.is_file():
         return '<div class="gone">picture missing</div>'
     try:
-        with Pillow.open(path) as image:
-            image = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
+        image = open_image(path)
+    except InputError:
         return '<div class="gone">picture broken</div>'
     large = max(image.size) > SIDE
     image.thumbnail((SIDE, SIDE))

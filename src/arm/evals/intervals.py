@@ -48,18 +48,20 @@ def weighted_mean_of_groups(
     rng = np.random.default_rng(seed)
     arrays = [np.asarray(values, dtype=np.float64) for values in groups.values()]
     share = np.array([1.0 if weights is None else weights[name] for name in groups])
-    drawn = [_redrawn_means(a, rng) for a in arrays]
+    drawn = [redrawn_means(a, rng) for a in arrays]
     means = np.average(np.stack(drawn), 0, share)
     low, high = np.percentile(means, [2.5, 97.5])
     value = float(np.average([a.mean() for a in arrays], weights=share))
     return Score(value, float(low), float(high), sum(map(len, arrays)))
 
 
-def _redrawn_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The means of all redraws of n values; the same whatever number is drawn together."""
+def redrawn_means(
+    values: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES
+) -> np.ndarray:
+    """The means of so many redraws of n values; the same whatever number is drawn together."""
     n = len(values)
-    rows = min(RESAMPLES, max(1, AT_ONCE // n))
+    rows = min(resamples, max(1, AT_ONCE // n))
     return np.concatenate([
-        values[rng.integers(n, size=(min(rows, RESAMPLES - start), n))].mean(1)
-        for start in range(0, RESAMPLES, rows)
+        values[rng.integers(n, size=(min(rows, resamples - start), n))].mean(1)
+        for start in range(0, resamples, rows)
     ])  # fmt: skip

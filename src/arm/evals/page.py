@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arm.evals.html import Cell, document, number, picture, table
-from arm.evals.published import published_rows
+from arm.evals.published import own_measures, published_note, published_rows
 
 MOST_ITEMS = 200
 MOST_BYTES = 24_000_000
@@ -37,7 +37,9 @@ class Made:
 
 @dataclass(frozen=True)
 class Shown:
-    """One item on the page. `source`: the benchmark's own picture; `value`: its score, if it has one."""
+    """One item on the page. `source`: the benchmark's own picture; `value`: its score, if it has one;
+    `key`: under which key of the report's values that stands, "" where that is its name.
+    """
 
     name: str
     text: str
@@ -45,6 +47,7 @@ class Shown:
     source: Path | None
     made: tuple[Made, ...]
     value: float | None = None
+    key: str = ""
 
 
 def spread(items: Sequence[Shown], most: int) -> list[Shown]:
@@ -174,7 +177,8 @@ def _published(report: Mapping[str, Any]) -> str:
     rows = published_rows(name)
     if not rows:
         return ""
-    measures = list(dict.fromkeys(m for row in rows for m in row.scores))
+    stated = [m for row in rows for m in row.scores]
+    measures = list(dict.fromkeys([*stated, *own_measures(name)]))
     ours = {"overall": report["overall"]["value"], **report["details"]}
     judge = report["judge"]["model"] if report["judge"] else report.get("detector", "none")
     lines: list[list[str | Cell]] = [
@@ -185,6 +189,7 @@ def _published(report: Mapping[str, Any]) -> str:
         for row in rows
     ]
     note = "As their sources state them. Another judge, or another version of one, is another scale: a neighbourhood, no ranking."
+    note = f"{note} {published_note(name)}".strip()
     head = ("system", *("score" if m == "overall" else m for m in measures), "judge", "source")
     return f"<h2>Beside published scores</h2>{table(head, lines, note, own=0)}"
 

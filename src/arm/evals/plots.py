@@ -224,8 +224,12 @@ def _trained(lines: Sequence[Mapping[str, float]], kind: str) -> bytes:
         return _saved(figure, kind)
 
 
+def _has(value: Any, key: str) -> bool:
+    return isinstance(value, Mapping) and key in value
+
+
 def _is_scores(value: Any, *tasks: str) -> bool:
-    return isinstance(value, Mapping) and all("value" in value.get(task, ()) for task in tasks)
+    return all(_has(value, task) and _has(value[task], "value") for task in tasks)
 
 
 def painter_of(data: Any, source: Path) -> Callable[[Any, str], bytes]:
@@ -247,7 +251,7 @@ def painter_of(data: Any, source: Path) -> Callable[[Any, str], bytes]:
             rows = [value for name, value in data.items() if pattern.fullmatch(name)]
             if rows and all(_is_scores(row, *TASKS) for row in rows):
                 return painter
-        if "tags" in data.get("geneval", ()) and "kinds" in data.get("gedit", ()):
+        if _has(data.get("geneval"), "tags") and _has(data.get("gedit"), "kinds"):
             return _of_world
     raise InputError(
         f"{source} holds nothing that can be drawn: give a run of `arm eval` or of reinforcement learning, or "
@@ -281,10 +285,9 @@ def plot(source: Path, out: Path) -> None:
     if kind not in ("svg", "png"):
         raise InputError(f"{out} is neither .svg nor .png")
     data = read_source(source)
-    painter = painter_of(data, source)
     try:
-        drawn = painter(data, kind)
-    except (KeyError, TypeError, ValueError) as error:
+        drawn = painter_of(data, source)(data, kind)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{source} is damaged or of another version ({error!r})") from None
     try:
         with replacing(out, keep_mode=True) as temporary:

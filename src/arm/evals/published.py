@@ -10,6 +10,12 @@ LONGCAT = "LongCat-Image README"
 BAGEL = "BAGEL README"
 WISE_BOARD = "WISE leaderboard, 2026-04-25"
 IMGEDIT_BOARD = "ImgEdit leaderboard"
+DPG_JUDGE = "mPLUG-large, by DPG's protocol"
+POPE = ("pope", "pope-random", "pope-popular", "pope-adversarial")
+POPE_NOTE = (
+    "Their sources do not say which measure they give; the usual one, as LLaVA's, is the mean F1 of the three splits. "
+    "This run's score is its accuracy, and its F1 stands beside it."
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,9 @@ _GENEVAL = [
 ]  # fmt: skip
 _DPG = [
     *_overall(
-        PAPER, _percent({"ARM": 84.48, "ARM-RL": 86.00, "Janus-Pro-7B": 84.19, "Emu3-8B": 80.60})
+        PAPER,
+        _percent({"ARM": 84.48, "ARM-RL": 86.00, "Janus-Pro-7B": 84.19, "Emu3-8B": 80.60}),
+        DPG_JUDGE,
     ),
     *_overall(
         DEEPGEN,
@@ -66,9 +74,12 @@ _DPG = [
             "Z-Image-Turbo": 85.15, "GLM-Image": 84.78, "DeepGen-1.0-SFT": 87.05,
             "DeepGen-1.0-RL": 87.90,
         }),
+        DPG_JUDGE,
     ),
     *_overall(
-        LONGCAT, _percent({"FLUX.1-dev": 83.84, "GPT-Image-1-High": 85.15, "Seedream-4.0": 88.25})
+        LONGCAT,
+        _percent({"FLUX.1-dev": 83.84, "GPT-Image-1-High": 85.15, "Seedream-4.0": 88.25}),
+        DPG_JUDGE,
     ),
 ]  # fmt: skip
 _WISE = [
@@ -123,7 +134,7 @@ _IMGEDIT = _overall(
     "GPT-4.1",
 )  # fmt: skip
 _POPE = _overall(
-    f"{PAPER}; all three splits together",
+    f"{PAPER}; all three splits together, measure not stated",
     _percent({
         "ARM": 87.3, "ARM-RL": 87.1, "Janus-Pro-7B": 87.4, "Emu3-8B": 85.2, "VILA-U": 85.8,
         "UniTok": 83.2, "Show-o": 80.0, "LWM": 75.2,
@@ -164,14 +175,21 @@ def published_rows(benchmark: str) -> list[Row]:
         "wise-verified": _WISE_VERIFIED,
         "gedit": _GEDIT,
         "imgedit": _IMGEDIT,
-        "pope": _POPE,
-        "pope-random": _POPE,
-        "pope-popular": _POPE,
-        "pope-adversarial": _POPE,
+        **dict.fromkeys(POPE, _POPE),
         "mme": _MME,
         **{name: _overall(PAPER, _percent(v), "none") for name, v in _UNDERSTANDING.items()},
         "seed-letters": _overall(PAPER, _percent(_UNDERSTANDING["seed"]), "none"),
     }.get(benchmark, [])
+
+
+def published_note(benchmark: str) -> str:
+    """What has to be known of a benchmark's rows before they are compared, "" where nothing has."""
+    return POPE_NOTE if benchmark in POPE else ""
+
+
+def own_measures(benchmark: str) -> tuple[str, ...]:
+    """Measures of our reports that belong beside the rows though no row states them."""
+    return ("f1",) if benchmark in POPE else ()
 
 
 def highest(benchmark: str) -> float:

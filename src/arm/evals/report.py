@@ -72,6 +72,9 @@ HEADLINES = {
     "gedit.pq": "world-gedit PQ (0-10)",
     "gedit.greedy.o": "world-gedit O, greedy",
     "gedit.cfg1.o": "world-gedit O, without guidance",
+    "gedit.perfect.o": "... of the right codes, painted: what the decoder allows",
+    "gedit.trained.o": "world-gedit O on trained combinations",
+    "gedit.trained_perfect.o": "... of the right codes, painted",
     "wise.overall": "world-wise, default sampling",
 }
 

@@ -20,9 +20,9 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from arm.errors import InputError
-from arm.evals.world import paint_each
+from arm.evals.painting import paint_each
 from arm.files import replacing
-from arm.generate import answering_request, drawing_request, generate
+from arm.generate import answering_request, drawing_request, generate, origins
 from arm.pipeline import Arm, Codes
 from arm.sampling import GREEDY, Sampling
 from arm.sequence import Image, Text, Turn, assistant, flatten, user
@@ -133,9 +133,14 @@ def as_turn(arm: Arm, parts: Sequence[Part], *, known_words: bool = False) -> Tu
 
 
 def answer(
-    arm: Arm, turns: Sequence[Turn], how: Answering, *, seed: int = 0, first: int = 0
+    arm: Arm,
+    turns: Sequence[Turn],
+    how: Answering,
+    *,
+    seed: int = 0,
+    first: int | Sequence[int] = 0,
 ) -> list[str]:
-    """One answer a turn, as one batch; `first` is the place of the first turn among all."""
+    """One answer a turn, as one batch; `first` is the place of the first turn among all, or of each."""
     if not turns:
         return []
     requests = [answering_request((turn,), arm.vocab, how.max_text) for turn in turns]
@@ -146,14 +151,19 @@ def answer(
 
 
 def draw_codes(
-    arm: Arm, turns: Sequence[Turn], *, seed: int | Sequence[int] = 0, first: int = 0
+    arm: Arm,
+    turns: Sequence[Turn],
+    *,
+    seed: int | Sequence[int] = 0,
+    first: int | Sequence[int] = 0,
 ) -> list[Codes]:
     """The codes of one picture a turn, as one batch, at the model's own sampling and guidance: an edit on
     the grid of its last picture where the turn has any, a drawing on the model's first grid elsewhere.
 
     seed: with one for each turn, a turn draws what it would alone with that seed, up to rounding (16-bit
-    weights round more where a batch is larger).
+    weights round more where a batch is larger). first: the place of the first turn among all, or of each.
     """
+    own = origins(len(turns), seed, first)
     sources = [[p.codes for p in turn.parts if isinstance(p, Image)] for turn in turns]
     codes: dict[int, Codes] = {}
     for has_image in (False, True):
@@ -172,8 +182,8 @@ def draw_codes(
                     (turns[n],), arm.vocab, (height, width), guidance, has_image=has_image
                 )
             )
-        seeds = seed if isinstance(seed, int) else [seed[n] for n in chosen]
-        found = generate(arm.model, arm.vocab, requests, images=sampling, seed=seeds, first=first)
+        seeds, places = [own[n][0] for n in chosen], [own[n][1] for n in chosen]
+        found = generate(arm.model, arm.vocab, requests, images=sampling, seed=seeds, first=places)
         codes |= {
             n: group[0].codes
             for n, group in zip(chosen, found, strict=True)
@@ -182,7 +192,9 @@ def draw_codes(
     return [codes[n] for n in range(len(turns))]
 
 
-def draw(arm: Arm, turns: Sequence[Turn], *, seed: int = 0, first: int = 0) -> list[Pillow.Image]:
+def draw(
+    arm: Arm, turns: Sequence[Turn], *, seed: int = 0, first: int | Sequence[int] = 0
+) -> list[Pillow.Image]:
     """The picture of each turn, as `draw_codes` has them."""
     painted = paint_each(arm, draw_codes(arm, turns, seed=seed, first=first))
     return [Pillow.fromarray(picture) for picture in painted]

@@ -1,26 +1,24 @@
 """Two runs of one benchmark, item by item: is one better, where, and on which items.
 
-Only items that both runs have a score for are compared. The interval redraws items, the p-value flips
-the signs of their differences; over categories it is adjusted by Holm's step-down rule.
+Only items that both runs have a score for are compared, by the benchmark's own mean. The interval redraws
+items, the p-value flips the signs of their differences; over categories it is adjusted by Holm's step-down
+rule.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import permutation_test
 
 from arm.errors import DataError, InputError
 from arm.evals.benchmarks.base import json_lines, json_object, need
-from arm.evals.compare import Difference, holm, paired
+from arm.evals.compare import Difference, holm, stratified
 
-FLIPS = 9_999
-AT_ONCE = 4_000_000
-"""Differences that are flipped together."""
 FIELDS: Mapping[str, Any] = {
-    "benchmark": str, "overall": dict, "missing": int, "judge": dict | None, "groups": dict
+    "benchmark": str, "overall": dict, "missing": int, "judge": dict | None, "groups": dict,
+    "made_by": dict,
 }  # fmt: skip
 """What a report must hold, and as what."""
 
@@ -71,6 +69,13 @@ def read_run(path: Path) -> Run:
     scored = values.values() if isinstance(values, dict) else [None]
     if not all(isinstance(v, dict) and all(map(_is_number, v.values())) for v in scored):
         raise DataError(f"{report_file}: its field 'values' is damaged")
+    weights = need(
+        report, "weights", f"{report_file} (from before a comparison weighed categories?)"
+    )
+    if not isinstance(weights, dict) or not all(map(_is_number, weights.values())):
+        raise DataError(f"{report_file}: its field 'weights' is damaged")
+    if weights and not values.keys() <= weights.keys():
+        raise DataError(f"{report_file}: a category of 'values' has no weight")
     items = path / "items.jsonl"
     lines = list(json_lines(items)) if items.is_file() else []
     for number, line in lines:
@@ -108,10 +113,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A minus B. adjusted: p by category after Holm. only_a, only_b: items that one of them lacks."""
+    """A minus B over the common items, by the benchmark's own rule: its mean over items, or that of its
+    categories. means: of A and of B. adjusted: p by category after Holm. only_a, only_b: items that one of
+    them lacks.
+    """
 
     benchmark: str
     pairs: tuple[Pair, ...]
+    means: tuple[float, float]
     overall: Difference
     groups: Mapping[str, Difference]
     adjusted: Mapping[str, float]
@@ -119,11 +128,11 @@ class Comparison:
     only_b: int
 
     def to_dict(self, a: Run, b: Run) -> dict[str, Any]:
-        def side(run: Run, values: Sequence[float], alone: int) -> dict[str, Any]:
+        def side(run: Run, mean: float, alone: int) -> dict[str, Any]:
             return {
                 "run": str(run.path),
                 "judge": run.judge,
-                "common_mean": float(np.mean(values)),
+                "common_mean": mean,
                 "overall": run.report["overall"],
                 "missing": run.report["missing"],
                 "only_here": alone,
@@ -132,8 +141,8 @@ class Comparison:
         return {
             "benchmark": self.benchmark,
             "common_items": len(self.pairs),
-            "a": side(a, [p.a for p in self.pairs], self.only_a),
-            "b": side(b, [p.b for p in self.pairs], self.only_b),
+            "a": side(a, self.means[0], self.only_a),
+            "b": side(b, self.means[1], self.only_b),
             "difference": self.overall.to_dict(),
             "groups": {
                 name: {
@@ -146,29 +155,24 @@ class Comparison:
         }
 
 
-def difference(pairs: Sequence[Pair], seed: int = 0) -> Difference:
-    """The mean difference A - B with its paired bootstrap interval and a two-sided sign-flip p-value.
+Groups = list[tuple[float, Sequence[Pair]]]
+"""What each category weighs, and its pairs."""
 
-    With few items all flips are counted, else 9,999 of them. One item proves nothing: p is 1.
+
+def _mean(groups: Groups, side: Callable[[Pair], float]) -> float:
+    """The benchmark's own score over the common items alone."""
+    means = [np.mean([side(pair) for pair in pairs]) for _, pairs in groups]
+    return float(np.average(means, weights=[weight for weight, _ in groups]))
+
+
+def _difference(groups: Groups) -> Difference:
+    return stratified([(weight, np.array([p.a - p.b for p in pairs])) for weight, pairs in groups])
+
+
+def compare_runs(a: Run, b: Run, any_judge: bool = False, any_prompts: bool = False) -> Comparison:
+    """Raises InputError for runs of two benchmarks, of two judges, of other prompts under the same ids, or
+    without a common item.
     """
-    a, b = np.array([p.a for p in pairs]), np.array([p.b for p in pairs])
-    found = paired(a[None], b[None], seed)
-    if len(pairs) < 2:
-        return Difference(found.value, found.low, found.high, 1.0)
-    test = permutation_test(
-        (a, b),
-        lambda x, y, axis: np.mean(x - y, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=FLIPS,
-        batch=max(1, min(1_000, AT_ONCE // len(pairs))),
-        rng=np.random.default_rng(seed),
-    )
-    return Difference(found.value, found.low, found.high, float(test.pvalue))
-
-
-def compare_runs(a: Run, b: Run, any_judge: bool = False) -> Comparison:
-    """Raises InputError for runs of two benchmarks, of two judges, or without a common item."""
     names = a.report["benchmark"], b.report["benchmark"]
     if names[0] != names[1]:
         raise InputError(
@@ -178,6 +182,12 @@ def compare_runs(a: Run, b: Run, any_judge: bool = False) -> Comparison:
         raise InputError(
             f"{a.path} was judged by {a.judge}, {b.path} by {b.judge}: another judge is another scale; "
             "score both by one, or say --any-judge"
+        )
+    asked = [run.report["made_by"].get("prompts") for run in (a, b)]
+    if None not in asked and asked[0] != asked[1] and not any_prompts:
+        raise InputError(
+            f"{a.path} and {b.path} were asked other prompts under the same names, as of another version "
+            "or language; use the same files for both, or say --any-prompts"
         )
     pairs = tuple(
         Pair(item, group, value, b.values[group][item])
@@ -190,12 +200,17 @@ def compare_runs(a: Run, b: Run, any_judge: bool = False) -> Comparison:
     grouped: dict[str, list[Pair]] = {}
     for pair in pairs:
         grouped.setdefault(pair.group, []).append(pair)
-    groups = {name: difference(found) for name, found in grouped.items()}
+    groups = {name: _difference([(1.0, found)]) for name, found in grouped.items()}
+    weights = a.report["weights"]
+    parts: Groups = (
+        [(weights[n], found) for n, found in grouped.items()] if weights else [(1.0, pairs)]
+    )
     counts = [sum(map(len, run.values.values())) - len(pairs) for run in (a, b)]
     return Comparison(
         names[0],
         pairs,
-        difference(pairs),
+        (_mean(parts, lambda pair: pair.a), _mean(parts, lambda pair: pair.b)),
+        _difference(parts),
         groups,
         holm({name: found.p for name, found in groups.items()}),
         *counts,

@@ -165,7 +165,8 @@ def shown(
             item.group,
             None if item.image is None else images / item.image,
             tuple(made),
-            result.values.get(item.group, {}).get(item.id),
+            result.value_of(item),
+            result.key_of(item),
         )
 
 
@@ -205,12 +206,13 @@ def report_of(
         "made_by": dict(made_by),
         "pictures": None if pictures is None else dict(pictures),
         "values": {group: dict(found) for group, found in result.values.items()},
+        "weights": dict(result.weights),
     }
 
 
 def write_items(items: Sequence[Shown], run: Path) -> None:
-    """RUN/items.jsonl, one line an item: its score, pictures and verdicts. Paths below RUN are relative
-    to it, so that the folder can be moved.
+    """RUN/items.jsonl, one line an item: its score and under which key of the report's values that stands,
+    its pictures and verdicts. Paths below RUN are relative to it, so that the folder can be moved.
     """
 
     def place(path: Path | None) -> str | None:
@@ -226,6 +228,7 @@ def write_items(items: Sequence[Shown], run: Path) -> None:
                 "group": item.group,
                 "text": item.text,
                 "value": item.value,
+                "key": item.key or item.name,
                 "source": place(item.source),
                 "pictures": [place(m.path) for m in item.made],
                 "said": [[s.reply for s in m.said] for m in item.made],

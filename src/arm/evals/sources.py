@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image as Pillow
 
+from arm.data.transforms import open_image
 from arm.errors import InputError
 from arm.evals.benchmarks.base import Item
 
@@ -17,11 +17,10 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 
 def read_picture(path: Path) -> Picture | None:
-    """A picture's pixels, None where it is missing or broken."""
+    """A picture's pixels as the model is shown them, None where it is missing, broken or too large."""
     try:
-        with Pillow.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
+        return np.asarray(open_image(path))
+    except InputError:
         return None
 
 

@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from arm.data.pictures import to_bytes, to_float
 from arm.data.transforms import fit_to_grid, open_image
-from arm.errors import InputError, WeightsError
-from arm.evals.benchmarks.base import read_json
+from arm.errors import DataError, InputError, WeightsError
+from arm.evals.benchmarks.base import json_object
 from arm.evals.intervals import mean_score
 from arm.evals.reconstruction import psnr, ssim, usage
 from arm.evals.sheet import sheet
@@ -106,30 +106,43 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -
 
 @dataclass(frozen=True)
 class Folder:
-    """Pictures, and the class of each where all of them have one; "" where they have none."""
+    """Pictures, and the class of each where all of them have one; "" where they have none. classes: those
+    of the whole folder, also where these pictures are a sample of it.
+    """
 
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(sorted(set(self.labels) - {""}))
+    classes: tuple[str, ...]
 
 
 def find_pictures(root: Path, limit: int | None = None) -> Folder:
-    """All pictures below a folder, in order of their paths. Raises InputError where there is none."""
+    """All pictures below a folder, or `limit` of them spread over it, in order of their paths.
+
+    Raises InputError where there is none, DataError for a damaged `classes.json`.
+    """
     if not root.is_dir():
         raise InputError(f"{root} is no folder of pictures")
     paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
         raise InputError(f"{root} holds no picture ({', '.join(sorted(SUFFIXES))})")
-    paths = paths[:: max(1, len(paths) // limit)][:limit] if limit else paths
-    names: Mapping[str, str] = {}
-    if (root / "classes.json").is_file():
-        names = read_json(root / "classes.json")
+    names = _class_names(root / "classes.json")
     folders = [p.parent.name if p.parent != root else "" for p in paths]
     labels = [names.get(f, f.replace("_", " ")) for f in folders]
-    return Folder(tuple(paths), tuple(labels) if all(labels) else ("",) * len(paths))
+    if not all(labels):
+        labels = [""] * len(paths)
+    classes = tuple(sorted(set(labels) - {""}))
+    count = min(limit or len(paths), len(paths))
+    places = np.unique(np.linspace(0, len(paths) - 1, count).round().astype(int))
+    return Folder(tuple(paths[p] for p in places), tuple(labels[p] for p in places), classes)
+
+
+def _class_names(path: Path) -> Mapping[str, str]:
+    """What a file calls the folders, nothing where there is no file. Raises DataError."""
+    names = json_object(path) if path.is_file() else {}
+    for folder, name in names.items():
+        if not isinstance(name, str):
+            raise DataError(f"{path}: the name of '{folder}' is no text")
+    return names
 
 
 @dataclass
@@ -181,12 +194,18 @@ def class_texts(words: TextTokenizer, name: str, known_words: bool) -> list[str]
 
 
 def zero_shot(
-    arm: Arm, embedded: Sequence[Tensor], labels: Sequence[str], known_words: bool
+    arm: Arm,
+    embedded: Sequence[Tensor],
+    labels: Sequence[str],
+    classes: Sequence[str],
+    known_words: bool,
 ) -> dict[str, Any]:
-    """Whether each picture, seen through its codes, is nearest to its class's sentences."""
+    """Whether each picture, seen through its codes, is nearest to its class's sentences among those of
+    all classes.
+    """
     siglip = load_siglip(arm.directory / "siglip")
     words = TextTokenizer(load_text_tokenizer(arm.directory / "siglip"))
-    classes, rows = sorted(set(labels)), []
+    rows = []
     for name in classes:
         try:
             texts = class_texts(words, name, known_words)
@@ -255,7 +274,9 @@ def evaluate(
             "pictures": len(before),
         }
     if folder.classes:
-        result["zero_shot"] = zero_shot(arm, found.embedded, found.labels, known_words)
+        result["zero_shot"] = zero_shot(
+            arm, found.embedded, found.labels, folder.classes, known_words
+        )
     return result
 
 

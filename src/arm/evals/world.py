@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
 
-from arm.data.pictures import GridWeight, to_bytes, to_float
+from arm.data.pictures import GridWeight
 from arm.evals.intervals import Score, mean_of_groups, mean_score
+from arm.evals.painting import encode_scenes, read_codes, scene_size
 from arm.evals.reconstruction import (
     held_out_batches,
     locality,
@@ -38,8 +37,6 @@ from arm.world.prompts import (
     satisfies,
 )
 from arm.world.questions import ASKERS, Question, ask
-from arm.world.reader import Reading, read
-from arm.world.render import render
 from arm.world.sampling import sample_scene
 from arm.world.scene import Scene
 
@@ -79,54 +76,6 @@ SETTINGS = (
 def quick(seed: int = 2026) -> Size:
     """A small run for the demo and the tests; its intervals say how little it knows."""
     return Size(96, 8, 1, 6, 12, 12, seed)
-
-
-def paint(arm: Arm, codes: Sequence[Codes]) -> UInt8[np.ndarray, "b h w 3"]:
-    """Pictures of codes that share one grid, by the model's decoder."""
-    batch = torch.from_numpy(np.stack(codes).astype(np.int64))
-    return to_bytes(arm.detokenizer.decode(batch))
-
-
-def paint_each(arm: Arm, codes: Sequence[Codes]) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """A picture of each, painted in batches of one grid."""
-    pictures: dict[int, np.ndarray] = {}
-    by_grid: dict[tuple[int, ...], list[int]] = {}
-    for i, grid_codes in enumerate(codes):
-        by_grid.setdefault(grid_codes.shape, []).append(i)
-    for indices in by_grid.values():
-        for start in range(0, len(indices), 64):
-            chunk = indices[start : start + 64]
-            pictures |= zip(chunk, paint(arm, [codes[i] for i in chunk]), strict=True)
-    return [pictures[i] for i in range(len(codes))]
-
-
-def read_codes(arm: Arm, codes: Sequence[Codes]) -> list[Reading]:
-    """Paints and reads codes."""
-    return [read(picture, arm.defaults.scale) for picture in paint_each(arm, codes)]
-
-
-def encode_scenes(arm: Arm, scenes: Sequence[Scene]) -> list[Codes]:
-    """Codes of rendered scenes, batched by size."""
-    found: list[Codes | None] = [None] * len(scenes)
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for i, scene in enumerate(scenes):
-        by_size.setdefault((scene.height, scene.width), []).append(i)
-    for indices in by_size.values():
-        for start in range(0, len(indices), 64):
-            chunk = indices[start : start + 64]
-            images = np.stack([render(scenes[i], arm.defaults.scale) for i in chunk])
-            for i, codes in zip(
-                chunk, arm.tokenizer.encode(to_float(images)).cpu().numpy(), strict=True
-            ):
-                found[i] = codes
-    return [codes for codes in found if codes is not None]
-
-
-def scene_size(arm: Arm, index: int) -> tuple[int, int]:
-    """Height and width in units of the model's grid number `index`, going round."""
-    height, width = arm.defaults.grids[index % len(arm.defaults.grids)]
-    unit = arm.tokenizer.patch // arm.defaults.scale
-    return height * unit, width * unit
 
 
 def geneval_prompts(size: Size, *, held_out: bool = True) -> list[Prompt]:
@@ -181,6 +130,16 @@ def sampled_edits(arm: Arm, size: Size, *, held_out: bool = True) -> list[Edit]:
     return edits
 
 
+def score_edited(
+    arm: Arm, edits: Sequence[Edit], codes: Sequence[Codes]
+) -> dict[str, list[EditScore]]:
+    """The scores of edited pictures given as codes, by kind."""
+    scores: dict[str, list[EditScore]] = {}
+    for edit, reading in zip(edits, read_codes(arm, codes), strict=True):
+        scores.setdefault(edit.kind, []).append(score_edit(edit, reading))
+    return scores
+
+
 def edit_and_score(
     arm: Arm, edits: Sequence[Edit], setting: Setting, seed: int
 ) -> dict[str, list[EditScore]]:
@@ -190,10 +149,14 @@ def edit_and_score(
         sources, [e.instruction for e in edits],
         sampling=setting.edit_sampling, guidance=setting.guidance, seed=seed,
     )  # fmt: skip
-    scores: dict[str, list[EditScore]] = {}
-    for edit, reading in zip(edits, read_codes(arm, codes), strict=True):
-        scores.setdefault(edit.kind, []).append(score_edit(edit, reading))
-    return scores
+    return score_edited(arm, edits, codes)
+
+
+def perfect_edits(arm: Arm, edits: Sequence[Edit]) -> dict[str, list[EditScore]]:
+    """The scores of the wanted pictures' own codes, painted: what a model that never errs would
+    have with this tokenizer and decoder.
+    """
+    return score_edited(arm, edits, encode_scenes(arm, [edit.target for edit in edits]))
 
 
 def held_out_questions(arm: Arm, size: Size) -> list[tuple[Scene, Question]]:
@@ -325,6 +288,12 @@ def evaluate(
     result["gedit"] = _with_settings(
         lambda s: _edits(edit_and_score(arm, edits, s, size.seed)), settings
     )
+    trained_edits = sampled_edits(arm, size, held_out=False)
+    result["gedit"] |= {
+        "perfect": _edits(perfect_edits(arm, edits)),
+        "trained": _edits(edit_and_score(arm, trained_edits, settings[0], size.seed)),
+        "trained_perfect": _edits(perfect_edits(arm, trained_edits)),
+    }
     report("knowledge")
     result["wise"] = _with_settings(
         lambda s: _tags(draw_and_check(arm, knowledge, images, s, size.seed)), settings

@@ -1,7 +1,7 @@
 """The client of a judge: a local vLLM or SGLang server or a hosted model, by url and name.
 
 What a verdict depends on is pinned: model, rubric, temperature 0, pictures as PNG. A verdict that cannot be
-had is missing, never zero: a timeout, a refusal or an unreadable reply says nothing about the picture.
+had is missing, never zero: a timeout, a refusal, a cut or an unreadable reply says nothing about the picture.
 Nothing is paid twice (`replies.py`), and a judge that went away is not waited for question by question.
 """
 
@@ -23,7 +23,9 @@ from arm.judge.replies import Reply, ReplyCache, tokens_used, yes_probability
 UNREADABLE, STILL_UNREADABLE = "unreadable", "unreadable when asked before, not asked again"
 """Why verdicts are missing, as `Tally.missing` counts them."""
 OF_THE_QUESTION = (400, 413, 422)
-"""Refusals that say something of one question; the next one may be taken."""
+"""Refusals that say something of one question; the next one may be taken, unless all meet the same words."""
+MOST_WORDS = 8
+"""So many different messages of one kind of failure are told apart; some endpoints number theirs."""
 
 
 class JudgeError(ArmError):
@@ -39,7 +41,8 @@ class JudgeConfig:
     smaller pictures are enlarged by a whole factor. cache: a directory, None to keep nothing.
     logprobs: ask for probabilities too (`Reply.yes`); not every endpoint gives them. give_up: after so many
     questions in a row without an answer, retries included, a call asks no more. ask_again: for what could
-    not be read when it was asked before, too.
+    not be read when it was asked before, too. answers_as: what the name that the endpoint gives in its
+    replies begins with, where that is not `model` (an alias, a deployment).
     """
 
     url: str
@@ -54,6 +57,7 @@ class JudgeConfig:
     logprobs: bool = False
     give_up: int = 16
     ask_again: bool = False
+    answers_as: str | None = None
 
     def __post_init__(self) -> None:
         if not re.match(r"https?://", self.url):
@@ -82,38 +86,50 @@ class Tally:
         with self._lock:
             self.tokens.update(tokens)
 
-    def miss(self, why: str) -> None:
+    def miss(self, why: str, words: str = "") -> None:
+        """words: of the endpoint, told beside `why` for the first MOST_WORDS that differ."""
         with self._lock:
-            self.missing[why] += 1
+            known = [told for told in self.missing if told.startswith(f"{why}: ")]
+            told = f"{why}: {words}" if words else why
+            self.missing[told if told in known or len(known) < MOST_WORDS else why] += 1
 
 
 class Outage:
-    """Whether a judge stopped answering, in one call's own eyes: `most` questions failed in a row."""
+    """Whether a judge stopped answering, in one call's own eyes: `most` questions in a row failed, or met
+    one and the same refusal.
+    """
 
     def __init__(self, most: int) -> None:
         self._most, self._failed, self._answered = most, 0, 0
-        self._after: int | None = None
+        self._refused, self._alike = "", 0
+        self._reason: str | None = None
         self._lock = Lock()
 
     def answered(self) -> None:
         with self._lock:
-            self._answered, self._failed = self._answered + 1, 0
+            self._answered, self._failed, self._alike = self._answered + 1, 0, 0
 
     def failed(self) -> None:
         with self._lock:
             self._failed += 1
-            if self._failed >= self._most and self._after is None:
-                self._after = self._answered
+            if self._failed >= self._most:
+                self._end(f"the judge stopped answering after {self._answered:,} questions")
+
+    def refused(self, why: str) -> None:
+        """One question; the same `why` to many is of the endpoint."""
+        with self._lock:
+            self._alike = self._alike + 1 if why == self._refused else 1
+            self._refused = why
+            if self._alike >= self._most:
+                self._end(f"{self._alike:,} questions in a row met '{why}'")
+
+    def _end(self, why: str) -> None:
+        self._reason = self._reason or f"not asked, {why}; the next run asks them alone"
 
     @property
     def reason(self) -> str | None:
         """Why nothing more is asked; None while the judge may be asked."""
-        if self._after is None:
-            return None
-        return (
-            f"not asked, the judge stopped answering after {self._after:,} questions; "
-            "the next run asks them alone"
-        )
+        return self._reason
 
 
 class Endpoint:
@@ -221,7 +237,7 @@ class Endpoint:
         return kept.unreadable and not self.config.ask_again
 
     def _ask(self, question: Question, again: str, outage: Outage) -> Reply | None:
-        """One question, and once more where the reply cannot be read."""
+        """One question, and once more where the reply cannot be read. A reply that was cut is none."""
         client = self._client
         import openai
 
@@ -238,13 +254,17 @@ class Endpoint:
                     **({"logprobs": True, "top_logprobs": 10} if self.config.logprobs else {}),
                 )
                 text, model = answer.choices[0].message.content or "", str(answer.model)
+                cut = getattr(answer.choices[0], "finish_reason", None) == "length"
                 if not isinstance(text, str):
                     raise TypeError("a reply that is no text")
                 used = tokens_used(answer)
             except openai.APIError as error:
-                if getattr(error, "status_code", None) not in OF_THE_QUESTION:
+                kind, words = type(error).__name__, _words(error)
+                if getattr(error, "status_code", None) in OF_THE_QUESTION:
+                    outage.refused(f"{kind}: {words}")
+                else:
                     outage.failed()
-                self.tally.miss(type(error).__name__)
+                self.tally.miss(kind, words)
                 return None
             except (AttributeError, IndexError, TypeError, ValueError):
                 outage.failed()
@@ -252,9 +272,13 @@ class Endpoint:
                 return None
             tokens.update(used)
             self.tally.spend(used)
-            if not model.startswith(self.config.model):
+            pinned = self.config.answers_as or self.config.model
+            if not model.startswith(pinned):
                 outage.failed()
-                self.tally.miss(f"answered by '{model}'")
+                self.tally.miss(
+                    f"answered by '{model[:80]}', not '{pinned}'; if that is its name for the judge, add "
+                    f"--judge-answers-as '{model[:80]}'"
+                )
                 return None
             if question.readable(text):
                 outage.answered()
@@ -263,6 +287,12 @@ class Endpoint:
                 self.tally.count("asked_again")
                 said = {"role": "assistant", "content": text}
                 messages = [*messages, said, {"role": "user", "content": again}]
+        if cut:
+            most = self.config.max_tokens
+            why = f"the judge's answer was cut at {most:,} tokens, --judge-max-tokens allows more"
+            outage.refused(why)
+            self.tally.miss(why)
+            return None
         outage.answered()
         self.tally.miss(UNREADABLE)
         return Reply(text, model, dict(tokens) or None, unreadable=True)
@@ -271,5 +301,15 @@ class Endpoint:
         return question.key(self.config.model, self.config.min_side)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _words(error: Exception) -> str:
+    """The first line of an endpoint's own message, shortened; "" where it sent none."""
+    if getattr(error, "status_code", None) is None:
+        return ""
+    body = getattr(error, "body", None)
+    said = body.get("message") if isinstance(body, Mapping) else None
+    return _first_line(said or body or error)
+
+
+def _first_line(error: object) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return "".join(c if c.isprintable() else "?" for c in line)

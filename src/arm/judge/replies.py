@@ -8,11 +8,11 @@ much and mostly say the same.
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import get_ident
 from typing import Any
+
+from arm.files import write_text
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,7 @@ class ReplyCache:
         path = self.path(key)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.{get_ident()}.tmp")
-        temporary.write_text(json.dumps(asdict(reply)), encoding="utf-8")
-        temporary.replace(path)
+        write_text(json.dumps(asdict(reply)), path, shared=True)
 
 
 def yes_probability(answer: Any) -> float | None:

@@ -85,7 +85,7 @@ def read_verdict(reply: str, criteria: Sequence[str]) -> dict[str, float] | None
     for found in reversed(re.findall(r"\{[^{}]*\}", reply)):
         try:
             values = json.loads(found)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # a number too long, or brackets too deep
             continue
         if not isinstance(values, dict) or not set(criteria) <= values.keys():
             continue

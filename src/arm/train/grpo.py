@@ -16,7 +16,7 @@ from torch import Tensor
 
 from arm.data.skipped import SKIPPED, Skipped
 from arm.errors import TrainingError
-from arm.evals import world
+from arm.evals import painting, world
 from arm.grpo import Advantages
 from arm.model_directory import find_model, load_defaults
 from arm.models.backbone import load_backbone, save_backbone
@@ -252,17 +252,19 @@ def watch(arm: Arm, size: int) -> dict[str, Logged]:
     edits = world.sampled_edits(arm, small)
     edited = world.edit_and_score(arm, edits, setting, small.seed)
     codes = arm.draw_prompts([p.text for p in prompts[:: max(1, size // 2)]], seed=small.seed)
-    alike = [e for e in edits if (e.source.height, e.source.width) == world.scene_size(arm, 0)][:8]
-    sources = world.encode_scenes(arm, [e.source for e in alike])
+    alike = [e for e in edits if (e.source.height, e.source.width) == painting.scene_size(arm, 0)][
+        :8
+    ]
+    sources = painting.encode_scenes(arm, [e.source for e in alike])
     changed = arm.edit_codes(sources, [e.instruction for e in alike], seed=small.seed)
-    pairs = [np.concatenate(world.paint_each(arm, c), 1) for c in (sources, changed)]
+    pairs = [np.concatenate(painting.paint_each(arm, c), 1) for c in (sources, changed)]
     return {
         "held_out/geneval": float(np.mean([np.mean(v) for v in drawn.values()])),
         "held_out/gedit": float(
             np.mean([np.mean([s.overall for s in v]) for v in edited.values()])
         ),
         "held_out/vqa": float(world.vqa_scores(arm, small)["accuracy"]["value"]),
-        "drawings": np.concatenate(world.paint_each(arm, codes), 1),
+        "drawings": np.concatenate(painting.paint_each(arm, codes), 1),
         "edits": np.concatenate(pairs, 0),
     }
 

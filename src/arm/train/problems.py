@@ -11,7 +11,7 @@ import numpy as np
 from arm.data.pictures import to_float
 from arm.data.shards import Chain
 from arm.data.understand import understand
-from arm.evals.world import encode_scenes, scene_size
+from arm.evals.painting import encode_scenes, scene_size
 from arm.pipeline import Arm
 from arm.rewards.base import Picture
 from arm.sequence import Image, PackedBatch, Text, Tokens, Turn, Weights, flatten, pack, user

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from arm.config import to_json, with_defaults
 from arm.errors import ConfigError
-from arm.evals.world import paint_each
+from arm.evals.painting import paint_each
 from arm.files import write_text
 from arm.generate import Guidance, Request, drawing_request, generate
 from arm.models.weights import load_tensors, read_json, save_tensors, write_json

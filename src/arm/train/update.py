@@ -116,7 +116,7 @@ def answer_kl(model: Qwen2, reference: Qwen2, batch: PackedBatch) -> Tensor:
     def logprobs(network: Qwen2) -> Tensor:
         x = network.embed(batch.ids, batch.codes, batch.rows, batch.cols)
         hidden = network(x, batch.positions, document_mask(batch.document_ids))[:, :-1]
-        return network.text_logits(hidden[batch.weights[:, 1:] > 0]).log_softmax(-1)
+        return network.text_logits(hidden[batch.weights[:, 1:] > 0]).float().log_softmax(-1)
 
     with torch.no_grad():
         kept = as_one_call(reference, logprobs)

@@ -176,12 +176,29 @@ def test_wise_by_hand():
         ("Consistency: 3\nRealism: 1\nAesthetic Quality: 0", None),
         ("Consistency: 2\nRealism: 1", None),
         ("Consistency: 1.5\nRealism: 1\nAesthetic Quality: 0", None),
+        ("Consistency: 2.\nRealism: 1.\nAesthetic Quality: 0.", (2, 1, 0)),
+        ("Consistency: 2. Realism: 1. Aesthetic Quality: 0.", (2, 1, 0)),
+        ("**Consistency (0-2):** 2\n**Realism** (0-2): 1\nAesthetic Quality (0 to 2) 0", (2, 1, 0)),
+        ("Consistency 2\n| Realism | 1 |\nAesthetic Quality\uff1a0", (2, 1, 0)),
+        ("Consistency (0-2): 3\nRealism: 1\nAesthetic Quality: 0", None),
+        ("Consistency 0-2: 1\nRealism: 1\nAesthetic Quality: 0", None),
+        ("Consistency 1.5\nRealism: 1\nAesthetic Quality: 0", None),
+        ("Of its consistency 1 word\nConsistency: 2\nRealism: 1\nAesthetic Quality: 0", (2, 1, 0)),
+        ("Consistency:\n1. The star is red.\nRealism: 1\nAesthetic Quality: 0", None),
         ("", None),
     ],
 )
 def test_wise_replies(reply: str, expected: tuple | None):
     assert wise.read_legacy(reply) == expected
-    assert wise.read_verified("Score: 1") == 1 and wise.read_verified("Score: 2") is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [("Score: 1", 1), ("Score: 2", None), ("Score: 1.", 1), ("Score: 10", None), ("Score: 0.5", None),
+     ("**Score** (0-1): 0", 0), ("Score 1", 1), ("Score\uff1a1", 1), ("Score 10", None)],
+)  # fmt: skip
+def test_verified_wise_replies(reply: str, expected: int | None):
+    assert wise.read_verified(reply) == expected
 
 
 def test_wise_protocols_are_not_mixed(tmp_path: Path):
@@ -233,7 +250,8 @@ def test_gedit_by_hand():
     [
         ('||V^=^V||\n{\n"score" : [5, 7],\n"reasoning" : "r"\n}\n||V^=^V||', (5.0, 7.0)),
         ('{"score": [11, 5]}', None), ('{"score": [5]}', None), ('{"score": ["5", 5]}', None),
-        ("score: 5 and 5", None), ("", None),
+        ("score: 5 and 5", None), ("", None), (f'{{"score": [{"9" * 5000}, 5]}}', None),
+        (f'{{"score": {"[" * 200_000}]}}', None),
     ],
 )  # fmt: skip
 def test_viescore_replies(reply: str, expected: tuple | None):

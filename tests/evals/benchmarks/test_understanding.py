@@ -184,6 +184,8 @@ def test_all_are_offered_by_name():
     names = {"geneval", "pope", "mmmu", "mmbench", "seed", "seed-letters", "gqa", "vqav2"}
     assert names <= BENCHMARKS.keys()
     assert all(BENCHMARKS[n].notes for n in ("mmmu", "mmbench", "seed", "gqa", "vqav2"))
+    for name in ("dsg", "dpg"):
+        assert "in the place of the authors' VQA model" in " ".join(BENCHMARKS[name].notes)
     assert BENCHMARKS["geneval"].pictures == 4 and BENCHMARKS["geneval"].detected
 
 

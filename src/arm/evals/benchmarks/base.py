@@ -43,7 +43,9 @@ class Result:
     """The score over all items with its interval, that of each group, and how many verdicts are
     missing of how many (`total`), of a benchmark with several verdicts an item those themselves.
     `details`: what else the benchmark reports. `values`: the score of each item that has one, by group
-    and then by id, so that two runs can be compared item by item. `items`: how many there are.
+    and then by id, so that two runs can be compared item by item. `weights`: what each group's mean weighs
+    in `overall`; none where that is the mean over all items. `items`: how many there are. `keys`: by an
+    item's id, the key in `values` of a score that several items share.
     """
 
     overall: Score
@@ -53,10 +55,20 @@ class Result:
     details: Mapping[str, float] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     items: int = 0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def missing_share(self) -> float:
         return self.missing / self.total
+
+    def key_of(self, item: Item) -> str:
+        """Under which key of its group's values an item's score stands."""
+        return self.keys.get(item.id, item.id)
+
+    def value_of(self, item: Item) -> float | None:
+        """An item's score, or the one that it shares; None where it has none."""
+        return self.values.get(item.group, {}).get(self.key_of(item))
 
 
 def need_file(directory: Path, name: str, benchmark: str) -> Path:
@@ -168,7 +180,8 @@ def result(
     missing = len(items) - sum(map(len, groups.values()))
     each = {name: weighted_mean_of_groups({name: found}) for name, found in groups.items()}
     overall = weighted_mean_of_groups(groups, weights)
-    return Result(overall, each, missing, len(items), details or {}, scored, len(items))
+    shares = {name: 1.0 if weights is None else weights[name] for name in groups}
+    return Result(overall, each, missing, len(items), details or {}, scored, len(items), shares)
 
 
 def flat_result(
@@ -178,4 +191,4 @@ def flat_result(
 ) -> Result:
     """The mean over all items whatever their group, and that of each group beside it."""
     flat = result([Item(item.id, "", "all") for item in items], values)
-    return replace(result(items, values, details=details), overall=flat.overall)
+    return replace(result(items, values, details=details), overall=flat.overall, weights={})

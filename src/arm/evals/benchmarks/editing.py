@@ -80,7 +80,7 @@ def read_viescore(reply: str) -> tuple[float, float] | None:
     found = re.search(r'"?score"?\s*:\s*(\[[^\]]*\])', reply)
     try:
         scores = json.loads(found[1]) if found else None
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # a number too long, or brackets too deep
         return None
     if not isinstance(scores, list) or len(scores) != 2:
         return None

@@ -15,6 +15,7 @@ import csv
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from arm.errors import DataError
@@ -177,9 +178,11 @@ def read_match(item: Item, reply: str) -> str | None:
 def score(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
     """The share of questions that are right in every pass, and by category. A question with a wrong pass
     is wrong; one with a missing pass and no wrong one is missing. An answer that names no option is wrong.
+    All passes of a question share its score.
 
     `details`: accuracy of the first pass alone, answers in which no option was found, and the scores by ability.
     """
+    keys = {item.id: str(int(item.id) % PASS) for item in items}
     passes: dict[str, list[bool | None]] = {}
     first: dict[str, Item] = {}
     unreadable = 0
@@ -187,7 +190,7 @@ def score(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
         said = answers.get(item.id)
         letter = None if said is None else read_choice(said, item.data["options"])
         unreadable += said is not None and letter is None
-        question = str(int(item.id) % PASS)
+        question = keys[item.id]
         first.setdefault(question, Item(question, "", item.group, data=item.data))
         right = None if said is None else letter == item.data["answer"]
         passes.setdefault(question, []).append(right)
@@ -204,4 +207,4 @@ def score(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
         if value is not None and first[question].data["ability"]:
             abilities.setdefault(first[question].data["ability"], []).append(value)
     details |= {name: sum(found) / len(found) for name, found in abilities.items()}
-    return flat_result(list(first.values()), values, details)
+    return replace(flat_result(list(first.values()), values, details), keys=keys)

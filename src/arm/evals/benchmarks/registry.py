@@ -69,6 +69,11 @@ class Benchmark:
     notes: tuple[str, ...] = ()
 
 
+CHAT_NOTE = "a chat judge, told to answer with yes or no, stands in the place of the authors' VQA {}: another scale"
+DSG_NOTE = CHAT_NOTE.format("models, PaLI, mPLUG-large and InstructBLIP")
+DPG_NOTE = CHAT_NOTE.format("model, mPLUG-large")
+
+
 def _yes(reply: str) -> bool | None:
     found = re.match(r"[\W_]*(yes|no)(?![a-z])", reply, re.IGNORECASE)
     return None if found is None else found[1].lower() == "yes"
@@ -154,8 +159,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     for b in (
         _wise("legacy"),
         _wise("verified"),
-        Benchmark("dsg", "drawing", dsg.load_dsg, _dsg_score, calls=_dsg_calls),
-        Benchmark("dpg", "drawing", dsg.load_dpg, _dsg_score, 4, _dsg_calls),
+        Benchmark("dsg", "drawing", dsg.load_dsg, _dsg_score, calls=_dsg_calls, notes=(DSG_NOTE,)),
+        Benchmark("dpg", "drawing", dsg.load_dpg, _dsg_score, 4, _dsg_calls, notes=(DPG_NOTE,)),
         Benchmark("gedit", "editing", editing.load_gedit, _gedit_score, calls=_gedit_calls),
         Benchmark("imgedit", "editing", editing.load_imgedit, _imgedit_score, calls=_imgedit_calls),
         Benchmark("geneval", "drawing", geneval.load, geneval.score, 4, detected=True),

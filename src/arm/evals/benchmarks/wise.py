@@ -101,19 +101,30 @@ def judge_prompt(directory: Path, protocol: Protocol, item: Item) -> str:
 
 def read_legacy(reply: str) -> tuple[int, int, int] | None:
     """The three scores of a reply; None where one is missing or none of 0, 1, 2."""
-    scores = []
-    for name in CRITERIA:
-        found = re.search(rf"{name}\W*?:\W*?([0-2])(?![\d.])", reply, re.IGNORECASE)
-        if found is None:
-            return None
-        scores.append(int(found[1]))
-    return scores[0], scores[1], scores[2]
+    scores = [_number_after(name, "[0-2]", reply) for name in CRITERIA]
+    consistency, realism, aesthetics = scores
+    if consistency is None or realism is None or aesthetics is None:
+        return None
+    return consistency, realism, aesthetics
 
 
 def read_verified(reply: str) -> int | None:
     """The binary score of a reply; None where there is none."""
-    found = re.search(r"score\W*?:\W*?([01])(?![\d.])", reply, re.IGNORECASE)
-    return None if found is None else int(found[1])
+    return _number_after("score", "[01]", reply)
+
+
+def _number_after(name: str, digit: str, reply: str) -> int | None:
+    """The score after "NAME:" or "NAME (0-2):", or without a colon where no place has one; None for 1.5, 10
+    and 0-2, and for the numbers of a list that begins below the name.
+    """
+    number, aside = rf"({digit})(?!\.?\d|-\d)", r"\([^()\n]*\)"
+    with_colon = rf"{name}\W*?(?:{aside}\W*?)?[:\uff1a](?![^\w\n]*\n\W*\d\.)\W*?{number}"
+    # Only what sets words apart on one line: "of its realism. 2 of the cats" gives no score.
+    without = rf"{name}[ \t*_|=-]*(?:{aside}[ \t*_|=-]*)?{number}"
+    for pattern in (with_colon, without):
+        if found := re.search(pattern, reply, re.IGNORECASE):
+            return int(found[1])
+    return None
 
 
 def wiscore(consistency: int, realism: int, aesthetics: int) -> float:

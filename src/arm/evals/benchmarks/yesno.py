@@ -133,26 +133,28 @@ def read_mme(answer: str) -> str | None:
 def score_mme(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
     """Accuracy % + accuracy-plus % of each subtask (0 to 200); `details` has the sums of perception
     (2,000 at most) and cognition (800), as published, where all their subtasks have a score, and counts
-    unreadable answers. `overall` is the mean of the subtasks.
+    unreadable answers. `overall` is the mean of the subtasks. A picture has one score, which
+    its questions share.
     """
-    pictures: dict[tuple[str, str | None], list[bool | None]] = {}
+    keys = {item.id: f"{item.group}/{item.image}" for item in items}
+    pairs: dict[str, Item] = {}
+    pictures: dict[str, list[bool | None]] = {}
     unreadable = 0
     for item in items:
-        said = answers.get(item.id)
+        said, key = answers.get(item.id), keys[item.id]
         read = None if said is None else read_mme(said)
         unreadable += said is not None and read is None
         right = None if said is None else read == item.data["answer"]
-        pictures.setdefault((item.group, item.image), []).append(right)
-    pairs, values = [], {}
-    for (group, image), told in pictures.items():
-        pair = Item(f"{group}/{image}", "", group)
-        pairs.append(pair)
+        pairs.setdefault(key, Item(key, "", item.group))
+        pictures.setdefault(key, []).append(right)
+    values: dict[str, float | None] = {}
+    for key, told in pictures.items():
         known = [t for t in told if t is not None]
         complete = len(known) == len(told)
-        values[pair.id] = 100 * (sum(known) / len(known) + all(known)) if complete else None
-    found = result(pairs, values)
+        values[key] = 100 * (sum(known) / len(known) + all(known)) if complete else None
+    found = result(list(pairs.values()), values)
     details = {"unreadable": float(unreadable)}
-    subtasks = {pair.group for pair in pairs}
+    subtasks = {pair.group for pair in pairs.values()}
     for kind, names in (
         ("perception", subtasks & set(PERCEPTION)),
         ("cognition", subtasks - set(PERCEPTION)),
@@ -160,4 +162,4 @@ def score_mme(items: Sequence[Item], answers: Mapping[str, str | None]) -> Resul
         # A sum without one of its parts would count that part as zero.
         if names and names <= found.groups.keys():
             details[kind] = sum(found.groups[name].value for name in sorted(names))
-    return replace(found, details=details)
+    return replace(found, details=details, keys=keys)

@@ -96,7 +96,7 @@ class ArmModel(lmms):
             self.arm.words.ids(said)
             return self._turn_of(arguments), said
 
-        def reply(_: Sequence[Any], pairs: Sequence[tuple[Turn, str]], place: int) -> list[Any]:
+        def reply(_: Sequence[Any], pairs: Sequence[tuple[Turn, str]], *__: Any) -> list[Any]:
             turns, said = [turn for turn, _ in pairs], [words for _, words in pairs]
             return [(-logprob, greedy) for logprob, greedy in likelihoods(self.arm, turns, said)]
 
@@ -141,25 +141,27 @@ class ArmModel(lmms):
         self,
         requests: Sequence[Any],
         read: Callable[[Sequence[Any]], Any],
-        reply: Callable[[Sequence[Any], Sequence[Any], int], list[Any]],
+        reply: Callable[[Sequence[Any], Sequence[Any], Sequence[int]], list[Any]],
         nothing: Any,
     ) -> list[Any]:
-        """Replies in the order of the requests; `read` may refuse one by an InputError.
+        """Replies in the order of the requests; `read` may refuse one by an InputError, and the others
+        keep their places in the task.
 
         Raises InputError where all are refused.
         """
         replies: list[Any] = [nothing] * len(requests)
         refused: list[str] = []
-        for place, indices in self._batches(requests):
-            taken, items = [], []
-            for index in indices:
+        for start, indices in self._batches(requests):
+            taken, items, places = [], [], []
+            for place, index in enumerate(indices, start):
                 try:
                     items.append(read(requests[index].args))
                     taken.append(index)
+                    places.append(place)
                 except InputError as error:
                     refused.append(str(error))
             chunk = [requests[index].args for index in taken]
-            found = reply(chunk, items, place) if chunk else []
+            found = reply(chunk, items, places) if chunk else []
             for index, said in zip(taken, found, strict=True):
                 replies[index] = said
         if refused:
@@ -169,12 +171,16 @@ class ArmModel(lmms):
             logging.getLogger(__name__).warning("%s", why)
         return replies
 
-    def _answers(self, chunk: Sequence[Any], turns: Sequence[Turn], place: int) -> list[str]:
-        return answer(self.arm, turns, answering(chunk[0][1]), seed=self.seed, first=place)
+    def _answers(
+        self, chunk: Sequence[Any], turns: Sequence[Turn], places: Sequence[int]
+    ) -> list[str]:
+        return answer(self.arm, turns, answering(chunk[0][1]), seed=self.seed, first=places)
 
-    def _pictures(self, chunk: Sequence[Any], turns: Sequence[Turn], place: int) -> list[str]:
+    def _pictures(
+        self, chunk: Sequence[Any], turns: Sequence[Turn], places: Sequence[int]
+    ) -> list[str]:
         found = []
-        drawn = draw(self.arm, turns, seed=self.seed, first=place)
+        drawn = draw(self.arm, turns, seed=self.seed, first=places)
         for (*_, doc_id, task, _split), picture in zip(chunk, drawn, strict=True):
             path = self.output_dir / f"{task}_{doc_id}_0.png"
             save_picture(picture, path)
