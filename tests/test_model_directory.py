@@ -3,11 +3,21 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from arm.errors import WeightsError
-from arm.model_directory import find_model, load_defaults, parts_of, shipped_models
+from arm.model_directory import (
+    find_model,
+    load_defaults,
+    load_detokenizer,
+    parts_of,
+    shipped_models,
+)
+from arm.models.pretrained import load_siglip
+from arm.models.tokenizer import VisualTokenizer
 from arm.train.export import with_backbone
 from conftest import TinyChain
 
@@ -42,6 +52,18 @@ def test_missing_parts_are_named(chain: TinyChain, tmp_path: Path):
     (model / "arm.json").write_text(json.dumps(data))
     with pytest.raises(WeightsError, match="shares the parts of another model"):
         parts_of(tmp_path / "other")
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_decoders_stay_in_16_bits_where_a_gpu_may_run_them(
+    chain: TinyChain, monkeypatch: pytest.MonkeyPatch, gpu: bool
+):
+    tokenizer = VisualTokenizer.load(chain.model, load_siglip(chain.model / "siglip").vision_model)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    for name in ("flux", "sana"):
+        decoder: Any = load_detokenizer(chain.model, tokenizer, name)
+        found = {p.dtype for p in decoder.painter.transformer.parameters()}
+        assert found == {torch.float16 if gpu else torch.float32}
 
 
 def test_shipped_models_share_what_they_can():

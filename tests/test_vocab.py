@@ -32,6 +32,14 @@ def test_ids_by_hand():
     assert (SMALL.first_code, SMALL.code(0), SMALL.code(15), SMALL.size) == (22, 22, 37, 38)
 
 
+@pytest.mark.parametrize(
+    "sizes", [(-1, 16, 3, 1), (10, 0, 3, 1), (10, 16, 0, 1), (10, 16, 3, 0), (10, 16, 3, -8)]
+)
+def test_sizes_that_no_id_space_has(sizes: tuple[int, int, int, int]):
+    with pytest.raises(ValueError, match="must be at least 1, text_size at least 0"):
+        Vocab(*sizes)
+
+
 @given(VOCABS)
 def test_the_ranges_cover_all_ids_once(vocab: Vocab):
     assert named(vocab) == list(range(vocab.size))

@@ -12,13 +12,20 @@ SPECIAL_TOKENS = ("<pad>", "<user>", "<assistant>", "<end>", "<image>", "</image
 class Vocab:
     """Sizes of the four ranges. `text_size` counts the text tokenizer's ids, which stay unchanged;
     grids have 1 to `max_side` tokens a side; codes are 0 to num_codes - 1. The codes of each picture
-    start at a position that is a multiple of `image_stride` (1: at the next position).
+    start at a position that is a multiple of `image_stride` (1: at the next position). Raises ValueError for
+    sizes that no id space has.
     """
 
     text_size: int
     num_codes: int
     max_side: int
     image_stride: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.num_codes, self.max_side, self.image_stride) < 1 or self.text_size < 0:
+            raise ValueError(
+                f"num_codes, max_side and image_stride must be at least 1, text_size at least 0: {self}"
+            )
 
     def first_position(self, position: int) -> int:
         """The first position from `position` on at which a picture's codes may start.

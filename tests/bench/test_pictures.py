@@ -1,10 +1,14 @@
 """Tables of pictures: batches of every size give what one picture gives."""
 
+from typing import Any, ClassVar
+
 import pytest
 import torch
 
 from arm.bench.pictures import decoders, differ_in_codes, differ_in_pixels, trials
 from arm.bench.rounds import measure
+from arm.model_directory import load_detokenizer
+from arm.models.latent import LatentDetokenizer
 from arm.pipeline import Arm
 from conftest import TinyChain
 
@@ -34,6 +38,32 @@ def test_other_codes_and_pixels_are_told():
     assert differ_in_codes(codes, codes[:1]) == ""
     assert "up to 0.5 from" in differ_in_pixels(pixels, pixels + 0.5)
     assert differ_in_pixels(pixels, pixels + 1e-5) == ""
+
+
+@pytest.mark.parametrize(("dtype", "alike"), [(torch.float32, False), (torch.bfloat16, True)])
+def test_a_decoder_moves_itself(
+    chain: TinyChain, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, alike: bool
+):
+    """As for users, who get a latent decoder's large networks in bf16 on a GPU; only there are the
+    pixels of a batch compared less closely.
+    """
+    arm = Arm.from_pretrained(chain.model)
+    latent: Any = load_detokenizer(arm.directory, arm.tokenizer, "sana")
+
+    class Recorder(LatentDetokenizer):
+        told: ClassVar[list[object]] = []
+
+        def to(self, device: torch.device | str) -> object:
+            self.told.append(device)
+            return self.painter.transformer.to(dtype=dtype)
+
+    recorder = Recorder(arm.tokenizer, latent.painter, latent.vae, 1)
+    monkeypatch.setattr("arm.bench.pictures.decoders", lambda arm: iter([recorder]))
+    _, trial = trials(arm, (1,), CPU)
+    assert Recorder.told == [CPU]
+    pixels = trial.variants[0].run()
+    assert (trial.differ(pixels, pixels + 0.01) == "") == alike
+    assert "up to 0.5 from" in trial.differ(pixels, pixels + 0.5)
 
 
 @pytest.mark.gpu

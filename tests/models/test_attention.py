@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from arm.models.attention import Documents, attend, document_spans, documents, flex_documents
 from arm.models.qwen2 import document_mask
+from arm.train.measure import LiveStorages
 from tiny import VISUAL, build, seeded
 
 IDS = torch.tensor([[0, 0, 1, 1, 1, -1], [3, 3, 3, 3, 4, 4]])
@@ -33,6 +36,69 @@ def test_padding_gives_zeros_and_no_gradient():
     assert torch.equal(out[0, :, 5], torch.zeros(2, 8))
     out.sum().backward()
     assert v.grad is not None and torch.equal(v.grad[0, :, 5], torch.zeros(2, 8))
+
+
+def layouts(T: int, rows: int, seed: int) -> torch.Tensor:
+    """(rows, T) ids of documents of random lengths, the first row one document, every second row with
+    padding behind.
+    """
+    generator, found = seeded(seed), torch.zeros(rows, T, dtype=torch.long)
+    for row in range(1, rows):
+        most = int(torch.randint(1, T + 1, (1,), generator=generator))
+        lengths = torch.randint(1, most + 1, (T,), generator=generator)
+        found[row] = torch.arange(T).repeat_interleave(lengths)[:T]
+        if row % 2:
+            found[row, int(torch.randint(T, (1,), generator=generator)) :] = -1
+    return found
+
+
+def blocks_of(mask: torch.Tensor, block: int) -> torch.Tensor:
+    """(B, T, T) booleans as (B, Q, K, block, block), false beyond T."""
+    fill = -mask.shape[1] % block
+    cut = F.pad(mask, (0, fill, 0, fill)).unflatten(2, (-1, block)).unflatten(1, (-1, block))
+    return cut.transpose(2, 3)
+
+
+@pytest.mark.parametrize("block", [2, 4, 5, 16, 64])
+@pytest.mark.parametrize("T", [1, 16, 37])
+def test_the_block_mask_is_that_of_all_tokens(T: int, block: int):
+    for seed in range(5):
+        ids = layouts(T, 6, seed)
+        made = flex_documents(ids, block).block_mask
+        expected = create_block_mask(
+            made.mask_mod, len(ids), None, T, T, device="cpu", BLOCK_SIZE=block
+        )
+        for name in ("kv_num_blocks", "kv_indices", "q_num_blocks", "q_indices"):
+            for kind in (name, f"full_{name}"):
+                assert torch.equal(getattr(made, kind), getattr(expected, kind)), kind
+        assert (made.shape, made.BLOCK_SIZE) == (expected.shape, expected.BLOCK_SIZE)
+        # What the kernel reads: the mask inside of blocks seen in part, all of those seen whole.
+        alone = document_mask(ids)[:, 0]
+        padding = (ids < 0)[:, :, None] & (ids < 0)[:, None] & torch.ones(T, T).tril().bool()
+        true = blocks_of(alone | padding, block)
+        whole = BlockMask.from_kv_blocks(made.full_kv_num_blocks, made.full_kv_indices).to_dense()
+        assert torch.equal(made.to_dense()[:, 0].bool(), true.any((-1, -2)))
+        assert torch.equal(whole[:, 0].bool(), true.all((-1, -2)))
+
+
+@pytest.mark.parametrize("block", [4, 16])
+def test_flex_attention_over_random_documents_equals_the_mask(block: int):
+    ids = layouts(37, 6, seed=9)
+    q = torch.randn(6, 4, 37, 16, generator=seeded(1))
+    k, v = (torch.randn(6, 2, 37, 16, generator=seeded(s)) for s in (2, 3))
+    expected, found = (attend(q, k, v, m) for m in (document_mask(ids), flex_documents(ids, block)))
+    real = ids >= 0
+    assert torch.allclose(found.transpose(1, 2)[real], expected.transpose(1, 2)[real], atol=1e-6)
+
+
+def test_a_block_mask_takes_the_bytes_of_its_blocks():
+    """Of the T x T tokens there are 67 million, then 6.7 billion."""
+    for T in (8_192, 81_920):
+        ids = (torch.arange(T) // 1000)[None]
+        with LiveStorages() as storages:
+            mask = flex_documents(ids).block_mask
+        assert mask.shape == (1, 1, T, T)
+        assert storages.peak < 100 * (T // 128) ** 2 + 50 * T
 
 
 def test_the_models_gradients_agree():

@@ -43,6 +43,12 @@ def test_sixteen_bits_are_read_as_fp32(tmp_path: Path):
         ({"num_codes": 32, "code_bits": 5}, r"visual\.safetensors.*\(32, 4\)"),
         ({"max_side": 6}, r"visual\.safetensors.*\(5, 32\)"),
         ({"text_size": None}, r"vocab\.json"),
+        ({"image_stride": 0}, r"vocab\.json is not a model's id space: .* must be at least 1"),
+        ({"image_stride": 2.5}, r"vocab\.json is not a model's id space: image_stride is 2\.5, no"),
+        (
+            {"text_size": "21"},
+            r"vocab\.json is not a model's id space: text_size is '21', no whole",
+        ),
     ],
 )
 def test_an_id_space_of_another_model(saved: Path, change: dict[str, Any], message: str):

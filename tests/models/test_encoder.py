@@ -1,10 +1,15 @@
 """Both kinds of SigLIP tower against transformers' own processors and models."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from arm.data.pictures import to_float
+from arm.errors import WeightsError
 from arm.models.encoder import FixedSizeEncoder, NaFlexEncoder, vision_encoder
 from arm.models.tokenizer import VisualTokenizer
 from checkpoints import PATCH, WIDTH, fixed_size_towers, naflex_towers
@@ -91,3 +96,30 @@ def test_the_visual_tokenizer_stands_on_either(towers):
     tokenizer.pool(z_q).sum().backward()
     gradient = tokenizer.deprojector.leave.weight.grad
     assert gradient is not None and gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_heads": 5}, "width 16 is no multiple of four times num_heads 5"),
+        ({"num_heads": 0}, "width, num_blocks, num_heads and mlp_ratio must be positive"),
+        (
+            {"pixel": {"width": 18, "num_blocks": 1, "num_heads": 2}},
+            r"pixel\.width 18 is no multiple",
+        ),
+        ({"code_bits": 31}, r"code_bits must be in 1\.\.30, not 31"),
+        ({"mlp_ratio": float("inf")}, "must be positive"),
+        ({"mlp_ratio": "four"}, "mlp_ratio='four': expected float"),
+    ],
+)
+def test_settings_changed_by_hand(tmp_path: Path, change: dict[str, Any], message: str):
+    from arm.models.dit import DiTConfig
+    from arm.models.tokenizer import TokenizerConfig
+
+    model = fixed_size_towers().vision_model
+    VisualTokenizer(TokenizerConfig(5, 16, 1, 2, DiTConfig(16, 1, 2)), model).save(tmp_path)
+    path = tmp_path / "visual_tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(WeightsError, match=rf"visual_tokenizer\.json: .*{message}") as error:
+        VisualTokenizer.load(tmp_path, model)
+    assert "\n" not in str(error.value)

@@ -214,6 +214,29 @@ def test_missing_shard(tmp_path):
     assert one_line(error)
 
 
+@pytest.mark.parametrize("text", ["[]", '{"weight_map": []}', '{"weight_map": {"a": 1}}', "{}"])
+def test_an_index_that_names_no_files(tmp_path, text):
+    to_hf(build(TEXT), tmp_path, max_shard_size=5000)
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"index\.json has no weight_map") as error:
+        from_hf(tmp_path)
+    assert one_line(error)
+
+
+@pytest.mark.parametrize("scales", [True, False])
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_fp8_is_not_supported(tmp_path, dtype, scales):
+    to_hf(build(TEXT), tmp_path)
+    file, key = tmp_path / "model.safetensors", "model.layers.0.mlp.up_proj.weight"
+    tensors = load_file(file)
+    tensors[key] = tensors[key].to(torch.float8_e4m3fn)
+    scale = {f"{key}_scale": torch.tensor(1.0)} if scales else {}
+    save_file(tensors | scale, file)
+    with pytest.raises(WeightsError, match=rf"{key} is stored in F8_E4M3; fp8 and other") as error:
+        from_hf(tmp_path, dtype=dtype)
+    assert one_line(error)
+
+
 @pytest.mark.parametrize("kept", [0, 5, 300, -1])
 def test_truncated_file(tmp_path, kept):
     to_hf(build(TEXT), tmp_path)
@@ -235,6 +258,12 @@ def test_truncated_file(tmp_path, kept):
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rotary"),
         ({"num_attention_heads": 3}, "multiple"),
         ({"hidden_size": None}, r"config\.json"),
+        ({"num_hidden_layers": "two"}, "num_hidden_layers is 'two', not a whole number"),
+        ({"num_hidden_layers": 2.5}, "num_hidden_layers is 2.5, not a whole number"),
+        ({"rms_norm_eps": None}, "rms_norm_eps is None, not a number"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no', not true or false"),
+        ({"rope_parameters": [1]}, r"its rotary positions are \[1\], not a JSON object"),
+        ({"rope_parameters": {"rope_theta": "1e6"}}, "rope_theta is '1e6', not a number"),
     ],
 )
 def test_configurations_that_are_refused(tmp_path, change, message):

@@ -1,6 +1,7 @@
 """Decoders that start from published transformers, trained on a user's pictures, exported and loaded."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ import torch
 from arm.data.pictures import GridWeight
 from arm.errors import ConfigError, WeightsError
 from arm.model_directory import load_detokenizer
+from arm.models import flow
 from arm.models.dit import DiTConfig
 from arm.models.latent import FluxPainter, LatentDetokenizer, SanaPainter
 from arm.models.pretrained import Pretrained, load_vae
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.models.weights import load_tensors
+from arm.train import parallel
 from arm.train.detokenizer import DetokenizerRun, PretrainedPainter, fitting, main
 from arm.train.export import export_painter
 from arm.train.optim import Optim
 from arm.train.runtime import Loop
+from arm.train.sharding import Parallel
 from checkpoints import WIDTH, dc_ae, flux, flux_vae, gemma_like, naflex_towers, sana, save
 from shades import folder_of
 
@@ -59,6 +63,15 @@ def run_of(tmp_path: Path, name: str, **changes: Any) -> DetokenizerRun:
         eval_pictures=4,
     )
     return replace(run, **changes)
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ends the group of one process that sharding makes, and forgets the one for checkpoints."""
+    monkeypatch.setattr(parallel, "_CHECKPOINTS", [])
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -103,6 +116,26 @@ def test_all_weights_are_kept(name: str, tmp_path: Path):
         for bf16 in (False, True)
     ]
     assert dtypes == [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_noise_level_is_exact_under_bf16(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: None
+):
+    """FSDP rounds what it is given: of t = .9977 in bf16, 1 - t would be .0039 in the place of .0023."""
+    seen: list[float] = []
+    kind: Any = type(KINDS[name][0]())
+    forward = kind.forward
+
+    def told(self: Any, *args: Any, timestep: torch.Tensor, **more: Any) -> Any:
+        seen.extend(timestep.tolist())
+        return forward(self, *args, timestep=timestep, **more)
+
+    monkeypatch.setattr(kind, "forward", told)
+    monkeypatch.setattr(flow, "sample_timesteps", lambda batch, *_: torch.full((batch,), 0.9977))
+    loop = Loop(steps=1, parallel=Parallel(shard=True, bf16=True))
+    main(run_of(tmp_path, name, loop=loop, eval_every=0))
+    assert seen == pytest.approx([0.0023 if name == "flux" else 2.3] * 3, rel=0.01)
 
 
 def test_a_transformer_of_another_autoencoder(tmp_path: Path):

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from arm.data.pictures import GridWeight
-from arm.errors import ConfigError
+from arm.errors import ConfigError, DataError
+from arm.models.dit import DiTConfig
+from arm.models.pretrained import load_siglip
+from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train import encode
 from arm.train.encode import sample_chain
 from arm.world.combinations import held_out_scene
@@ -35,6 +38,16 @@ def test_chains_of_one_shape_come_as_often_as_asked():
     assert one_shape(0.0) < 0.15
     assert 0.4 < one_shape(0.6) < 0.8
     assert one_shape(1.0) == 1.0
+
+
+def test_codes_of_more_than_16_bits_are_refused(chain: TinyChain, tmp_path: Path):
+    run = stages(chain.root)["encode"]
+    small = TokenizerConfig(17, 8, 1, 1, pixel=DiTConfig(8, 1, 1))
+    towers = load_siglip(run.pretrained.siglip)
+    VisualTokenizer(small, towers.vision_model).save(tmp_path / "tokenizer")
+    run = replace(run, out=tmp_path / "codes", tokenizer=tmp_path / "tokenizer")
+    with pytest.raises(DataError, match="this tokenizer has more than 65,536"):
+        encode.main(run)
 
 
 def test_shards_of_another_tokenizer_grid_or_seed_are_refused(chain: TinyChain, tmp_path: Path):

@@ -10,12 +10,15 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from arm.configs import lm as lm_configs
+from arm.configs import synergy
 from arm.configs.lm import arm7b_pt
 from arm.data.code_shards import write_code_shard
 from arm.data.conversation import parse_conversation
 from arm.data.mixture import packed_batch, world_samples
 from arm.data.shards import read_shards
 from arm.errors import ConfigError, DataError, WeightsError
+from arm.model_directory import find_model
 from arm.models.backbone import load_backbone
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.text import TextTokenizer, with_words
@@ -30,6 +33,7 @@ from arm.train.sharding import Parallel
 from conftest import TinyChain
 
 LOOP = Loop(steps=3, log_every=1, save_every=1)
+STAGES = ("_pt", "_ct", "_sft", "_lora", "_finetune")
 
 
 @pytest.fixture
@@ -130,6 +134,56 @@ def test_a_checkpoint_of_another_size_is_told(
     run = from_pretrained(run, pretrained)
     with pytest.raises(WeightsError, match=message):
         lm.build(replace(run, backbone=replace(run.backbone, **changes)), 200)
+
+
+@pytest.mark.parametrize(
+    ("size", "changes", "message"),
+    [
+        ({"hidden_size": 64}, {}, "has hidden_size 32, the run has backbone.hidden_size=64; set"),
+        ({"num_layers": 2}, {}, "the run has backbone.num_layers=2; set backbone.num_layers=1, or"),
+        (
+            {"rope_theta": 1e6},
+            {},
+            "has rope_theta 10000.0, the run has backbone.rope_theta=1000000",
+        ),
+        ({"tie_embeddings": False}, {}, "has tie_embeddings True, the run has backbone.tie_embed"),
+        (
+            {},
+            {"grid_positions": False},
+            "has grid_positions True, the run has grid_positions=False",
+        ),
+        ({}, {"share_bits": False}, "share_bits=False; set share_bits=True, or name other weights"),
+    ],
+)
+def test_a_stage_before_of_another_size_is_told(
+    run: LMRun, chain: TinyChain, size: dict, changes: dict, message: str
+):
+    run = replace(run, init_from=chain.root / "lm/model")
+    lm.build(run, 180)
+    with pytest.raises(WeightsError, match=message) as error:
+        lm.build(replace(run, backbone=replace(run.backbone, **size), **changes), 180)
+    assert "\n" not in str(error.value)
+
+
+def test_a_head_of_another_width_is_told(run: LMRun, pretrained: Path, tmp_path: Path):
+    run, config = from_pretrained(run, pretrained), tmp_path / "config.json"
+    write_json({**json.loads((pretrained / "config.json").read_text()), "head_dim": 16}, config)
+    with pytest.raises(WeightsError, match=r"has head_size 16, .*[.]hidden_size/num_heads=8;"):
+        lm.build(replace(run, pretrained=str(tmp_path)), 200)
+
+
+def test_the_runs_that_ship_have_the_sizes_of_what_they_start_from():
+    made = {name: f() for name, f in vars(lm_configs).items() if name.endswith(STAGES)}
+    before = {run.out / "model": run for run in made.values()}
+    later = [run for run in made.values() if run.init_from in before]
+    assert len(later) == 9
+    for run in later:
+        configs = [lm.config_of(each, 200)[0] for each in (run, before[run.init_from])]
+        assert lm.sizes_of(configs[0]) == lm.sizes_of(configs[1]), run.out
+    sft = replace(synergy.micro().sft, init_from=find_model("micro-sft") / "backbone")
+    for run in (made["micro_finetune"], sft):
+        model, vocab = lm.build(run, 180)
+        assert (vocab.text_size, model.config.hidden_size) == (180, 192)
 
 
 def test_a_tokenizer_with_more_words_than_rows(run: LMRun, pretrained: Path):
@@ -324,6 +378,7 @@ def test_a_run_needs_data(run: LMRun):
     [
         ({"samples": 0}, "one of samples and rows"),
         ({"code_bits": 0}, "code_bits must be at least 1"),
+        ({"image_stride": 0}, "max_side and image_stride must be at least 1"),
         ({"micro_rows": 1, "loop": replace(LOOP, parallel=Parallel(shard=True))}, "set rows"),
     ],
 )

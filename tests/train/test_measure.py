@@ -33,6 +33,13 @@ def small(recompute: Any = "nothing", **changes: Any) -> LMRun:
 
 
 TIED = replace(SIZES, text_size=6000, tie_embeddings=True)
+
+
+def frozen(*freeze: str) -> Finetune:
+    return Finetune(freeze=freeze)
+
+
+BLOCKS, TABLES = r"^layers\.", "embed"
 CASES = {
     "masked": small(),
     "selective documents": small("selective", attention="documents"),
@@ -41,6 +48,22 @@ CASES = {
     "Muon and average": small(optim=Optim(lr=1e-3, muon=True, ema=0.9)),
     "code tables": small("selective", share_bits=False, grid_positions=False, code_bits=12),
     "LoRA": small("all", finetune=Finetune(lora_rank=4), attention="documents"),
+    "LoRA above frozen blocks": small(
+        finetune=Finetune(lora_rank=4, full=("lm_head",), freeze=(r"^layers\.[01]\.",))
+    ),
+    "frozen blocks": small(finetune=frozen(BLOCKS)),
+    "frozen blocks, selective": small("selective", finetune=frozen(BLOCKS)),
+    "frozen blocks and tables": small(finetune=frozen(BLOCKS, TABLES)),
+    "frozen blocks, tables and text head": small(
+        "selective", finetune=frozen(BLOCKS, TABLES, "lm_head")
+    ),
+    "frozen from below": small(
+        "all", finetune=frozen(r"^layers\.[01]\.", TABLES), attention="documents", loss_chunk=32
+    ),
+    "frozen MLPs and visual heads": small(
+        finetune=frozen("mlp", r"^visual\.(head|bit_head)\."), attention="documents"
+    ),
+    "biases alone": small(finetune=frozen("weight$")),
 }
 
 
@@ -53,9 +76,10 @@ def test_predicted_within_15_percent_of_measured(run: LMRun):
     assert found.measured.peak_bytes == pytest.approx(found.predicted_bytes, rel=0.15)
 
 
-def test_sharded_in_bf16():
+@pytest.mark.parametrize("tune", [Finetune(), frozen(BLOCKS)], ids=["all trains", "frozen blocks"])
+def test_sharded_in_bf16(tune: Finetune):
     parallel = Parallel(shard=True, bf16=True, recompute="all")
-    run = small(attention="documents", loss_chunk=32, micro_rows=1)
+    run = small(attention="documents", loss_chunk=32, micro_rows=1, finetune=tune)
     try:
         found = compare(replace(run, loop=Loop(steps=1, parallel=parallel)), Mix(document=60))
     finally:

@@ -6,16 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from arm.cli import app
 from arm.config import load_run
 from arm.configs import encode, grpo, lm, tokenizer
 from arm.errors import ConfigError, InputError
+from arm.model_directory import find_model
+from arm.models.weights import read_json
+from arm.train.finetune import Finetune
 from arm.train.gpus import GPU, gpu_named
 from arm.train.lm import Backbone, Conversations, LMRun
 from arm.train.optim import Optim
+from arm.train.parallel import share
 from arm.train.plan import Cluster, Mix, plan
+from arm.train.plan_flops import by_kind
 from arm.train.plan_parts import parts_plan
 from arm.train.runtime import Loop
 from arm.train.sharding import Parallel, Recompute
@@ -63,6 +69,33 @@ def test_model_flops_by_hand():
     assert made.tokens_per_step == 8
     assert made.tokens_per_second == pytest.approx(0.4 * 312e12 / made.flops_per_token)
     assert made.hours == pytest.approx(9 * 8 / made.tokens_per_second / 3600)
+
+
+def test_frozen_parts_have_fewer_products_by_hand():
+    """A block has 64 + 2 * 32 + 64 + 3 * 128 weights, and attention looks at 2.5 tokens on average."""
+    mix = Mix(code=0.5, text=0.25, document=4)
+
+    def found(*freeze: str) -> list[float]:
+        run = small(attention="documents", finetune=Finetune(freeze=freeze))
+        return list(by_kind(plan(run, Cluster(gpu_named("a100")), mix).flops).values())
+
+    def expected(blocks: int, attention: int, words: int, codes: int) -> list[float]:
+        """Of 8 tokens, by products."""
+        weights = [
+            blocks * 576,
+            attention * 2 * 8 * 2.5,
+            words * 0.25 * 18 * 8,
+            codes * 0.5 * 4 * 8,
+        ]
+        return [2 * 8 * each for each in weights]
+
+    assert found() == pytest.approx(expected(3, 3, 3, 3))
+    # The tables train below the blocks, so a gradient goes through them.
+    assert found(r"^layers\.") == pytest.approx(expected(2, 3, 3, 3))
+    # Nothing trains below the blocks, but the last norm does: a gradient goes through both heads, of
+    # which that of text is the frozen table.
+    assert found(r"^layers\.", "embed") == pytest.approx(expected(1, 1, 2, 3))
+    assert found(r"^layers\.", "embed", "^norm") == pytest.approx(expected(1, 1, 1, 2))
 
 
 def test_making_again_is_hardware_work_alone():
@@ -135,6 +168,19 @@ def test_a_mix_that_means_nothing(wrong: dict[str, float]):
         Mix(**wrong)  # pyright: ignore[reportArgumentType]
 
 
+def test_the_fullest_gpu_has_the_rows_that_do_not_come_out_even(monkeypatch: pytest.MonkeyPatch):
+    """32 samples of half a row are 16 rows; of 3 processes the first takes 6. FLOPs are an average."""
+    gpus, run = Cluster(gpu_named("h100"), 3), replace(small(), row_length=512, samples=32)
+    uneven, even = plan(replace(run, rows=0), gpus), plan(replace(run, rows=18), gpus)
+    monkeypatch.setattr("arm.train.parallel.world_size", lambda: 3)
+    assert uneven.micro_rows == len(share(torch.zeros(16, 1))) == 6
+    assert uneven.memory == even.memory
+    assert uneven.flops.model == pytest.approx(even.flops.model * 16 / 18)
+    assert uneven.tokens_per_step == 16 * 512
+    pieces = replace(run, rows=0, micro_rows=4)
+    assert plan(pieces, gpus).memory == plan(replace(pieces, rows=18), gpus).memory
+
+
 def test_rows_that_cannot_be_shared():
     with pytest.raises(ConfigError, match="rows=200 cannot be shared by 3 GPUs; set rows=201"):
         plan(large(), Cluster(gpu_named("h100"), 3))
@@ -152,11 +198,38 @@ def test_gpus():
         gpu_named("h10")
 
 
+def test_a_grpo_run_by_hand():
+    """micro_t2i keeps the head of the codes and that of their bits; the reference is all frozen."""
+    run = grpo.micro_t2i()
+    backbone = find_model(run.model) / "backbone"
+    vocab, sizes = (read_json(backbone / name) for name in ("vocab.json", "config.json"))
+    heads = (vocab["num_codes"] + vocab["code_bits"]) * sizes["hidden_size"]
+    made = parts_plan(run, Cluster(gpu_named("h100")))
+    policy, reference = made.parts["policy"], made.parts["reference"]
+    assert policy.total == reference.total > 0 and reference.trained == 0
+    assert policy.trained == policy.total - heads
+    # fp32: a weight, its gradient and two moments of what trains, a weight alone of what does not.
+    assert made.state["frozen parameters (fp32 at most)"] == 4 * (heads + reference.total)
+    assert made.total == 4 * 4 * policy.trained + 4 * (heads + reference.total)
+
+
+def test_policy_and_reference_are_both_shared_out():
+    run = grpo.micro_t2i()
+    whole = parts_plan(run, Cluster(gpu_named("h100"), 4)).state
+    sharded = replace(run, loop=replace(run.loop, parallel=Parallel(shard=True, replicas=2)))
+    half = parts_plan(sharded, Cluster(gpu_named("h100"), 4)).state
+    assert half == {name: pytest.approx(size / 2) for name, size in whole.items()}
+
+
+def test_lora_adds_to_the_policy_alone():
+    pytest.importorskip("peft")
+    run = replace(grpo.micro_t2i(), finetune=Finetune(lora_rank=2, full=()))
+    parts = parts_plan(run, Cluster(gpu_named("h100"))).parts
+    assert parts["policy"].total == parts["reference"].total + parts["policy"].trained
+    assert parts["policy"].trained > 0
+
+
 def test_other_runs_are_counted_or_refused():
-    made = parts_plan(grpo.micro_t2i(), Cluster(gpu_named("h100")))
-    assert made.parts["policy"].trained == made.parts["reference"].total > 0
-    assert made.parts["reference"].trained == 0
-    assert made.total == 24 * made.parts["policy"].total - 4 * made.parts["policy"].total
     tok = parts_plan(tokenizer.arm(), Cluster(gpu_named("h100"), 256))
     assert tok.parts["captioning model"].total == 494_032_768
     assert any("not counted: SigLIP" in note for note in tok.notes)

@@ -104,6 +104,18 @@ def test_a_damaged_checkpoint_is_named(chain: TinyChain, tmp_path: Path):
     assert (tmp_path / "step_00000001/state.safetensors").is_file()
 
 
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"step": 1, "files": [1]}', '{"step": "two"}'])
+def test_a_damaged_state_is_named(tmp_path: Path, text: str):
+    module, optimizer = torch.nn.Linear(2, 1), torch.optim.SGD([torch.zeros(1)])
+    checkpoint.save(tmp_path, 1, module, optimizer).finish()
+    assert checkpoint.resume(tmp_path, module, optimizer) == 1
+    (tmp_path / "step_00000001/state.json").write_text(text)
+    with pytest.raises(
+        WeightsError, match=r"state\.json is damaged; remove .*step_00000001 to resume"
+    ):
+        checkpoint.resume(tmp_path, module, optimizer)
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(chain: TinyChain, tmp_path: Path):
     """Files may not grow beyond 200 kB, as on a disk that is full; then they may, and the run ends."""
     resource = pytest.importorskip("resource", reason="file-size limits are POSIX's")

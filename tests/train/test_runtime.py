@@ -1,16 +1,20 @@
 """The loop's logging: a JSON-lines file always, W&B where a project is named."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from arm.errors import DataError
+from arm.train import standins, tokenizer
 from arm.train.optim import Optim
 from arm.train.runtime import Loop, batches, fit, to_device
+from conftest import TinyChain
+from tiny_stages import stages
 
 
 @pytest.mark.parametrize("field", ["steps", "log_every", "save_every"])
@@ -76,6 +80,29 @@ def test_an_evaluation_that_was_killed_is_made_up_for(tmp_path: Path):
     train()  # what is there is not evaluated again
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "score" in line] == [0, 2, 4] and len(evaluated) == 4
+
+
+@pytest.mark.parametrize("stage", ["standins", "tokenizer"])
+def test_what_is_compiled_is_what_a_step_calls(
+    chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+):
+    """torch.compile of a module is of its `forward`, which the trainers of these stages do not have."""
+    compiled: set[nn.Module] = set()
+    called: set[nn.Module] = set()
+
+    def compile(module: nn.Module, **options: Any) -> None:
+        compiled.add(module)
+        module.register_forward_hook(lambda module, *_: called.add(module))
+
+    monkeypatch.setattr(nn.Module, "compile", compile)
+    loop = Loop(steps=1, compile=True)
+    if stage == "standins":
+        run = replace(stages(tmp_path)[stage], towers_loop=loop, vae_loop=loop)
+        standins.main(run)
+    else:
+        run = stages(chain.root)[stage]
+        tokenizer.main(replace(run, out=tmp_path / "tokenizer", loop=loop, eval_every=0))
+    assert len(compiled) >= 5 and called == compiled
 
 
 def test_a_negative_seed_is_refused():

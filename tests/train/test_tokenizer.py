@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from arm.config import load_run
+from arm.configs import tokenizer as configs
 from arm.data.pictures import GridWeight, PictureBatch, world_batch
 from arm.errors import ConfigError, WeightsError
-from arm.losses import sigmoid_contrastive
+from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.dit import DiTConfig
 from arm.models.pretrained import Pretrained
+from arm.models.text import caption_logits, encode_captions
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train import parallel
 from arm.train.optim import Optim
@@ -23,6 +25,7 @@ from arm.train.tokenizer import (
     Timesteps,
     TokenizerRun,
     build,
+    caption_loss,
     main,
     of_all_processes,
 )
@@ -68,6 +71,76 @@ def test_a_finished_run_notices_another_tokenizer_below_its_own(tmp_path: Path):
     main(replace(first, loop=replace(first.loop, steps=3)))
     with pytest.raises(WeightsError, match="stands on another tokenizer"):
         main(second)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"width": 32},
+            r"out has width 16, the run has model\.width=32; set model\.width=16, or name",
+        ),
+        (
+            {"pixel": DiTConfig(16, 2, 2)},
+            r"has pixel\.num_blocks 1, .* model\.pixel\.num_blocks=2;",
+        ),
+    ],
+)
+def test_a_start_of_another_size_is_told(tmp_path: Path, changes: dict[str, Any], message: str):
+    run = run_of(tmp_path)
+    build(run)[0].tokenizer.save(run.out)
+    run = replace(run, init_from=run.out)
+    build(run)
+    with pytest.raises(WeightsError, match=message):
+        build(replace(run, model=replace(run.model, **changes)))
+
+
+def test_the_runs_that_ship_have_the_sizes_of_what_they_start_from():
+    for run in (configs.micro_decoder(), configs.micro_pixel()):
+        assert run.model == configs.micro().model
+    trainer, *_ = build(configs.micro_finetune())
+    assert trainer.tokenizer.patch == 8
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("chunk", [0, 3, 2048])
+def test_the_caption_loss_needs_the_logits_of_no_padding(tied: bool, chunk: int):
+    """The same loss and gradients as with the logits of every position at once."""
+    ids, mask = encode_captions(qwen_like(), ["ab", "abcdef", "", "b"])
+    found = []
+    for chunked in (False, True):
+        lm = caption_lm()
+        if not tied:
+            head = torch.nn.Linear(24, 64, bias=False)
+            head.weight.data.copy_(lm.lm_head.weight.data.flip(0))
+            lm.lm_head = head
+        prefix = torch.randn(4, 3, 24, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        rows: list[tuple[int, ...]] = []
+        lm.lm_head.register_forward_hook(lambda _, x, y, rows=rows: rows.append(tuple(y.shape)))
+        if chunked:
+            loss = caption_loss(lm, prefix, ids, mask, chunk)
+            assert rows[0] == (min(chunk or 13, 13), 64) and int(mask.sum()) == 13
+        else:
+            loss = caption_cross_entropy(caption_logits(lm, prefix, ids), ids, mask)
+        loss.backward()
+        gradients = {n: p.grad for n, p in lm.named_parameters() if p.grad is not None}
+        found.append((loss.detach(), prefix.grad, gradients))
+    assert found[0][2].keys() == found[1][2].keys() and "model.embed_tokens.weight" in found[0][2]
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_step_makes_no_logits_of_padding(tmp_path: Path):
+    run = run_of(tmp_path)
+    trainer, _, words = build(run)
+    batch = replace(world_batch(0, 0, 4, GRIDS[:1], 16, scale=1), images=torch.rand(4, 3, 16, 16))
+    _, mask = encode_captions(words.captions, batch.details, most=256)
+    assert trainer.caption_lm is not None and not mask.all()
+    rows: list[int] = []
+    trainer.caption_lm.lm_head.register_forward_hook(
+        lambda _, x, logits: rows.append(logits[..., 0].numel())
+    )
+    trainer.losses(batch, words, run.weights, run.timesteps)
+    assert rows == [int(mask.sum())]
 
 
 @pytest.mark.parametrize("towers", [fixed_size_towers, naflex_towers])

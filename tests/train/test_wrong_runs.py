@@ -19,6 +19,11 @@ from arm.train import chain
         ("tokenizer:micro", "grids=[[0,7]]", "at least one row and one column"),
         ("tokenizer:micro", "grids=[]", "one of grids have a weight"),
         ("tokenizer:micro", "batch=0", "batch must be at least 1"),
+        (
+            "tokenizer:micro",
+            "model.num_heads=5",
+            "width 128 is no multiple of four times num_heads 5",
+        ),
         ("detokenizer:micro_flux", "grids=[[7,7,0]]", "one of grids have a weight"),
     ],
 )

@@ -4,7 +4,8 @@
 tokens. Here a row is cut into its documents: one causal attention each on a CPU, and one kernel that
 skips empty blocks (FlexAttention) on a GPU.
 
-B batch, T tokens, S keys, N heads, K key/value heads, H head dimension.
+B batch, T tokens, S keys, N heads, K key/value heads, H head dimension; of a block mask, Q blocks of
+queries and K blocks of keys.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
+BLOCK = 128
+"""Tokens of a side of FlexAttention's blocks."""
 Span = tuple[int, int, int, bool]
 """(row, start, stop) of a document (True) or of padding (False). The spans of a row cover it."""
 
@@ -43,15 +46,43 @@ def document_spans(document_ids_BT: Int[Tensor, "b t"]) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def flex_documents(document_ids_BT: Int[Tensor, "b t"]) -> Documents:
-    """The documents as FlexAttention's block mask, on the ids' device."""
-    from torch.nn.attention.flex_attention import create_block_mask
+def _ordered(seen_BQK: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks of keys each block of queries sees, (B, 1, Q), and which: these first, (B, 1, Q, K)."""
+    first_BQK = seen_BQK.int().argsort(dim=-1, descending=True, stable=True)
+    return seen_BQK.sum(-1).int()[:, None], first_BQK.int()[:, None]
+
+
+def flex_documents(document_ids_BT: Int[Tensor, "b t"], block: int = BLOCK) -> Documents:
+    """The documents as FlexAttention's block mask, on the ids' device. Its blocks follow from where
+    documents begin, since `create_block_mask` would make all T x T of them first.
+
+    Tokens are numbered by their document. Of a block of keys before a block of queries, the queries see
+    a part where the last number of the keys is the first of the queries, and all where the first of the
+    keys is the last of the queries. Documents of 4 and 2 tokens in blocks of 2, seen in part (p), whole (w):
+
+        numbers  0 0 0 0 1 1      p . .
+                                  w p .
+                                  . . p
+    """
+    from torch.nn.attention.flex_attention import BlockMask
+
+    T = document_ids_BT.shape[1]
+    begins_BT = F.pad(document_ids_BT.diff(dim=1) != 0, (1, 0))
+    number_BT = begins_BT.cumsum(1)
 
     def same_and_before(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
-        return (document_ids_BT[b, q] == document_ids_BT[b, kv]) & (q >= kv)
+        return (number_BT[b, q] == number_BT[b, kv]) & (q >= kv)
 
-    B, T = document_ids_BT.shape
-    mask = create_block_mask(same_and_before, B, None, T, T, device=str(document_ids_BT.device))
+    # What fills up the last block is in no document, so that block sees no other whole.
+    filled = F.pad(number_BT, (0, -T % block), value=-1).unflatten(1, (-1, block))
+    first_BQ, last_BQ = filled[..., 0], filled[..., -1]
+    shared_BQK = (first_BQ[:, :, None] == last_BQ[:, None]).tril(-1)
+    whole_BQK = (last_BQ[:, :, None] == first_BQ[:, None]).tril(-1)
+    itself_QK = torch.eye(filled.shape[1], dtype=torch.bool, device=filled.device)
+    mask = BlockMask.from_kv_blocks(
+        *_ordered(shared_BQK & ~whole_BQK | itself_QK), *_ordered(whole_BQK),
+        BLOCK_SIZE=block, mask_mod=same_and_before, seq_lengths=(T, T),
+    )  # fmt: skip
     return Documents(block_mask=mask)
 
 

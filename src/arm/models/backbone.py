@@ -46,14 +46,19 @@ def load_backbone(
     path = directory / "vocab.json"
     data = read_json(path)
     try:
-        sizes = (data["text_size"], data["num_codes"], data["max_side"])
-        vocab = Vocab(*sizes, image_stride=data["image_stride"])
+        sizes = {
+            name: data[name] for name in ("text_size", "num_codes", "max_side", "image_stride")
+        }
+        for name, size in sizes.items():
+            if not isinstance(size, int):
+                raise TypeError(f"{name} is {size!r}, no whole number")
+        vocab = Vocab(**sizes)
         code_bits, placed = data["code_bits"], data["grid_positions"]
     except KeyError as error:
         close = nearest(error.args[0], data)
         there = f"; it has '{close[0]}'" if close else ""
         raise WeightsError(f"{path} lacks the key '{error.args[0]}'{there}") from None
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise WeightsError(f"{path} is not a model's id space: {error}") from None
     visual = directory / "visual.safetensors"
     if not visual.is_file():

@@ -3,11 +3,13 @@
 The networks are diffusers' own (Flux as in FLUX.1, Sana as in SANA-1.5) with z_q in place of their
 text, behind one shape of call. Both predict noise - data at a noise level sigma = 1 - t, so the
 velocity of our path (data - noise at t) is the negative of what they return. Weights may be bf16;
-latents and velocities keep the caller's dtype.
+latents and velocities keep the caller's dtype. Painters are given sigma, not t: what shares a painter
+out may round its inputs to bf16, and near the data 1 - t of a rounded t is far off.
 
 B batch, C latent channels, h, w latent size, N tokens of z_q, D its width.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,10 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from arm.errors import InputError, WeightsError
+from arm.config import from_json
+from arm.errors import ConfigError, InputError, WeightsError
 from arm.models import flow
 from arm.models.blocks import grid_sines
 from arm.models.detokenizer import seeded_noise
+from arm.models.pretrained_files import first_line, read_config
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import (
     load_parameters,
@@ -39,7 +43,7 @@ class Painter(Protocol):
     def to(self, device: torch.device | str) -> object: ...
 
     def __call__(
-        self, latents_BChw: Tensor, t_B: Tensor, z_q_BND: Tensor, grid: tuple[int, int]
+        self, latents_BChw: Tensor, sigma_B: Tensor, z_q_BND: Tensor, grid: tuple[int, int]
     ) -> Tensor: ...
 
 
@@ -69,19 +73,19 @@ class FluxPainter(nn.Module):
     def forward(
         self,
         latents_BChw: Float[Tensor, "b c h w"],
-        t_B: Float[Tensor, " b"],
+        sigma_B: Float[Tensor, " b"],
         z_q_BND: Float[Tensor, "b n d"],
         grid: tuple[int, int],
     ) -> Float[Tensor, "b c h w"]:
         B, C, h, w = latents_BChw.shape
         packed = latents_BChw.view(B, C, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
-        guidance = torch.ones_like(t_B) if self.transformer.config.guidance_embeds else None
+        guidance = torch.ones_like(sigma_B) if self.transformer.config.guidance_embeds else None
         dtype, device = self.transformer.dtype, latents_BChw.device
         output = self.transformer(
             hidden_states=packed.reshape(B, (h // 2) * (w // 2), 4 * C).to(dtype),
             encoder_hidden_states=self.condition(z_q_BND).to(dtype),
             pooled_projections=self.pool(z_q_BND.mean(1)).to(dtype),
-            timestep=1 - t_B,
+            timestep=sigma_B,
             img_ids=_grid_ids(h // 2, w // 2).to(device),
             txt_ids=_grid_ids(*grid).to(device),
             guidance=guidance,
@@ -108,7 +112,7 @@ class SanaPainter(nn.Module):
     def forward(
         self,
         latents_BChw: Float[Tensor, "b c h w"],
-        t_B: Float[Tensor, " b"],
+        sigma_B: Float[Tensor, " b"],
         z_q_BND: Float[Tensor, "b n d"],
         grid: tuple[int, int],
     ) -> Float[Tensor, "b c h w"]:
@@ -118,7 +122,7 @@ class SanaPainter(nn.Module):
         output = self.transformer(
             hidden_states=latents_BChw.to(dtype),
             encoder_hidden_states=(condition + places_ND).to(dtype),
-            timestep=1000 * (1 - t_B),
+            timestep=1000 * sigma_B,
         ).sample
         return -output.to(latents_BChw.dtype)
 
@@ -166,6 +170,18 @@ def latent_shape(vae: Any, height: int, width: int) -> tuple[int, int, int]:
     return vae.config.latent_channels, height // factor, width // factor
 
 
+@dataclass(frozen=True)
+class Sampler:
+    """The numbers of a decoder's sampler.json."""
+
+    num_steps: int = 28
+    guidance_scale: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, not {self.num_steps}")
+
+
 class LatentDetokenizer:
     """Codes -> z_q -> latents by the flow -> picture by the VAE. The paper: 28 steps, guidance 1.5."""
 
@@ -180,12 +196,16 @@ class LatentDetokenizer:
         self.tokenizer, self.painter, self.vae = tokenizer, painter, vae
         self.name = painter.name
         self.num_steps, self.guidance_scale = num_steps, guidance_scale
+        self.as_stored = False
 
     def to(self, device: torch.device | str) -> object:
-        """On a GPU the two large networks run in bf16: FLUX.1's would take 48 GB in fp32."""
-        low = torch.bfloat16 if torch.device(device).type == "cuda" else None
-        self.painter.transformer.to(dtype=low)
-        self.vae.to(dtype=low)
+        """On a GPU the two large networks run in bf16, since FLUX.1's would take 48 GB in fp32; elsewhere
+        in fp32.
+        """
+        dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
+        self.painter.transformer.to(dtype=dtype)
+        self.vae.to(dtype=dtype)
+        self.as_stored = False
         return [part.to(device) for part in (self.tokenizer, self.painter, self.vae)]
 
     @torch.no_grad()
@@ -198,6 +218,8 @@ class LatentDetokenizer:
         guidance_scale: float | None = None,
     ) -> Float[Tensor, "b 3 h w"]:
         tok, vae = self.tokenizer, self.vae
+        if self.as_stored:
+            self.to(tok.device)
         B, gh, gw = codes_BHW.shape
         scale = self.guidance_scale if guidance_scale is None else guidance_scale
         shape = latent_shape(vae, gh * tok.patch, gw * tok.patch)
@@ -206,10 +228,11 @@ class LatentDetokenizer:
         both = z_q if scale == 1 else torch.cat([z_q, torch.zeros_like(z_q)])
 
         def velocity(x: Tensor, t_B: Tensor) -> Tensor:
+            sigma_B = 1 - t_B
             if scale == 1:
-                return self.painter(x, t_B, z_q, (gh, gw))
+                return self.painter(x, sigma_B, z_q, (gh, gw))
             full, empty = self.painter(
-                torch.cat([x, x]), torch.cat([t_B, t_B]), both, (gh, gw)
+                torch.cat([x, x]), torch.cat([sigma_B, sigma_B]), both, (gh, gw)
             ).chunk(2)
             return empty + scale * (full - empty)
 
@@ -219,29 +242,51 @@ class LatentDetokenizer:
 
     @classmethod
     def load(
-        cls, directory: Path, tokenizer: VisualTokenizer, vae: Any, keep_bf16: bool = False
+        cls, directory: Path, tokenizer: VisualTokenizer, vae: Any, as_stored: bool = False
     ) -> "LatentDetokenizer":
-        """Reads what `save_painter` wrote: fp32, or bf16 where the file has it and `keep_bf16` asks for
-        it. Raises WeightsError.
+        """Reads what `save_painter` wrote into fp32; with `as_stored`, 16-bit weights stay so until `to` or
+        the first picture. Raises WeightsError.
         """
-        data = read_json(directory / "config.json")
-        known = painters()
-        if data.get("_class_name") not in known:
-            raise WeightsError(
-                f"{directory / 'config.json'}: '{data.get('_class_name')}' is none of {', '.join(known)}"
-            )
-        painter_class, transformer_class = known[data["_class_name"]]
         path = directory / "painter.safetensors"
         tensors = load_tensors(path)
-        transformer = transformer_class.from_config(data)
         stored = tensors.get("transformer.proj_out.weight")
-        if keep_bf16 and stored is not None and stored.dtype == torch.bfloat16:
-            transformer = transformer.to(torch.bfloat16)
-        painter = painter_class(transformer, tokenizer.encoder.width)
+        dtype = stored.dtype if as_stored and stored is not None else torch.float32
+        painter = _unfilled(directory, tokenizer.encoder.width, dtype)
         load_parameters(trained(painter), tensors, path)
-        sampler = read_json(directory / "sampler.json")
+        settings = directory / "sampler.json"
+        try:
+            sampler = from_json(Sampler, read_json(settings))
+        except ConfigError as error:
+            raise WeightsError(f"{settings}: {error}") from None
         painter.requires_grad_(False).eval()
-        return cls(tokenizer, painter, vae, **sampler)  # pyright: ignore[reportArgumentType]
+        decoder = cls(tokenizer, painter, vae, sampler.num_steps, sampler.guidance_scale)
+        decoder.as_stored = as_stored
+        return decoder
+
+
+def _unfilled(directory: Path, width: int, dtype: torch.dtype) -> Any:
+    """A painter of config.json's sizes on the CPU, its transformer's weights in `dtype` and arbitrary.
+    Raises WeightsError.
+    """
+    path, data, known = directory / "config.json", read_config(directory), painters()
+    name = str(data.get("_class_name"))
+    if name not in known:
+        raise WeightsError(f"{path}: '{name}' is none of {', '.join(known)}")
+    painter_class, transformer_class = known[name]
+    try:
+        with torch.device("meta"):  # FLUX.1's would take 48 GB
+            transformer = transformer_class.from_config(data)
+        bare = next(transformer.buffers(), None) is None
+        if not bare:  # tables, which no file holds
+            transformer = transformer_class.from_config(data)
+        painter = painter_class(transformer, width)
+    except Exception as error:  # diffusers check few of their settings: many types, one meaning
+        raise WeightsError(f"{path} is of no {name}: {first_line(error)}") from None
+    for parameter in transformer.parameters():
+        parameter.data = parameter.data.to(dtype)
+    if bare:
+        transformer.to_empty(device="cpu")
+    return painter
 
 
 def save_painter(

@@ -102,7 +102,7 @@ def weight_files(directory: Path) -> list[Path]:
         if single.is_file():
             files = [single]
         elif index.is_file():
-            files = [directory / name for name in _shards(index)]
+            files = [directory / name for name in shards(index)]
     for file in files:
         if not file.is_file():
             raise WeightsError(
@@ -123,11 +123,13 @@ def weight_files(directory: Path) -> list[Path]:
     return files
 
 
-def _shards(index: Path) -> list[str]:
+def shards(index: Path) -> list[str]:
+    """The files that an index names. Raises WeightsError where it names none."""
     found = read_json(index)
-    if not isinstance(found, dict) or not isinstance(found.get("weight_map"), dict):
+    names = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise WeightsError(f"{index} has no weight_map, which names the files of the weights")
-    return sorted(set(found["weight_map"].values()))
+    return sorted(set(names.values()))
 
 
 def stored_in_bf16(files: list[Path]) -> bool:

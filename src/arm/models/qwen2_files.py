@@ -15,6 +15,7 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from torch import Tensor
 
 from arm.errors import WeightsError, nearest
+from arm.models.pretrained_files import shards
 from arm.models.qwen2 import Qwen2, Qwen2Config
 from arm.models.weights import assign, opened, read_json, save_tensors, write_json
 
@@ -32,6 +33,10 @@ HF_NAMES = {
 """Our field and Hugging Face's, where the meaning is the same."""
 OPTIONAL = ("rms_norm_eps", "tie_embeddings")
 """Fields that a config.json may leave out."""
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16
+}  # fmt: skip
+"""What weights may be stored in, by safetensors' names."""
 
 
 Place = Callable[[Qwen2], object]
@@ -60,8 +65,8 @@ def from_hf(
     a time: a process whose part of the model is small never holds all of it. `extra_rows` are added to
     the text table and the text head: the mean of the old rows plus noise. The visual part comes from `visual.safetensors` if `to_hf` wrote one there, and is freshly
     initialised otherwise. Raises WeightsError for a file that is missing or broken, another kind of
-    model, or keys and shapes that the configuration does not call for; ValueError for negative
-    `extra_rows`.
+    model, weights in 8 bits, or keys and shapes that the configuration does not call for; ValueError for
+    negative `extra_rows`.
     """
     directory = Path(directory)
     if extra_rows < 0:
@@ -172,6 +177,8 @@ def read_config(path: Path, visual: Mapping[str, Any] | None = None) -> Qwen2Con
     if hf.get("model_type") != "qwen2":
         raise WeightsError(f"{path}: model_type is {hf.get('model_type')!r}, not 'qwen2'")
     rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise WeightsError(f"{path}: its rotary positions are {rope!r}, not a JSON object")
     if rope.get("rope_type", rope.get("type", "default")) != "default":
         raise WeightsError(f"{path}: only default rotary positions are supported, not {rope}")
     if hf.get("use_sliding_window") or hf.get("hidden_act", "silu") != "silu":
@@ -185,10 +192,24 @@ def read_config(path: Path, visual: Mapping[str, Any] | None = None) -> Qwen2Con
             raise WeightsError(f"{path} lacks the key '{theirs}'{there}")
     fields = {ours: hf[theirs] for ours, theirs in HF_NAMES.items() if theirs in hf}
     theta = rope.get("rope_theta", hf.get("rope_theta", 10_000.0))
+    _check_kinds(path, {**hf, "rope_theta": theta})
     try:
         return Qwen2Config(**fields, **visual, head_dim=hf.get("head_dim"), rope_theta=theta)
     except (TypeError, ValueError) as error:  # a field is missing, no number, or does not fit
         raise WeightsError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+def _check_kinds(path: Path, hf: Mapping[str, Any]) -> None:
+    """Raises WeightsError for a field that is of another kind than its like."""
+    real = ((int, float), "a number")
+    kinds = {
+        "rms_norm_eps": real, "rope_theta": real, "tie_word_embeddings": (bool, "true or false")
+    }  # fmt: skip
+    for name in (*HF_NAMES.values(), "head_dim", "rope_theta"):
+        kind, said = kinds.get(name, (int, "a whole number"))
+        default = name not in hf or (name == "head_dim" and hf[name] is None)
+        if not default and not isinstance(hf[name], kind):
+            raise WeightsError(f"{path}: {name} is {hf[name]!r}, not {said}")
 
 
 def _hf_config(model: Qwen2, weights: torch.dtype) -> dict[str, Any]:
@@ -221,12 +242,17 @@ def _weight_files(directory: Path) -> dict[str, Path]:
     if (directory / SINGLE).exists() or not (directory / INDEX).exists():
         files = [directory / SINGLE]
     else:
-        index = _read_object(directory / INDEX).get("weight_map", {})
-        files = [directory / name for name in sorted(set(index.values()))]
+        files = [directory / name for name in shards(directory / INDEX)]
     found: dict[str, Path] = {}
     for path in files:
         with opened(path) as file:
             found |= dict.fromkeys(file.keys(), path)
+            for name in file.keys():
+                if (stored := file.get_slice(name).get_dtype()) not in DTYPES:
+                    raise WeightsError(
+                        f"{path}: {name} is stored in {stored}; fp8 and other 8-bit weights are not "
+                        "supported, name the model in bf16"
+                    )
     return found
 
 
@@ -235,5 +261,5 @@ def _dtype_of(paths: set[Path]) -> torch.dtype:
     found = {torch.float32} if not paths else set()
     for path in paths:
         with opened(path) as file:
-            found |= {file.get_slice(name)[:0].dtype for name in file.keys()}
+            found |= {DTYPES[file.get_slice(name).get_dtype()] for name in file.keys()}
     return reduce(torch.promote_types, found)

@@ -51,12 +51,19 @@ def text_embeddings(siglip: Any, tokenizer: Any, texts: Sequence[str]) -> Float[
     return siglip.text_model(ids_BT).pooler_output.float()
 
 
-def caption_logits(lm: Any, prefix_BND: Tensor, ids_BT: Tensor) -> Tensor:
-    """Logits (B, T, V), fp32, of each caption id given the picture's features and the ids before it."""
+def caption_hidden(lm: Any, prefix_BND: Tensor, ids_BT: Tensor) -> Float[Tensor, "b t d"]:
+    """The states from which `lm.lm_head` predicts each caption id, given the picture's features and the
+    ids before it.
+    """
     embedded = lm.get_input_embeddings()(ids_BT[:, :-1])
     inputs = torch.cat([prefix_BND.to(embedded.dtype), embedded], 1)
     hidden = lm.model(inputs_embeds=inputs, use_cache=False)
-    return lm.lm_head(hidden.last_hidden_state[:, prefix_BND.shape[1] - 1 :]).float()
+    return hidden.last_hidden_state[:, prefix_BND.shape[1] - 1 :]
+
+
+def caption_logits(lm: Any, prefix_BND: Tensor, ids_BT: Tensor) -> Tensor:
+    """Logits (B, T, V), fp32, of each caption id given the picture's features and the ids before it."""
+    return lm.lm_head(caption_hidden(lm, prefix_BND, ids_BT)).float()
 
 
 def with_words(tokenizer: Any, texts: Iterable[str]) -> tuple[Any, list[str]]:

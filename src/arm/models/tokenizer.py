@@ -4,6 +4,7 @@ B batch, N = h * w tokens of a grid, D encoder width. Pictures are (B, 3, H, W) 
 is (height, width) in tokens, one token an encoder patch.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from arm.models.weights import (
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Sizes of the trained part; the encoder's own come with its weights."""
+    """Sizes of the trained part; the encoder's own come with its weights. Raises ValueError where they do
+    not fit together.
+    """
 
     code_bits: int
     width: int
@@ -37,6 +40,23 @@ class TokenizerConfig:
     num_heads: int
     pixel: DiTConfig
     mlp_ratio: float = 4.0
+
+    def __post_init__(self) -> None:
+        try:
+            FSQ(self.code_bits)
+        except ValueError as error:
+            raise ValueError(f"code_{error}") from None
+        for name, part in (("", self), ("pixel.", self.pixel)):
+            sizes = (part.width, part.num_blocks, part.num_heads)
+            if min(sizes) < 1 or not 0 < part.mlp_ratio < math.inf:
+                raise ValueError(
+                    f"{name}width, num_blocks, num_heads and mlp_ratio must be positive"
+                )
+            if part.width % (4 * part.num_heads):  # a head turns rows and columns, in pairs
+                raise ValueError(
+                    f"{name}width {part.width} is no multiple of four times {name}num_heads "
+                    f"{part.num_heads}"
+                )
 
 
 class VisualTokenizer(nn.Module):

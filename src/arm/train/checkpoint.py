@@ -128,6 +128,17 @@ def newest(run_dir: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def _state(path: Path) -> dict[str, Any]:
+    """A checkpoint's state.json. Raises WeightsError where it is damaged."""
+    state = read_json(path / "state.json")
+    if isinstance(state, dict) and isinstance(state.get("step"), int):
+        if all(isinstance(state.get(key, {}), dict) for key in ("origin", "files")):
+            return state
+    raise WeightsError(
+        f"{path / 'state.json'} is damaged; remove {path} to resume from the checkpoint before it"
+    )
+
+
 def _whole(path: Path, files: Mapping[str, int]) -> None:
     """Raises WeightsError where a file of a checkpoint is missing or has another size than written."""
     for name, size in files.items():
@@ -179,7 +190,7 @@ def resume(
     path = parallel.told(lambda: newest(run_dir))  # machines may see a shared folder differently
     if path is None:
         return 0
-    state = read_json(path / "state.json")
+    state = _state(path)
     for name, value in (origin or {}).items():
         if state.get("origin", {}).get(name) != value:
             raise WeightsError(

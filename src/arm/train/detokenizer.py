@@ -204,7 +204,7 @@ def main(run: DetokenizerRun) -> None:
         kept = (torch.rand(run.batch) >= run.drop_condition).to(z_q)[:, None, None]
         t_B = flow.sample_timesteps(run.batch, run.timestep_power, 1.0).to(z_q)
         x0 = torch.randn_like(x1)
-        velocity = painter(flow.interpolate(x0, x1, t_B), t_B, z_q * kept, grid)
+        velocity = painter(flow.interpolate(x0, x1, t_B), 1 - t_B, z_q * kept, grid)
         return {"loss": (velocity - (x1 - x0)).square().mean()}
 
     def evaluate() -> Mapping[str, float]:

@@ -12,6 +12,7 @@ from arm.config import to_json
 from arm.data.code_shards import shard_path
 from arm.data.pictures import GridWeight, pick_grid, to_float
 from arm.data.shards import Chain, write_shard
+from arm.errors import DataError
 from arm.models.pretrained import Pretrained, load_siglip
 from arm.models.tokenizer import VisualTokenizer
 from arm.train.manifest import agree, tokenizer_hash
@@ -87,13 +88,16 @@ def manifest_of(run: EncodeRun) -> dict[str, Any]:
 def main(run: EncodeRun) -> None:
     """Writes the shards that are not there yet; shard i is a pure function of i and the manifest.
 
-    Raises ConfigError where `out` holds shards of another tokenizer or other settings.
+    Raises ConfigError where `out` holds shards of another tokenizer or other settings, DataError for
+    codes of more than 16 bits.
     """
     agree(run.out, manifest_of(run), f"delete the shards in {run.out}, or name another out=FOLDER")
     device = training_device()
     tokenizer = VisualTokenizer.load(
         run.tokenizer, load_siglip(run.pretrained.siglip, device.type == "cuda").vision_model
     ).to(device)
+    if tokenizer.fsq.num_codes > np.iinfo(np.uint16).max + 1:
+        raise DataError("code shards hold 16-bit codes; this tokenizer has more than 65,536")
     for index in range(run.num_shards):
         if shard_path(run.out, index).is_file():
             continue

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -125,6 +125,8 @@ class LMRun:
             raise ValueError("rows, micro_rows and loss_chunk must not be negative")
         if self.code_bits < 1:
             raise ValueError("code_bits must be at least 1, as the tokenizer's")
+        if min(self.max_side, self.image_stride) < 1:
+            raise ValueError("max_side and image_stride must be at least 1")
         if self.row_length < 1 or (not self.rows and self.samples < 1):
             raise ValueError("row_length, and one of samples and rows, must be at least 1")
         if self.loop.parallel.shard and self.micro_rows and not self.rows:
@@ -164,6 +166,31 @@ def config_of(run: LMRun, text_size: int) -> tuple[Qwen2Config, Vocab]:
     return config, vocab
 
 
+def sizes_of(config: Qwen2Config) -> dict[str, Any]:
+    """What a run decides of its network, by name, and the width of a head, which follows."""
+    names = ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads",
+             "head_size", "rope_theta", "tie_embeddings", "share_bits")  # fmt: skip
+    found = {name: getattr(config, name) for name in names}
+    return {**found, "grid_positions": config.max_side > 0}
+
+
+def same_sizes(source: Path, there: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raises WeightsError that names the first size in which weights are not what the run says."""
+    keys = {
+        "vocab_size": "backbone.text_size",
+        "head_size": "backbone.hidden_size/num_heads",
+        "grid_positions": "grid_positions",
+        "share_bits": "share_bits",
+    }
+    for name, found in there.items():
+        if found != ours[name]:
+            key = keys.get(name, f"backbone.{name}")
+            raise WeightsError(
+                f"{source} has {name} {found}, the run has {key}={ours[name]}; set {key}={found}, or "
+                "name other weights"
+            )
+
+
 def build(run: LMRun, words: int, place: Place = on_cpu) -> tuple[Qwen2, Vocab]:
     """The model before its first step, and its id space. `words`: size of the text tokenizer; `place`:
     see `from_hf`. Raises WeightsError where weights are of another size than the run says.
@@ -183,6 +210,7 @@ def build(run: LMRun, words: int, place: Place = on_cpu) -> tuple[Qwen2, Vocab]:
             model, found = with_text_size(model, found, text_size, generator)
         if replace(found, image_stride=vocab.image_stride) != vocab:
             raise WeightsError(f"{run.init_from} was trained with {found}, this run has {vocab}")
+        same_sizes(run.init_from, sizes_of(model.config), sizes_of(config))
         return model, vocab
     if run.pretrained is None:
         with torch.device("meta"):
@@ -192,15 +220,13 @@ def build(run: LMRun, words: int, place: Place = on_cpu) -> tuple[Qwen2, Vocab]:
         return model, vocab
     source = locate(run.pretrained)
     text = replace(config, vocab_size=text_size, num_codes=0, code_bits=0, max_side=0)
-    there = read_config(source / "config.json")
-    for name in ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads",
-                 "num_kv_heads", "rope_theta", "tie_embeddings"):  # fmt: skip
-        if getattr(there, name) != getattr(text, name):
-            ours = "backbone.text_size" if name == "vocab_size" else f"backbone.{name}"
-            raise WeightsError(
-                f"{source / 'config.json'} has {name} {getattr(there, name)}, the run has "
-                f"{ours}={getattr(text, name)}"
-            )
+    visual = {"num_codes": 0, "code_bits": 0, "share_bits": config.share_bits}
+    there = read_config(source / "config.json", visual)
+    same_sizes(
+        source / "config.json",
+        {"vocab_size": there.vocab_size, **sizes_of(there)},
+        {"vocab_size": text.vocab_size, **sizes_of(text)},
+    )
     model = from_hf(
         source, config.num_codes, config.code_bits, config.vocab_size - text_size,
         max_side=config.max_side, share_bits=config.share_bits, generator=generator,

@@ -56,8 +56,9 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Plan:
-    """memory: of the fullest moment of one GPU. flops: of one GPU's step. micro_rows: rows at a time;
-    largest_micro_rows: of them what fits. headline: whether it fits, and what to change where not.
+    """memory: of the fullest moment of the fullest GPU. flops: of one GPU's step, on average. micro_rows:
+    rows at a time; largest_micro_rows: of them what fits. headline: whether it fits, and what to change
+    where not.
     """
 
     headline: str
@@ -66,7 +67,7 @@ class Plan:
     parameters: dict[str, Count]
     memory: Bytes
     flops: Flops
-    micro_rows: float
+    micro_rows: int
     largest_micro_rows: int
     tokens_per_step: float
     tokens_per_second: float
@@ -114,7 +115,9 @@ def words_of(run: LMRun) -> tuple[int, str]:
 
 
 def local_rows(run: LMRun, processes: int, mix: Mix) -> float:
-    """Rows of one process and step. Raises ConfigError where they cannot be shared out."""
+    """Rows of one process and step, on average: where they do not come out even some processes have one
+    more than others. Raises ConfigError where they cannot be shared out.
+    """
     if run.rows:
         if run.rows % processes:
             raise ConfigError(
@@ -148,7 +151,8 @@ def work_by(run: LMRun, mix: Mix, rows: float) -> Work:
 def memory_of(
     run: LMRun, sizes: Sizes, processes: int, mix: Mix, rows: float, at_a_time: float
 ) -> Bytes:
-    """One GPU's, with `rows` rows a step, `at_a_time` of them together."""
+    """The fullest GPU's, with `rows` rows a step on average, `at_a_time` of them together."""
+    rows = math.ceil(rows)
     how = Setting(
         dtype_of(run, products=True), processes, shards_of(run, processes),
         at_a_time < rows, rows * run.row_length,
@@ -162,10 +166,11 @@ def plan(run: LMRun, cluster: Cluster, mix: Mix | None = None) -> Plan:
     words, source = words_of(run)
     sizes = sizes_of(run, words)
     rows = local_rows(run, count, chosen)
-    at_a_time = min(run.micro_rows or rows, rows)
-    memory = memory_of(run, sizes, count, chosen, rows, at_a_time)
-    pieces = rows / at_a_time
-    flops = flops_of(run, sizes, work_by(run, chosen, at_a_time), pieces)
+    most = math.ceil(rows)
+    together = min(run.micro_rows or most, most)
+    memory = memory_of(run, sizes, count, chosen, rows, together)
+    at_a_time = min(together, rows)
+    flops = flops_of(run, sizes, work_by(run, chosen, at_a_time), rows / at_a_time)
     tokens = rows * run.row_length * count
     fits = memory.total <= gpu.memory
     fitting = largest(run, sizes, cluster, chosen, rows)
@@ -174,7 +179,7 @@ def plan(run: LMRun, cluster: Cluster, mix: Mix | None = None) -> Plan:
     if not fits:
         headline = f"DOES NOT FIT: {used}. Set {advice(run, sizes, cluster, chosen, rows, fitting)}"
     return Plan(
-        headline, fits, cluster, sizes.groups, memory, flops, at_a_time, fitting, tokens,
+        headline, fits, cluster, sizes.groups, memory, flops, together, fitting, tokens,
         tokens / (flops.model / (cluster.mfu * gpu.flops)), run.loop.steps,
         tuple(_notes(run, chosen, mix is None, source, words, cluster)),
     )  # fmt: skip

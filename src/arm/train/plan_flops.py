@@ -1,16 +1,17 @@
 """FLOPs of one optimiser step of a language model: what it needs, and what the hardware does.
 
 A linear layer costs 2 FLOPs a weight and token, its backward pass twice that: for the input and for
-the weight, of which a frozen layer has the first alone. Attention costs 4 FLOPs a query feature and
-attended token. Model FLOPs are those of the mathematics; the hardware also makes again what it forgot
-(`loop.parallel.recompute`, `loss_chunk`), computes masked squares whole, attention's scores a second
-time in the backward pass, and Muon's products.
+the weight, of which a frozen layer has the first alone, and none where nothing before it trains either
+(`plan_graph.py`). Attention costs 4 FLOPs a query feature and attended token. Model FLOPs are those of
+the mathematics; the hardware also makes again what it forgot (`loop.parallel.recompute`, `loss_chunk`),
+computes masked squares whole, attention's scores a second time in the backward pass, and Muon's products.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from arm.train.lm import LMRun
+from arm.train.plan_graph import Block
 from arm.train.plan_sizes import Sizes, Work
 
 
@@ -40,55 +41,68 @@ def kept_products(sizes: Sizes) -> tuple[str, ...]:
 
 def flops_of(run: LMRun, sizes: Sizes, work: Work, pieces: float) -> Flops:
     """`pieces` times `work`, then the optimiser's step."""
-    config, tune, tokens = sizes.config, run.finetune, work.tokens
-    layers, width, bits = config.num_layers, config.hidden_size, config.code_bits
-    products = {n: 2.0 * a * b * tokens for n, (a, b) in sizes.linears.items()}
-    once = sum(products.values())
-    added = added_out = 0.0
-    if tune.lora_rank:
-        shapes = [sizes.linears[target] for target in tune.lora_targets]
-        added = 2.0 * tune.lora_rank * tokens * sum(a + b for a, b in shapes)
-        added_out = 2.0 * tune.lora_rank * tokens * sum(b for _, b in shapes)
-    linears = once * (2 if tune.lora_rank else 3) + 3 * added
-    attended = 4.0 * sizes.query * work.attended * tokens
-    computed = (
-        attended if run.attention == "documents" else 4.0 * sizes.query * work.length * tokens
-    )
+    config, graph, tokens = sizes.config, sizes.graph, work.tokens
+    width, bits = config.hidden_size, config.code_bits
+    blocks = [_block(run, sizes, work, block) for block in graph.blocks]
+    linears, attention, extra = (sum(kind) for kind in zip(*blocks, strict=True))
 
-    head_trains = sizes.groups["text table" if config.tie_embeddings else "text head"].trained > 0
     text_once = 2.0 * config.vocab_size * width * work.text
-    text = text_once * (3 if head_trains else 2)
-    sees_trains = sizes.groups["visual part"].trained > 0
+    text = text_once * (1 + graph.hidden + graph.text_head)
     code_once = 2.0 * config.num_codes * width * work.code
-    code = code_once * (3 if sees_trains else 2)
+    code = code_once * (1 + graph.hidden + graph.code_head)
     if config.share_bits and config.num_codes:
         scored = 2.0 * width * bits * work.code
         spread = 2.0 * bits * config.num_codes * work.code  # by signs, which need no gradient
         code_once += scored + spread
-        code += 3 * scored + 2 * spread + (2 if sees_trains else 1) * 2.0 * bits * width * tokens
-
-    last = 0.0 if tune.lora_rank else products["down_proj"]  # nothing needs a block's output again
-    again = (
-        layers
-        * {
-            "nothing": 0.0,
-            "all": once - last + added + computed,
-            "selective": once - sum(products[n] for n in kept_products(sizes)) + added_out,
-        }[run.loop.parallel.recompute]
-    )
-    for positions, made in ((work.code, code_once), (work.text, text_once)):
-        if run.loss_chunk and positions > run.loss_chunk:
-            again += made
-    # The backward pass of attention has five products, of which one makes the scores again.
-    attention_extra = layers * (3.5 * computed - 3 * attended)
+        code += scored * (1 + graph.hidden + graph.bit_head)
+        code += spread * (1 + (graph.hidden or graph.bit_head))
+        code += (1 + graph.code_embedding) * 2.0 * bits * width * tokens
+    for positions, made, has_gradient in (
+        (work.code, code_once, graph.code), (work.text, text_once, graph.text)
+    ):  # fmt: skip
+        if has_gradient and run.loss_chunk and positions > run.loss_chunk:
+            extra += made
     optimiser = sum(map(_muon, sizes.matrices)) if run.optim.muon else 0.0
     return Flops(
-        layers * linears * pieces,
-        layers * 3 * attended * pieces,
+        linears * pieces,
+        attention * pieces,
         text * pieces,
         code * pieces,
-        (again + attention_extra) * pieces + optimiser,
+        extra * pieces + optimiser,
     )
+
+
+def _block(run: LMRun, sizes: Sizes, work: Work, block: Block) -> tuple[float, float, float]:
+    """The linear layers of one block, its attention, and what the hardware does beside them."""
+    tune, tokens = run.finetune, work.tokens
+    once = {n: 2.0 * a * b * tokens for n, (a, b) in sizes.linears.items()}
+    linears = sum(once[name] * linear.products for name, linear in block.linears.items())
+    lora = [name for name in tune.lora_targets if name in once] if tune.lora_rank else []
+    added = added_out = 0.0
+    for name in lora:
+        linear, (a, b) = block.linears[name], sizes.linears[name]
+        down, up = (2.0 * tune.lora_rank * size * tokens for size in (a, b))
+        added, added_out = added + down + up, added_out + up
+        linears += down * (1 + linear.into + linear.added)
+        linears += up * (1 + (linear.into or linear.added) + linear.added)
+    attended = 4.0 * sizes.query * work.attended * tokens
+    computed = (
+        attended if run.attention == "documents" else 4.0 * sizes.query * work.length * tokens
+    )
+    attention = attended * (3 if block.attention else 1)
+    # The backward pass of attention has five products, of which one makes the scores again.
+    extra = computed * (3.5 if block.attention else 1) - attention
+    if not block.out:
+        return linears, attention, extra
+    everything, wide = sum(once.values()), sum(once[name] for name in kept_products(sizes))
+    # Nothing needs a block's output again, unless LoRA's input is made behind it.
+    last = 0.0 if "down_proj" in lora else once["down_proj"]
+    again = {
+        "nothing": 0.0,
+        "all": everything - last + added + computed,
+        "selective": everything - wide + added_out,
+    }[run.loop.parallel.recompute]
+    return linears, attention, extra + again
 
 
 def _muon(shape: tuple[int, int]) -> float:

@@ -20,6 +20,7 @@ from arm.models.qwen2_files import read_config
 from arm.models.tokenizer import TokenizerConfig
 from arm.models.weights import opened, read_json
 from arm.train.detokenizer import DetokenizerRun, PretrainedPainter
+from arm.train.finetune import prepare
 from arm.train.grpo import GRPORun
 from arm.train.optim import Optim
 from arm.train.plan import Cluster
@@ -42,6 +43,8 @@ PUBLISHED = {
     "Qwen/Qwen2.5-0.5B": Published(896, 494_032_768),
     "black-forest-labs/FLUX.1-dev:transformer": Published(3072, 11_901_408_320),
 }
+SHARED_OUT = ("policy", "reference", "painter")
+"""Parts of which a process holds a share where `loop.parallel.shard` says so; all others it holds whole."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,15 @@ def parts_plan(run: Any, cluster: Cluster) -> PartsPlan:
 
 def _state(parts: dict[str, Count], loop: Loop, optim: Optim, cluster: Cluster) -> dict[str, float]:
     shards = cluster.count // loop.parallel.replicas if loop.parallel.shard else 1
-    trained = sum(count.trained for count in parts.values())
-    frozen = sum(count.total for count in parts.values()) - trained
+    divisors = {name: shards if name in SHARED_OUT else 1 for name in parts}
+    trained = sum(count.trained / divisors[name] for name, count in parts.items())
+    total = sum(count.total / divisors[name] for name, count in parts.items())
     return {
-        "trained parameters": 4 * trained / shards,
-        "frozen parameters (fp32 at most)": 4.0 * frozen,
-        "gradients": 4 * trained / shards,
-        "optimiser (at most)": 8 * trained / shards,
-        "moving average": 4 * trained / shards if optim.ema else 0.0,
+        "trained parameters": 4 * trained,
+        "frozen parameters (fp32 at most)": 4 * (total - trained),
+        "gradients": 4 * trained,
+        "optimiser (at most)": 8 * trained,
+        "moving average": 4 * trained if optim.ema else 0.0,
     }
 
 
@@ -173,6 +177,9 @@ def _grpo(run: GRPORun) -> tuple[dict[str, Count], list[str]]:
         directory / "config.json", {**sizes, "share_bits": data.get("share_bits", True)}
     )
     with torch.device("meta"):
-        size = _numel(Qwen2(config))
+        policy = Qwen2(config)
+        reference = Count(_numel(policy), 0)
+        prepare(policy, run.finetune)
+    trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     notes = ["not counted: decoders and rewards, the KV cache of rollouts"]
-    return {"policy": Count(size, size), "reference": Count(size, 0)}, notes
+    return {"policy": Count(_numel(policy), trained), "reference": reference}, notes

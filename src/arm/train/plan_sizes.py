@@ -10,6 +10,7 @@ from arm.models.qwen2 import Qwen2, Qwen2Config
 from arm.sequence import PackedBatch
 from arm.train.finetune import prepare
 from arm.train.lm import LMRun, config_of
+from arm.train.plan_graph import Graph, graph_of
 
 GROUPS = {
     "text table": ("embed_tokens.",),
@@ -31,10 +32,13 @@ class Count:
 
 @dataclass(frozen=True)
 class Sizes:
-    """groups: parameters by kind; largest: of the trained tensors outside blocks (a table)."""
+    """groups: parameters by kind; graph: what of them has a part in the backward pass; largest: of the
+    trained tensors outside blocks (a table).
+    """
 
     config: Qwen2Config
     groups: dict[str, Count]
+    graph: Graph
     largest: int
     matrices: tuple[tuple[int, int], ...]
 
@@ -78,7 +82,8 @@ def sizes_of(run: LMRun, words: int) -> Sizes:
     """Counted on the meta device: no weights are read or made. `words`: size of the text tokenizer."""
     config, _ = config_of(run, run.backbone.text_size or words)
     with torch.device("meta"):
-        model = prepare(Qwen2(config), run.finetune)
+        model = Qwen2(config)
+        prepare(model, run.finetune)
     named = dict(model.named_parameters())
 
     def of(prefixes: tuple[str, ...]) -> Count:
@@ -92,6 +97,7 @@ def sizes_of(run: LMRun, words: int) -> Sizes:
     return Sizes(
         config,
         {name: of(prefixes) for name, prefixes in GROUPS.items()},
+        graph_of(model),
         max(tables, default=0),
         tuple((p.shape[0], p.shape[1]) for p in inside),
     )

@@ -5,7 +5,7 @@ indexed by step, so a run killed anywhere and resumed ends in the same bits (on 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -44,9 +44,9 @@ class Loop:
     """How long to train, and how often to log and to save.
 
     bf16: matrix products in bf16 where the processor has the units for it (`train/precision.py`).
-    compile: torch.compile, which costs a minute at the start and needs a C++ compiler. parallel: how
-    processes share the model. workers: processes that make batches ahead; 0 makes each when its step
-    comes.
+    compile: torch.compile, which costs a minute at the start and needs a C++ compiler; block by block
+    where the model is shared out and in the tokenizer. parallel: how processes share the model. workers:
+    processes that make batches ahead; 0 makes each when its step comes.
     """
 
     steps: int
@@ -157,6 +157,7 @@ def fit(
     eval_first: bool = False,
     batches_of: Literal["one", "all", "each"] = "one",
     origin: Mapping[str, str] | None = None,
+    parts: Sequence[nn.Module] = (),
 ) -> None:
     """Trains the parameters of `module` that require gradients, from the newest checkpoint on.
 
@@ -166,8 +167,9 @@ def fit(
     (`train/parallel.py`). A model that `loop.parallel` shares out has been (`train/sharding.py`).
     evaluate: floats and pictures (H, W, 3) to log every `eval_every` steps, at the end, and where
     `eval_first` says so before the first. origin: what else the run stands on, by hash; checkpoints
-    hold it, and a resumed run must have the same. While `make_batch` raises `Unready`, a checkpoint
-    is written and the run waits.
+    hold it, and a resumed run must have the same. parts: what a step calls in the place of `module`
+    itself, for torch.compile. While `make_batch` raises `Unready`, a checkpoint is written and the run
+    waits.
 
     Writes config.json, metrics.jsonl and checkpoints under `run_dir`. Raises ConfigError where the
     directory belongs to another run and where several processes run what one must, and TrainingError
@@ -203,7 +205,7 @@ def fit(
     log = Log(run_dir, name, loop.steps, start) if parallel.is_main() else None
     module.train()
     if loop.compile:
-        for part in blocks(module) if sharded else [module]:
+        for part in blocks(module) if sharded else parts or [module]:
             part.compile(dynamic=True)
 
     def settle() -> None:

@@ -33,6 +33,7 @@ from arm.models.dit import patchify
 from arm.models.text import caption_logits, encode_captions, text_embeddings
 from arm.train.optim import Optim
 from arm.train.runtime import Loop, fit, to_device, training_device
+from arm.train.sharding import blocks
 from arm.world.words import build_tokenizer
 
 
@@ -228,7 +229,7 @@ def train_towers(run: StandinsRun) -> None:
         trainer, lambda step: _batch(run, run.towers_loop, step, run.batch), step_fn,
         run_dir=run.out / "towers_run", name="towers", config=run,
         loop=run.towers_loop, optim=run.optim, eval_every=run.eval_every,
-        evaluate=lambda: tower_scores(siglip, tokenizer, run),
+        evaluate=lambda: tower_scores(siglip, tokenizer, run), parts=blocks(trainer),
     )  # fmt: skip
     save_whole(run.out / "caption_lm", lm, tokenizer)
     save_whole(run.out / "siglip", siglip, tokenizer)
@@ -267,7 +268,7 @@ def train_vae(run: StandinsRun) -> None:
     fit(
         vae, lambda step: _batch(run, run.vae_loop, step, run.vae_batch).images, step_fn,
         run_dir=run.out / "vae_run", name="vae", config=run,
-        loop=run.vae_loop, optim=run.vae_optim,
+        loop=run.vae_loop, optim=run.vae_optim, parts=(vae.encoder, vae.decoder),
     )  # fmt: skip
     # The latent DiT wants latents of unit scale; diffusers keep the factor in the config.
     with torch.no_grad():
