@@ -215,7 +215,7 @@ class Arm:
         """How many of the requests go through the model together: what their keys and values leave room for."""
         config, weight = self.model.config, self.model.embed_tokens.weight
         token = (
-            2 * config.num_layers * config.num_kv_heads * config.head_dim * weight.element_size()
+            2 * config.num_layers * config.num_kv_heads * config.head_size * weight.element_size()
         )
         longest = max((len(s) + (r.grid[0] * r.grid[1] if r.grid else r.max_text + 2)
                        for r in requests for s in r.streams), default=1)  # fmt: skip
