@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from arm.evals.compare import equivalent, holm, paired, resampled
+from arm.evals.compare import equivalent, holm, paired, pooled_spread, resampled
 
 RNG = np.random.default_rng(0)
 
@@ -35,19 +35,30 @@ def test_a_lucky_seed_is_not_an_effect():
     assert found.low < 0 and found.p > 0.05
 
 
-@pytest.mark.parametrize("theirs_too", [True, False])
-def test_the_luck_of_seeds_is_rarely_called_an_effect(theirs_too: bool):
+def test_a_pooled_spread_by_hand():
+    """Means 1, 3 and 2, 2, 5: squares 2 and 6 over 1 + 2 degrees of freedom; one seed says nothing."""
+    models = [np.array([[1.0], [3.0]]), np.array([[2.0], [2.0], [5.0]]), np.array([[9.0]])]
+    found = pooled_spread(models)
+    assert found is not None and found.freedom == 3
+    assert found.deviation == pytest.approx((8 / 3) ** 0.5)
+    assert pooled_spread(models[2:]) is None
+
+
+@pytest.mark.parametrize("how", ["own", "fixed", "pooled"])
+def test_the_luck_of_seeds_is_rarely_called_an_effect(how: str):
     """Models that differ by the luck of three seeds alone: one in twenty may have p < .05."""
     rng = np.random.default_rng(5)
 
     def trained(seeds: int) -> np.ndarray:
         return rng.normal(0.5, 0.05, (seeds, 1)) + 0.01 * rng.standard_normal((seeds, 60))
 
-    fixed = np.full((1, 60), 0.5)
-    found = [
-        paired(trained(3), trained(3) if theirs_too else fixed, i, 400).p < 0.05 for i in range(300)
-    ]
-    assert np.mean(found) < 0.1
+    found = []
+    for i in range(300):
+        ours, theirs = trained(3), trained(3) if how == "own" else np.full((1, 60), 0.5)
+        spread = pooled_spread([ours, *(trained(3) for _ in range(5))]) if how == "pooled" else None
+        found.append(paired(ours, theirs, i, 400, spread).p < 0.05)
+    assert np.mean(found) < 0.08
+    assert how != "pooled" or np.mean(found) > 0.01
 
 
 def test_two_percent_points_off_are_not_equivalent():

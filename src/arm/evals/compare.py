@@ -4,7 +4,7 @@ Scores come as arrays (seeds, items): every model is asked the same items. Inter
 items and allow for the seeds' spread, so that a lucky seed is not taken for an effect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -30,24 +30,52 @@ class Difference:
         return asdict(self)
 
 
-def paired(ours: Scores, theirs: Scores, seed: int = 0, resamples: int = RESAMPLES) -> Difference:
+@dataclass(frozen=True)
+class Spread:
+    """The standard deviation of a model's mean score from seed to seed, and its degrees of freedom."""
+
+    deviation: float
+    freedom: int
+
+
+def pooled_spread(models: Iterable[Scores]) -> Spread | None:
+    """The spread of all models that have several seeds, taken to be one: three seeds of each say little
+    of their own. None where no model has.
+    """
+    means = [scores.mean(1) for scores in models if len(scores) > 1]
+    freedom = sum(len(m) - 1 for m in means)
+    if not freedom:
+        return None
+    squares = sum(float(((m - m.mean()) ** 2).sum()) for m in means)
+    return Spread(float(np.sqrt(squares / freedom)), freedom)
+
+
+def paired(
+    ours: Scores,
+    theirs: Scores,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    spread: Spread | None = None,
+) -> Difference:
     """ours - theirs on the same items. A model without seeds of its own may have a single row.
 
-    p: twice the smaller share of resampled differences on one side of 0 (a bootstrap test), never
+    spread: as `resampled`. p: twice the smaller share of resampled differences on one side of 0 (a bootstrap test), never
     below 2 / resamples. Raises ValueError where the items are not the same number.
     """
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(f"paired scores need the same items: {ours.shape[1]}, {theirs.shape[1]}")
-    draws = resampled(ours, theirs, seed, resamples)
+    draws = resampled(ours, theirs, seed, resamples, spread)
     low, high = np.percentile(draws, [2.5, 97.5])
     tail = min((draws <= 0).mean(), (draws >= 0).mean())
     p = min(1.0, max(2 * float(tail), 2 / resamples))
     return Difference(float(ours.mean() - theirs.mean()), float(low), float(high), p)
 
 
-def resampled(ours: Scores, theirs: Scores, seed: int, resamples: int) -> np.ndarray:
+def resampled(
+    ours: Scores, theirs: Scores, seed: int, resamples: int, spread: Spread | None = None
+) -> np.ndarray:
     """Resampled mean differences (R,): the items of both are redrawn together; to each is added what the
-    luck of the seeds may be, by Student's t on the means of each model's seeds.
+    luck of the seeds may be, by Student's t on `spread`, or else on that of each model's own seeds.
 
     Redrawing three seeds instead would find a third of their variance missing, and no tails.
     """
@@ -55,19 +83,22 @@ def resampled(ours: Scores, theirs: Scores, seed: int, resamples: int) -> np.nda
     draws = redrawn_means(ours.mean(0) - theirs.mean(0), rng, resamples)
     for scores in (ours, theirs):
         if (seeds := len(scores)) > 1:
-            error = scores.mean(1).std(ddof=1) / np.sqrt(seeds)
-            draws = draws + error * rng.standard_t(seeds - 1, resamples)
+            own = spread or Spread(float(scores.mean(1).std(ddof=1)), seeds - 1)
+            luck = rng.standard_t(own.freedom, resamples) / np.sqrt(seeds)
+            draws = draws + own.deviation * luck
     return draws
 
 
 def equivalent(
-    ours: Scores, theirs: Scores, margin: float, seed: int = 0, resamples: int = RESAMPLES
-) -> tuple[bool, float]:
-    """Whether the difference lies within +-margin at the 5 % level, and the test's p-value.
+    ours: Scores, theirs: Scores, margin: float, seed: int = 0, resamples: int = RESAMPLES,
+    spread: Spread | None = None,
+) -> tuple[bool, float]:  # fmt: skip
+    """Whether the difference lies within +-margin at the 5 % level, and the test's p-value. spread: as
+    `resampled`.
 
     Two one-sided tests: p is the larger share of resampled differences beyond either bound.
     """
-    draws = resampled(ours, theirs, seed, resamples)
+    draws = resampled(ours, theirs, seed, resamples, spread)
     p = float(max((draws <= -margin).mean(), (draws >= margin).mean()))
     return p < 0.05, max(p, 1 / resamples)
 

@@ -22,7 +22,7 @@ from arm.data.mixture import packed_batch
 from arm.data.shards import read_shards
 from arm.errors import ConfigError
 from arm.evals import world
-from arm.evals.compare import equivalent, holm, paired
+from arm.evals.compare import equivalent, holm, paired, pooled_spread
 from arm.evals.report import fill_block
 from arm.generate import Guidance
 from arm.model_directory import find_model
@@ -245,7 +245,9 @@ def at_best(scores: Mapping[str, Any], task: str) -> list[float]:
 
 
 def tables(run: SynergyRun) -> dict[str, Any]:
-    """Means a setting, and differences to SFT at its own best temperature, tested."""
+    """Means a setting, and differences to SFT at its own best temperature, tested; the spread of seeds is
+    pooled over the paths.
+    """
     every = {
         name: [scored(run, seed, name) for seed in (run.seeds if stages_of(name) else (0,))]
         for name in run.paths
@@ -262,19 +264,23 @@ def tables(run: SynergyRun) -> dict[str, Any]:
         }
         result["means"][name]["vqa"] = float(np.mean([s["vqa"] for s in seeds]))
     p_values = {}
+    rows = {
+        task: {name: np.array([at_best(s, task) for s in found]) for name, found in every.items()}
+        for task in TASKS
+    }
+    spreads = {task: pooled_spread(models.values()) for task, models in rows.items()}
     for name in run.paths:
         if name == "SFT":
             continue
         result["to_sft"][name] = {}
         for task in TASKS:
-            ours = np.array([at_best(s, task) for s in every[name]])
-            theirs = np.array([at_best(s, task) for s in every["SFT"]])
-            difference = paired(ours, theirs)
+            ours, theirs, spread = rows[task][name], rows[task]["SFT"], spreads[task]
+            difference = paired(ours, theirs, spread=spread)
             row: dict[str, Any] = {"mean": float(ours.mean()), **difference.to_dict()}
             row["seeds"] = ours.mean(1).tolist()
             p_values[f"{name}|{task}"] = difference.p
             if task == "vqa":
-                row["kept"], row["kept_p"] = equivalent(ours, theirs, MARGIN)
+                row["kept"], row["kept_p"] = equivalent(ours, theirs, MARGIN, spread=spread)
             result["to_sft"][name][task] = row
     for key, value in holm(p_values).items():
         name, task = key.split("|")
