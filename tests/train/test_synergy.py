@@ -1,6 +1,7 @@
 """The experiment from end to end, at the smallest size: every path, every control."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,20 @@ def test_controls_are_at_equal_compute(run: SynergyRun):
     assert synergy.rl_flops(replace(run.t2i, model=run.model)) == rl
     with pytest.raises(ConfigError, match=r"set sft\.rows=0"):
         synergy.sft_flops(replace(run.sft, rows=2))
+
+
+def test_continued_supervision_begins_at_the_model(
+    run: SynergyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What the supervised run itself began with need not be there."""
+    gone = replace(run, out=tmp_path, sft=replace(run.sft, init_from=tmp_path / "gone"))
+    asked = []
+    monkeypatch.setattr(synergy.train_lm, "main", asked.append)
+    monkeypatch.setattr(synergy, "with_backbone", lambda old, _, out: shutil.copytree(old, out))
+    end = synergy.train_path(gone, 1, ("sft",))
+    assert end == tmp_path / "seed1/sft/whole"
+    [stage] = asked
+    assert stage.init_from == Path(run.model) / "backbone" and stage.loop.steps >= 1
 
 
 def test_scores_of_another_start_are_made_again(

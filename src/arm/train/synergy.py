@@ -125,11 +125,10 @@ def train_path(run: SynergyRun, seed: int, path: Sequence[str]) -> Path:
         out = run.out / f"seed{seed}" / "-".join(path[: depth + 1])
         if stage == "sft":
             paid = rl_flops(replace(run.t2i, model=str(source)))
-            steps = round(run.t2i.loop.steps * paid / sft_flops(run.sft))
-            stage_run = replace(
-                run.sft, out=out, init_from=find_model(str(source)) / "backbone",
-                loop=replace(run.sft.loop, steps=steps, seed=1000 + seed),
-            )  # fmt: skip
+            begun = replace(run.sft, init_from=find_model(str(source)) / "backbone")
+            steps = round(run.t2i.loop.steps * paid / sft_flops(begun))
+            loop = replace(run.sft.loop, steps=steps, seed=1000 + seed)
+            stage_run = replace(begun, out=out, loop=loop)
             train_lm.main(stage_run)
             if parallel.is_main():
                 with_backbone(find_model(str(source)), out / "model", out / "whole")
