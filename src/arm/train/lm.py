@@ -39,7 +39,7 @@ from arm.train.finetune import Finetune, merged, prepare
 from arm.train.manifest import tokenizer_hash, tokenizer_of
 from arm.train.next_token import batch_losses
 from arm.train.optim import Optim
-from arm.train.runtime import Loop, fit, training_device
+from arm.train.runtime import Loop, fit, same_sizes, training_device
 from arm.train.sharding import is_sharded, placing, share_out
 from arm.vocab import Vocab
 
@@ -174,21 +174,15 @@ def sizes_of(config: Qwen2Config) -> dict[str, Any]:
     return {**found, "grid_positions": config.max_side > 0}
 
 
-def same_sizes(source: Path, there: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raises WeightsError that names the first size in which weights are not what the run says."""
+def key_of(size: str) -> str:
+    """The run's key for what `sizes_of` calls `size`, or for "vocab_size"."""
     keys = {
         "vocab_size": "backbone.text_size",
         "head_size": "backbone.hidden_size/num_heads",
         "grid_positions": "grid_positions",
         "share_bits": "share_bits",
     }
-    for name, found in there.items():
-        if found != ours[name]:
-            key = keys.get(name, f"backbone.{name}")
-            raise WeightsError(
-                f"{source} has {name} {found}, the run has {key}={ours[name]}; set {key}={found}, or "
-                "name other weights"
-            )
+    return keys.get(size, f"backbone.{size}")
 
 
 def build(run: LMRun, words: int, place: Place = on_cpu) -> tuple[Qwen2, Vocab]:
@@ -210,7 +204,7 @@ def build(run: LMRun, words: int, place: Place = on_cpu) -> tuple[Qwen2, Vocab]:
             model, found = with_text_size(model, found, text_size, generator)
         if replace(found, image_stride=vocab.image_stride) != vocab:
             raise WeightsError(f"{run.init_from} was trained with {found}, this run has {vocab}")
-        same_sizes(run.init_from, sizes_of(model.config), sizes_of(config))
+        same_sizes(run.init_from, sizes_of(model.config), sizes_of(config), key_of)
         return model, vocab
     if run.pretrained is None:
         with torch.device("meta"):
@@ -226,6 +220,7 @@ def build(run: LMRun, words: int, place: Place = on_cpu) -> tuple[Qwen2, Vocab]:
         source / "config.json",
         {"vocab_size": there.vocab_size, **sizes_of(there)},
         {"vocab_size": text.vocab_size, **sizes_of(text)},
+        key_of,
     )
     model = from_hf(
         source, config.num_codes, config.code_bits, config.vocab_size - text_size,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from arm.config import dump, to_json, with_defaults
-from arm.errors import ArmError, ConfigError, TrainingError
+from arm.errors import ArmError, ConfigError, TrainingError, WeightsError
 from arm.models.weights import read_json, trained, whole
 from arm.train import checkpoint, parallel
 from arm.train.log import Log, Logged
@@ -140,6 +140,26 @@ def same_run(old: Any, new: Any, run_dir: Path, path: str = "") -> None:
             f"{run_dir} was trained with {path}={old}, now it is {new}; resume with the old value "
             "or name another `out`"
         )
+
+
+def same_sizes(
+    source: Path,
+    there: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    key_of: Callable[[str], str],
+    instead: str = "other weights",
+) -> None:
+    """Raises WeightsError that names the first size in which what a run starts from is not what it says.
+
+    key_of: the run's key for a size's name.
+    """
+    for name, found in there.items():
+        if found != ours[name]:
+            key = key_of(name)
+            raise WeightsError(
+                f"{source} has {name} {found}, the run has {key}={ours[name]}; set {key}={found}, or "
+                f"name {instead}"
+            )
 
 
 def fit(

@@ -21,7 +21,6 @@ from arm.data.pictures import (
     same_captions,
     world_batch,
 )
-from arm.errors import WeightsError
 from arm.evals.reconstruction import fidelity, quick_scores, retrieval
 from arm.losses import (
     cosine_distance,
@@ -44,7 +43,7 @@ from arm.train import parallel
 from arm.train.manifest import tokenizer_hash
 from arm.train.optim import Optim
 from arm.train.picture_data import draw_apart, open_pictures
-from arm.train.runtime import Loop, fit, training_device
+from arm.train.runtime import Loop, fit, same_sizes, training_device
 from arm.train.sharding import blocks, recompute
 from arm.world.combinations import tells_on_held_out
 
@@ -246,17 +245,11 @@ def of_all_processes(batch: PictureBatch, text_BD: Tensor) -> Captions:
     return Captions(text, same, torch.tensor(counted, device=device))
 
 
-def same_sizes(source: Path, there: TokenizerConfig, ours: TokenizerConfig) -> None:
-    """Raises WeightsError that names the first size in which a tokenizer is not what the run says."""
-    one, two = (
-        {**asdict(config), **{f"pixel.{k}": v for k, v in asdict(config.pixel).items()}}
-        for config in (there, ours)
-    )
-    for name in (n for n in one if n != "pixel" and one[n] != two[n]):
-        raise WeightsError(
-            f"{source} has {name} {one[name]}, the run has model.{name}={two[name]}; set "
-            f"model.{name}={one[name]}, or name another tokenizer"
-        )
+def sizes_of(config: TokenizerConfig) -> dict[str, Any]:
+    """What a run decides of its networks, by name."""
+    sizes = asdict(config)
+    pixel = sizes.pop("pixel")
+    return {**sizes, **{f"pixel.{name}": value for name, value in pixel.items()}}
 
 
 def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Words]:
@@ -276,7 +269,8 @@ def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Words]:
         tokenizer = VisualTokenizer(run.model, siglip.vision_model)
     else:
         tokenizer = VisualTokenizer.load(run.init_from, siglip.vision_model)
-        same_sizes(run.init_from, tokenizer.config, run.model)
+        there, ours = sizes_of(tokenizer.config), sizes_of(run.model)
+        same_sizes(run.init_from, there, ours, "model.{}".format, "another tokenizer")
     tokenizer.projector.requires_grad_(not (run.keep_codes or run.keep_features))
     tokenizer.deprojector.requires_grad_(not run.keep_features)
     return TokenizerTrainer(tokenizer, siglip, caption_lm), siglip, words

@@ -10,7 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from arm.errors import DataError
-from arm.evals.benchmarks.base import Item, Result, json_lines, need, need_count, need_file, result
+from arm.evals.benchmarks.base import (
+    Item,
+    Result,
+    flat_result,
+    json_lines,
+    need,
+    need_count,
+    need_file,
+)
 
 DSG_COUNT, DPG_COUNT = 1060, 1065
 COLUMNS = ("item_id", "text", "proposition_id", "dependency", "question_natural_language")
@@ -113,9 +121,5 @@ def score(
         if asked == before:
             asked, missing = asked + 1, missing + 1
         values[item.id] = sum(pictures) / len(pictures) if pictures else None
-    flat = result([Item(i.id, i.text, "all") for i in items], values)
-    grouped = result(items, values)
     details = {"questions": float(asked), "questions_missing": float(missing)}
-    return replace(
-        grouped, overall=flat.overall, details=details, missing=missing, total=asked, weights={}
-    )
+    return replace(flat_result(items, values, details), missing=missing, total=asked)
