@@ -79,6 +79,14 @@ def parts_of(directory: Path) -> Path:
     return parts
 
 
+def words_of(directory: Path) -> Path:
+    """Where the text tokenizer of a model's backbone lies: beside it, or with the text tower, whose words
+    it reads then. Raises WeightsError where the parts are missing.
+    """
+    own = directory / "backbone"
+    return own if (own / "tokenizer.json").is_file() else parts_of(directory) / "siglip"
+
+
 def load_detokenizer(directory: Path, tokenizer: VisualTokenizer, name: str) -> Detokenizer:
     """The named decoder of a model directory. Raises WeightsError for an unknown or absent one."""
     latent = sorted(path.parent.name for path in directory.glob("detokenizer_*/config.json"))

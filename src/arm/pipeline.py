@@ -29,7 +29,14 @@ from arm.generate import (
     drawing_request,
     generate,
 )
-from arm.model_directory import Defaults, find_model, load_defaults, load_detokenizer, parts_of
+from arm.model_directory import (
+    Defaults,
+    find_model,
+    load_defaults,
+    load_detokenizer,
+    parts_of,
+    words_of,
+)
 from arm.models.backbone import load_backbone
 from arm.models.detokenizer import Detokenizer
 from arm.models.pretrained import load_siglip, load_text_tokenizer
@@ -123,11 +130,8 @@ class Arm:
         own = find_model(source)
         defaults, directory = load_defaults(own), parts_of(own)
         tokenizer = VisualTokenizer.load(directory, load_siglip(directory / "siglip").vision_model)
-        # A backbone brings its own text tokenizer, or reads the words of the text tower.
-        beside = (own / "backbone/tokenizer.json").is_file()
-        words = TextTokenizer(
-            load_text_tokenizer(own / "backbone" if beside else directory / "siglip")
-        )
+        words_at = words_of(own)
+        words, beside = TextTokenizer(load_text_tokenizer(words_at)), words_at.parent == own
         model, vocab = load_backbone(own / "backbone", place, dtype)
         # A published text table has a few rows more than its tokenizer has ids.
         fits = words.size <= vocab.text_size if beside else words.size == vocab.text_size

@@ -1,7 +1,6 @@
 """The experiment from end to end, at the smallest size: every path, every control."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import rl_run
 from arm.errors import ConfigError
 from arm.evals.world import Size
 from arm.models.weights import read_json
+from arm.pipeline import Arm
 from arm.train import synergy
 from arm.train.optim import Optim
 from arm.train.runtime import Loop
@@ -80,18 +80,14 @@ def test_controls_are_at_equal_compute(run: SynergyRun):
         synergy.sft_flops(replace(run.sft, rows=2))
 
 
-def test_continued_supervision_begins_at_the_model(
-    run: SynergyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_continued_supervision_begins_at_the_model(run: SynergyRun, tmp_path: Path):
     """What the supervised run itself began with need not be there."""
-    gone = replace(run, out=tmp_path, sft=replace(run.sft, init_from=tmp_path / "gone"))
-    asked = []
-    monkeypatch.setattr(synergy.train_lm, "main", asked.append)
-    monkeypatch.setattr(synergy, "with_backbone", lambda old, _, out: shutil.copytree(old, out))
-    end = synergy.train_path(gone, 1, ("sft",))
-    assert end == tmp_path / "seed1/sft/whole"
-    [stage] = asked
-    assert stage.init_from == Path(run.model) / "backbone" and stage.loop.steps >= 1
+    sft = replace(run.sft, init_from=tmp_path / "gone", text_tokenizer=tmp_path / "gone")
+    end = synergy.train_path(replace(run, out=tmp_path, sft=sft), 1, ("sft",))
+    assert end == tmp_path / "seed1/sft/arm"
+    assert Arm.from_pretrained(end).directory == Path(run.model).resolve()
+    config = read_json(tmp_path / "seed1/sft/config.json")
+    assert config["init_from"] == f"{run.model}/backbone" and config["loop"]["steps"] >= 1
 
 
 def test_scores_of_another_start_are_made_again(

@@ -11,7 +11,11 @@ from arm.train.synergy import SynergyRun
 
 
 def micro() -> SynergyRun:
-    """The paper's Table 8 in small with its controls, three seeds. Two cores, about 8 hours; resumable."""
+    """The paper's Table 8 in small with its controls, three seeds. Two cores, about 8 hours; resumable.
+
+    Continued supervision reads the codes of `encode:micro` and `encode:micro_repeats`, made with the
+    tokenizer of `micro-sft` (tokenizer=DIR pretrained.siglip=DIR/siglip, its directory).
+    """
     return SynergyRun(
         out=Path("runs/micro/synergy"),
         model="micro-sft",

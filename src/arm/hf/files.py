@@ -19,7 +19,7 @@ from arm.files import fill_folder, make_folder
 from arm.hf.configuration import ArmConfig
 from arm.hf.processing import PARTS, ArmProcessor
 from arm.hf.words import text_table
-from arm.model_directory import find_model, load_defaults, parts_of
+from arm.model_directory import find_model, load_defaults, parts_of, words_of
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.pretrained_files import weight_files
 from arm.models.qwen2 import Qwen2
@@ -49,8 +49,8 @@ def to_hf(source: str | Path, out: Path, max_shard_size: int | str = "5GB") -> N
     model = model.to(_dtype(read_json(own / "backbone/config.json"), own))
     config = ArmConfig.of(model, vocab)
     config.architectures, config.dtype = ["ArmForCausalLM"], model.norm.weight.dtype
-    beside = (own / "backbone" / WORDS_FILES[0]).is_file()
-    table = text_table(own / "backbone" if beside else parts / "siglip", vocab)
+    words = words_of(own)
+    table = text_table(words, vocab)
     sizes = (vocab.text_size, vocab.num_codes, vocab.max_side, vocab.image_stride)
     room = TEXT + max(height * width for height, width in defaults.grids)
 
@@ -60,8 +60,8 @@ def to_hf(source: str | Path, out: Path, max_shard_size: int | str = "5GB") -> N
         _save_shards(model, target, max_shard_size)
         ArmProcessor(table, *sizes).save_pretrained(target)
         _copy_parts(parts, target / PARTS)
-        if beside:
-            _copy_words(own / "backbone", target / PARTS / WORDS)
+        if words.parent == own:
+            _copy_words(words, target / PARTS / WORDS)
         write_json(to_json(replace(defaults, parts="")), target / PARTS / "arm.json")
 
     fill_folder(write, out)

@@ -25,7 +25,7 @@ from arm.evals import world
 from arm.evals.compare import equivalent, holm, paired, pooled_spread
 from arm.evals.report import fill_block
 from arm.generate import Guidance
-from arm.model_directory import find_model
+from arm.model_directory import find_model, words_of
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.text import TextTokenizer
 from arm.models.weights import read_json, weights_hash, write_json
@@ -33,7 +33,6 @@ from arm.pipeline import Arm
 from arm.sampling import Sampling
 from arm.train import grpo, merge, parallel
 from arm.train import lm as train_lm
-from arm.train.export import with_backbone
 from arm.train.grpo import GRPORun, Trainer
 from arm.train.lm import LMRun
 from arm.train.measure import ATTENTION
@@ -125,15 +124,17 @@ def train_path(run: SynergyRun, seed: int, path: Sequence[str]) -> Path:
         out = run.out / f"seed{seed}" / "-".join(path[: depth + 1])
         if stage == "sft":
             paid = rl_flops(replace(run.t2i, model=str(source)))
-            begun = replace(run.sft, init_from=find_model(str(source)) / "backbone")
+            whole = find_model(str(source))
+            begun = replace(
+                run.sft,
+                init_from=whole / "backbone",
+                text_tokenizer=words_of(whole),
+                parts=str(source),
+            )
             steps = round(run.t2i.loop.steps * paid / sft_flops(begun))
             loop = replace(run.sft.loop, steps=steps, seed=1000 + seed)
-            stage_run = replace(begun, out=out, loop=loop)
-            train_lm.main(stage_run)
-            if parallel.is_main():
-                with_backbone(find_model(str(source)), out / "model", out / "whole")
-            parallel.wait()
-            source = out / "whole"
+            train_lm.main(replace(begun, out=out, loop=loop))
+            source = out / "arm"
             continue
         base = {"t2i": run.t2i, "edit": run.edit, "joint": run.joint}.get(stage, run.t2i)
         grpo.main(
