@@ -44,16 +44,14 @@ def euler(
     velocity: Callable[[Tensor, Tensor], Tensor],
     noise: Float[Tensor, "b ..."],
     num_steps: int,
-    shift: float = 1.0,
 ) -> Float[Tensor, "b ..."]:
-    """Integrates dx/dt = velocity(x, t_B) from noise (t = 0) to data (t = 1).
+    """Integrates dx/dt = velocity(x, t_B) from noise (t = 0) to data (t = 1) in equal steps.
 
-    shift > 1 spends more of the steps near the noise. Raises ValueError for fewer than 1 step.
+    Raises ValueError for fewer than 1 step.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, not {num_steps}")
-    u = torch.linspace(0, 1, num_steps + 1)
-    times = (u / (u + shift * (1 - u))).tolist()
+    times = torch.linspace(0, 1, num_steps + 1).tolist()
     x = noise
     for now, after in pairwise(times):
         t_B = torch.full((x.shape[0],), now, dtype=x.dtype, device=x.device)
