@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
-from arm.data.captioned import Buckets, captioned_batch, open_buckets
+from arm.data import captioned
+from arm.data.captioned import Buckets, captioned_batch, open_buckets, sort_share
 from arm.data.pictures import GridWeight, PictureBatch, to_bytes
 from arm.data.skipped import Skipped
 from arm.data.sources import open_source
@@ -42,26 +44,51 @@ def greys(batch: PictureBatch) -> list[int]:
 
 def test_buckets_by_shape(folder: Path):
     buckets = opened(folder)
-    sizes = {grid: len(found) for grid, found in buckets.members.items()}
-    assert sizes == {(2, 2): 12, (2, 4): 8, (4, 2): 0} and len(buckets) == 20
+    sizes = {ratio: len(found) for ratio, found in buckets.members.items()}
+    assert sizes == {(1, 1): 12, (1, 2): 8, (2, 1): 0} and len(buckets) == 20
     source = buckets.source
-    assert all(source.where(int(i)).startswith("wide_one/") for i in buckets.members[2, 4])
+    assert all(source.where(int(i)).startswith("wide_one/") for i in buckets.members[1, 2])
+
+
+def test_grids_of_one_ratio_share_its_pictures(folder: Path):
+    """Which of them a batch has is decided by their weights alone, 3 to 1."""
+    grids = (GridWeight(3, 3, 3.0), GridWeight(2, 2, 1.0))
+    run = folder.parent / "run"
+    buckets = open_buckets(open_source(folder / "square"), grids, run, Skipped(run / "skipped"))
+    assert {ratio: len(found) for ratio, found in buckets.members.items()} == {(1, 1): 12}
+    sides = [captioned_batch(buckets, 0, s, 1, grids, PATCH).images.shape[-1] for s in range(300)]
+    assert set(sides) == {16, 24}
+    assert abs(sides.count(24) / 300 - 0.75) < 0.125  # five standard deviations
+
+
+def test_processes_share_the_sorting(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Seven parts of three records: one process sorts four of them, another the rest; together they are
+    what one alone finds, and no part is sorted twice.
+    """
+    alone = opened(folder)
+    monkeypatch.setattr(captioned, "PART", 3)
+    run, source = folder.parent / "together", open_source(folder)
+    skipped = Skipped(run / "skipped.jsonl")
+    shares = [sort_share(source, GRIDS, run, skipped, rank, 2) for rank in (0, 1)]
+    assert [len(share) for share in shares] == [4, 3]
+    monkeypatch.setattr(captioned, "_sort", None)
+    both = open_buckets(source, GRIDS, run, skipped)
+    assert both.members.keys() == alone.members.keys()
+    assert all((both.members[r] == alone.members[r]).all() for r in alone.members)
 
 
 def test_buckets_are_kept_for_the_same_source_and_grids(folder: Path):
     opened(folder)
     run = folder.parent / "run"
-    (path,) = run.glob("buckets-*.json")
-    kept = json.loads(path.read_text())
-    kept["members"][0] = kept["members"][0][:5]
-    path.write_text(json.dumps(kept))
-    assert len(opened(folder).members[2, 2]) == 5  # as it was kept
+    (path,) = run.glob("buckets-*/part-00000.safetensors")
+    kept = load_file(path)
+    save_file(kept | {"1:1": kept["1:1"][:5]}, path)
+    assert len(opened(folder).members[1, 1]) == 5  # as it was kept
     path.write_text("{")
-    assert len(opened(folder).members[2, 2]) == 12  # damaged: made anew
-    kept["members"][0] = []
-    path.write_text(json.dumps(kept))
+    assert len(opened(folder).members[1, 1]) == 12  # damaged: made anew
+    save_file(kept | {"1:1": kept["1:1"][:0]}, path)
     Image.new("RGB", (20, 20)).save(folder / "square" / "new.png")
-    assert len(opened(folder).members[2, 2]) == 13  # another length
+    assert len(opened(folder).members[1, 1]) == 13  # another length
 
 
 def test_a_batch_is_a_pure_function(folder: Path):
@@ -99,7 +126,7 @@ def test_broken_pictures_are_passed_over(folder: Path):
     path = folder / "square" / "03.png"
     path.write_bytes(b"no picture")
     buckets = opened(folder)
-    assert len(buckets.members[2, 2]) == 11 and len(buckets.skipped) == 1  # its header is broken
+    assert len(buckets.members[1, 1]) == 11 and len(buckets.skipped) == 1  # its header is broken
     path = folder / "square" / "05.png"
     path.write_bytes(path.read_bytes()[:60])  # its header is whole
     square = (GridWeight(2, 2),)

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from arm.data.code_shards import Encoded, open_code_shards, write_code_shard
 from arm.data.conversation import parse_conversation
 from arm.errors import DataError
-from user_data import RECORDS, TEXT
+from user_data import DRAWING, RECORDS, TEXT
 
 
 def encoded(count: int = 6) -> list[Encoded]:
@@ -167,3 +167,17 @@ def test_lines_that_need_more_codes_than_there_are(shard: Path):
 def test_lines_that_are_no_records(shard: Path, line: str):
     shard.write_text(line + "\n")
     assert refused(shard, 0).startswith(f"{shard}:1: ")
+
+
+def test_codes_are_counted_over_all_shards(tmp_path: Path):
+    """Code 3 stands twice in one shard and once in another; 9 is none of five codes."""
+    for index, codes in enumerate(([[3, 3], [1, 0]], [[3, 9]])):
+        items = [(parse_conversation(DRAWING, "x"), [np.array(codes)])]
+        write_code_shard(tmp_path, index, items)
+    assert open_code_shards(tmp_path).code_counts(5).tolist() == [1, 1, 0, 3, 0]
+
+
+def test_shards_without_a_conversation(tmp_path: Path):
+    write_code_shard(tmp_path, 0, [])
+    with pytest.raises(DataError, match=r"without a conversation; its skipped\.jsonl says why"):
+        open_code_shards(tmp_path)

@@ -3,8 +3,9 @@
 import json
 import multiprocessing
 import pickle
+import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from arm.data import source_table
 from arm.data.conversation import caption_of, task_of, to_record
 from arm.data.record import Source
 from arm.data.sources import open_source
@@ -196,12 +198,35 @@ def test_blank_lines_do_not_shift_numbers(tmp_path: Path):
     assert source.record(1).conversation.id == "edit-1"
 
 
-def test_upright_size_of_a_turned_picture(tmp_path: Path):
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
+def test_upright_size_of_a_turned_picture(kind: str, tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (8, 4)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGB", (8, 4)).save(tmp_path / f"turned.{kind}", exif=exif)
     record = open_source(tmp_path).record(0)
     assert record.size(0) == record.image(0).size == (4, 8)
+
+
+def test_a_turned_picture_with_damaged_exif(tmp_path: Path):
+    """A resolution's unit below 0 cannot be written again, and need not be."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0128] = 6, 2
+    Image.new("RGB", (8, 4)).save(tmp_path / "turned.jpg", exif=exif)
+    content = (tmp_path / "turned.jpg").read_bytes()
+    unit = struct.pack(">HHIHH", 0x0128, 3, 1, 2, 0)
+    assert unit in content
+    worse = struct.pack(">HHIhH", 0x0128, 8, 1, -2, 0)
+    (tmp_path / "turned.jpg").write_bytes(content.replace(unit, worse))
+    with Image.open(tmp_path / "turned.jpg") as image, pytest.raises(struct.error):
+        ImageOps.exif_transpose(image)
+    record = open_source(tmp_path).record(0)
+    assert record.size(0) == record.image(0).size == (4, 8)
+
+
+def test_a_picture_whose_exif_is_cut_off(tmp_path: Path):
+    Image.new("RGB", (8, 4)).save(tmp_path / "cut.png", exif=b"Exif\0\0MM\0*")
+    record = open_source(tmp_path).record(0)
+    assert record.size(0) == record.image(0).size == (8, 4)
 
 
 # Tar
@@ -387,6 +412,65 @@ def test_captioned_tables(tmp_path: Path):
     pq.write_table(pa.table({"image": struct, "text": ["red"]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"x\.parquet:row 0: picture 0 has neither bytes nor a"):
         open_source(tmp_path / "x.parquet").record(0).image(0)
+
+
+def test_a_row_group_of_more_than_2_gb(tmp_path: Path):
+    """2,100 pictures of 1 MB, as one dictionary entry: whole, their bytes would not fit one array."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 2100
+    large = pa.array([png("red.png").ljust(2**20, b"\0")], pa.binary())
+    pictures = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), large)
+    image = pa.StructArray.from_arrays([pictures, pa.array(["x.png"] * count)], ["bytes", "path"])
+    table = pa.table({"image": image, "text": [f"number {i}" for i in range(count)]})
+    pq.write_table(table, tmp_path / "x.parquet", store_schema=False)  # read as plain bytes
+    source = open_source(tmp_path / "x.parquet")
+    assert len(source) == count and len(source.first_G1) == 2
+    for index in (3, 0, 65):
+        assert color(source, index) == ["red.png"]
+        assert caption_of(source.record(index).conversation) == f"number {index}"
+    assert pa.total_allocated_bytes() < 2**28
+
+
+def test_the_last_rows_of_a_row_group_are_kept(monkeypatch: pytest.MonkeyPatch):
+    import pyarrow as pa
+
+    batches = pa.table({"n": list(range(12))}).to_batches(4)  # 32 bytes each
+    monkeypatch.setattr(source_table, "KEPT_BYTES", 64)
+    begun: list[int] = []
+
+    def read() -> Iterator[Any]:
+        begun.append(1)
+        return iter(batches)
+
+    rows = source_table._RowGroup(read)
+    for index, times in ((0, 1), (11, 1), (4, 1), (3, 2), (0, 2), (7, 2)):
+        assert rows.row(index) == {"n": index} and len(begun) == times
+    with pytest.raises(ValueError, match="ends after 12 rows"):
+        rows.row(12)
+    assert rows.row(5) == {"n": 5}
+
+
+@pytest.mark.parametrize("name", ["ArrowNotImplementedError", "ArrowInvalid", "ArrowException"])
+def test_rows_that_arrow_cannot_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def fails(*args: Any, **options: Any) -> Any:
+        raise getattr(pa.lib, name)("not this\nand more")
+
+    source = open_source(parquet(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(pq.ParquetFile, "iter_batches", fails)
+        with pytest.raises(
+            DataError, match=r"^train-0\.parquet:row 3: cannot be read \(not this\);"
+        ):
+            source.record(3)
+    assert source.record(3).conversation.id == "edit-1"
+    monkeypatch.setattr(pq, "ParquetFile", fails)
+    with pytest.raises(DataError, match=r"is no whole Parquet file \(not this\); copy it again$"):
+        open_source(tmp_path)
 
 
 def test_a_dataset_of_splits_is_refused(tmp_path: Path):

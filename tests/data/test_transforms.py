@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from arm.data.transforms import as_rgb, best_grid, fit_to_grid, open_image
 from arm.errors import InputError
@@ -207,3 +207,14 @@ def test_the_cut_is_centred_by_hand():
     stripes[:, :8, 0], stripes[:, 8:16, 1], stripes[:, 16:, 2] = 255, 255, 255
     fitted = fit_to_grid(Image.fromarray(stripes), ((1, 1),), 8)
     assert (fitted == (0, 255, 0)).all()
+
+
+@pytest.mark.parametrize("said", range(1, 9))
+def test_upright_is_what_pillow_makes_of_each_orientation(said: int, tmp_path: Path):
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
+    exif = Image.Exif()
+    exif[0x0112] = said
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    with Image.open(tmp_path / "x.png") as image:
+        turned = ImageOps.exif_transpose(image)
+    assert np.array_equal(np.array(open_image(tmp_path / "x.png")), np.array(turned))

@@ -1,5 +1,6 @@
 """How near pictures of any kind are to themselves, and their captions to them."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,17 +54,27 @@ def test_fidelity_by_hand():
 
 
 def test_retrieval_by_hand(monkeypatch: pytest.MonkeyPatch):
-    """Dark and light pictures; the text tower sees every caption with an "l" as light."""
+    """Dark and light pictures; the tower reads "dark" as 5, "light" as 6 and any other word as 1, unknown."""
+    ids = {"dark": 5, "light": 6}
 
-    def embed(siglip: Any, words: Any, texts: list[str]) -> torch.Tensor:
-        return torch.tensor([[255.0, 0.0] if "l" in t else [0.0, 255.0] for t in texts])
+    def read(siglip: Any, words: Any, texts: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([[ids.get(text, 1), 0] for text in texts])
 
-    monkeypatch.setattr("arm.evals.reconstruction.text_embeddings", embed)
+    def embed(siglip: Any, ids_BT: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([[255.0, 0.0] if i == 6 else [0.0, 255.0] for i in ids_BT[:, 0]])
+
+    monkeypatch.setattr("arm.evals.reconstruction.tower_ids", read)
+    monkeypatch.setattr("arm.evals.reconstruction.tower_embeddings", embed)
     tokenizer: Any = Bytes()
+    words = SimpleNamespace(unk_token_id=1, eos_token_id=0, pad_token_id=None)
     right = batch_of([10, 250], ["dark", "light"])
-    assert retrieval(tokenizer, None, None, [right]) == 1
+    assert retrieval(tokenizer, None, words, [right]) == 1
     wrong = batch_of([250, 10], ["dark", "light"])
-    assert retrieval(tokenizer, None, None, [right, wrong]) == 0.5
-    # equal captions are right for either picture
+    assert retrieval(tokenizer, None, words, [right, wrong]) == 0.5
+    # captions that read the same are right for either picture
     same = batch_of([240, 250], ["light", "light"])
-    assert retrieval(tokenizer, None, None, [same]) == 1
+    assert retrieval(tokenizer, None, words, [same]) == 1
+    # of a caption without a known word nothing can be said
+    unknown = batch_of([10, 250], ["dress", "hat"])
+    assert retrieval(tokenizer, None, words, [wrong, unknown]) == 0
+    assert retrieval(tokenizer, None, words, [unknown]) is None

@@ -165,6 +165,50 @@ def test_a_word_tokenizer_learns_words(tmp_path: Path):
         words.ids("a shoe")
 
 
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("नमस्ते दुनिया", "नमस्ते दुनिया"),
+        ("สวัสดี", "สวัสดี"),
+        ("cafe\u0301", "cafe\u0301"),  # a letter and its accent apart
+        ("İstanbul", "i\u0307stanbul"),
+        ("x²", "x ²"),
+        ("well!? done", "well !? done"),
+    ],
+)
+def test_words_are_split_as_the_tokenizer_splits_them(text: str, known: str):
+    tokenizer = build_tokenizer()
+    grown, new = with_words(tokenizer, [f"a {text}"])
+    assert new == sorted(set(known.split()) - set(world_words()))
+    words = TextTokenizer(grown)
+    ids = tuple(len(tokenizer) + new.index(word) for word in known.split())
+    assert words.ids(text) == ids and grown.unk_token_id not in ids
+    assert words.known(text) == known and words.ids(known) == ids
+
+
+def test_what_is_known_of_a_text(words: TextTokenizer):
+    assert words.known("A नमस्ते red\udcff star!?") == "a red star ?"
+    assert words.known("zebra") == ""
+    with pytest.raises(InputError, match="the word 'नमस्ते'"):
+        words.ids("a नमस्ते")
+    letters = TextTokenizer(gemma_like())  # knows no word but these
+    assert letters.known("A b, cd") == "a b"
+
+
+def test_a_word_tokenizer_without_rules():
+    """Without a normaliser the case counts; without a splitter the text is one word."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(WordLevel({"<unk>": 0, "A b": 1}, unk_token="<unk>"))
+    named = {"unk_token": "<unk>", "pad_token": "<unk>", "eos_token": "<unk>"}
+    plain = PreTrainedTokenizerFast(tokenizer_object=backend, **named)
+    grown, new = with_words(plain, ["A b", "B a", ""])
+    assert new == ["B a"]
+    assert TextTokenizer(grown).ids("B a") == (2,)
+
+
 def test_a_subword_tokenizer_needs_no_words():
     tokenizer = qwen_like()
     assert with_words(tokenizer, ["blouse"]) == (tokenizer, [])

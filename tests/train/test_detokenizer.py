@@ -20,7 +20,7 @@ from arm.models.pretrained import Pretrained, load_vae
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.models.weights import load_tensors
 from arm.train import parallel
-from arm.train.detokenizer import DetokenizerRun, PretrainedPainter, fitting, main
+from arm.train.detokenizer import DetokenizerRun, PretrainedPainter, Sana, fitting, main
 from arm.train.export import export_painter
 from arm.train.optim import Optim
 from arm.train.runtime import Loop
@@ -156,6 +156,12 @@ def test_grids_that_do_not_fit(tmp_path: Path):
     fitting((GridWeight(4, 6),), 4, flux_vae(), painter)
     with pytest.raises(ConfigError, match="3x4 latents, Flux takes them two by two"):
         fitting((GridWeight(3, 4),), 4, flux_vae(), painter)
+    pairs = Sana(1, 2, 8, condition_dim=20, sample_size=4).build(WIDTH, 8)  # patches of 2x2 latents
+    fitting((GridWeight(4, 8),), 4, dc_ae(), pairs)
+    for grid in (GridWeight(4, 6), GridWeight(6, 4)):
+        with pytest.raises(ConfigError, match="latents, this Sana takes multiples of 2 each way"):
+            fitting((grid,), 4, dc_ae(), pairs)
+        fitting((grid,), 4, dc_ae(), SanaPainter(sana(), WIDTH))  # patches of one latent
 
 
 def test_a_decoder_brings_the_autoencoder_that_others_do_not_share(tmp_path: Path):

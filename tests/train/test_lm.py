@@ -347,6 +347,23 @@ def test_a_finetuned_model_with_new_words_is_a_whole_model(
     assert arm.create("a zebra", size=(48, 48))[0].size == (48, 48)
 
 
+def test_rows_that_conversations_trained_are_not_composed(
+    run: LMRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    record = {"messages": [{"role": "user", "content": "a star"},
+                           {"role": "assistant", "content": "<image>"}], "images": ["a.png"]}  # fmt: skip
+    codes = np.full((6, 6), 7, dtype=np.uint16)
+    write_code_shard(tmp_path / "codes", 0, [(parse_conversation(record, "line 1"), [codes])])
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(lm, "compose_rare_rows", lambda _, counts, __: seen.append(counts) or 0)
+    run = replace(run, min_count=20)
+    lm.main(run)
+    own = Conversations(tmp_path / "codes")
+    lm.main(replace(run, out=tmp_path / "both", conversations=(own,)))
+    alone, both = seen
+    assert int((both - alone)[7]) == 36 == int((both - alone).sum())
+
+
 def test_codes_of_another_tokenizer_than_the_parts(run: LMRun, chain: TinyChain, tmp_path: Path):
     record = {
         "messages": [{"role": "user", "content": "star"}, {"role": "assistant", "content": "a"}]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -205,9 +206,24 @@ def test_users_pictures_have_no_twins(tmp_path: Path):
         run_of(tmp_path, loop=loop)
 
 
+def test_captions_that_the_tower_does_not_know_have_no_say():
+    """To it "A dog" and "a dog" are one text, while "hat" and "dress" are none at all."""
+    tower = SimpleNamespace(unk_token_id=1, eos_token_id=0, pad_token_id=0)
+    ids = torch.tensor([[7, 8, 0], [1, 0, 0], [7, 8, 0], [1, 1, 0]])
+    names = ("A dog", "hat", "a dog", "long dress")
+    batch = PictureBatch(torch.zeros(4, 3, 8, 8), names, names, ())
+    found = of_all_processes(batch, tower, ids, torch.zeros(4, 2))
+    assert found.same.int().tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
+    assert found.counted is not None and found.counted.int().tolist() == [[1, 0, 1, 0]] * 4
+    tower.unk_token_id = None
+    assert of_all_processes(batch, tower, ids, torch.zeros(4, 2)).counted is None
+
+
 @pytest.mark.parametrize("with_scenes", [True, False])
 def test_negatives_come_from_all_processes(with_scenes: bool, monkeypatch: pytest.MonkeyPatch):
     """Two processes with half of a batch each: their mean loss and gradient are those of the whole."""
+    tower = SimpleNamespace(unk_token_id=1, eos_token_id=0, pad_token_id=0)
+    ids = torch.tensor([[5, 0], [6, 0], [5, 0], [1, 0], [6, 0], [7, 0]])
     whole = world_batch(1, 0, 6, (GridWeight(6, 6),), 8)
     if not with_scenes:
         whole = replace(whole, scenes=())
@@ -217,7 +233,7 @@ def test_negatives_come_from_all_processes(with_scenes: bool, monkeypatch: pytes
 
     def loss(batch: PictureBatch, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
         mine = images[rows].clone().requires_grad_()
-        found = of_all_processes(batch, text[rows])
+        found = of_all_processes(batch, tower, ids[rows], text[rows])
         value = sigmoid_contrastive(mine, found.text, found.same, scale, bias, found.counted)
         (gradient,) = torch.autograd.grad(value, mine)
         return value, gradient
@@ -230,7 +246,7 @@ def test_negatives_come_from_all_processes(with_scenes: bool, monkeypatch: pytes
     ]
 
     def gather(found: list[Any], _: Any) -> None:
-        found[:] = [(p.captions, p.scenes, text[r]) for p, r in zip(parts, rows, strict=True)]
+        found[:] = [(ids[r], text[r], p.scenes) for p, r in zip(parts, rows, strict=True)]
 
     monkeypatch.setattr(parallel, "world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)

@@ -1,11 +1,12 @@
 """Users' pictures with captions, for training the tokenizer and the decoders.
 
-Pictures of one aspect ratio make a batch. So every picture is assigned, once, to the token grid nearest to its
-own shape (`Buckets`); a batch takes one grid and fits its pictures to it.
+Pictures of one aspect ratio make a batch. So every picture is assigned, once, to the aspect ratio nearest to its
+own (`Buckets`); a batch takes one token grid and fits pictures of its ratio to it.
 """
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from arm.data.conversation import caption_of
 from arm.data.pictures import GridWeight, PictureBatch, to_float
@@ -20,17 +23,26 @@ from arm.data.record import Source
 from arm.data.skipped import Skipped, without_place
 from arm.data.transforms import best_grid, fit_to_grid
 from arm.errors import DataError
-from arm.files import write_text
+from arm.files import replacing
 
-Grid = tuple[int, int]
+Ratio = tuple[int, int]
+"""(height, width) in lowest terms: grids of 6x6 and 7x7 share the pictures of (1, 1)."""
+PART = 250_000
+"""Records whose sizes are noted in one file: what a process that is killed may lose."""
+
+
+def ratio_of(grid: GridWeight) -> Ratio:
+    """A grid's aspect ratio."""
+    common = math.gcd(grid.height, grid.width)
+    return grid.height // common, grid.width // common
 
 
 @dataclass(frozen=True, eq=False)
 class Buckets:
-    """The records of a source that are one captioned picture, by the (height, width) grid nearest to it."""
+    """The records of a source that are one captioned picture, by the ratio nearest to its own."""
 
     source: Source
-    members: Mapping[Grid, NDArray[np.int64]]
+    members: Mapping[Ratio, NDArray[np.int64]]
     skipped: Skipped
 
     def __len__(self) -> int:
@@ -42,49 +54,85 @@ def open_buckets(
 ) -> Buckets:
     """The buckets of a source, from `folder` where it has them, else from every picture's header.
 
-    What is kept is found again by the source's path and length and by the grids. Records that are no pair
-    of picture and caption are passed over. Raises DataError where none is left.
+    What is kept is found again by the source's path and length and by the grids' ratios. Records that are
+    no pair of picture and caption are passed over. Raises DataError where none is left.
     """
-    names = sorted({(grid.height, grid.width) for grid in grids})
-    key = json.dumps([str(Path(source.name).resolve()), len(source), names])
-    path = folder / f"buckets-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
-    members = _read(path, key, len(names))
-    if members is None:
-        members = _sort(source, names, skipped)
-        write_text(json.dumps({"key": key, "members": members}), path, shared=True)
-    if not any(members):
+    grids = list(grids)
+    parts = sort_share(source, grids, folder, skipped)
+    members = {
+        ratio: np.concatenate([part[_name(ratio)] for part in parts]) for ratio in _ratios(grids)
+    }
+    buckets = Buckets(source, members, skipped)
+    if not len(buckets):
         raise DataError(
             f"{source.name} holds no readable picture with a caption; a record is image and text "
             f"({len(skipped)} were skipped, see {skipped.path})"
         )
-    arrays = {grid: np.array(found, np.int64) for grid, found in zip(names, members, strict=True)}
-    return Buckets(source, arrays, skipped)
+    return buckets
 
 
-def _read(path: Path, key: str, count: int) -> list[list[int]] | None:
-    """What an earlier run kept; None where there is nothing whole of this key."""
+def sort_share(
+    source: Source,
+    grids: Iterable[GridWeight],
+    folder: Path,
+    skipped: Skipped,
+    rank: int = 0,
+    processes: int = 1,
+) -> list[Mapping[str, NDArray[np.int64]]]:
+    """Every `processes`-th part of the records from `rank` on, sorted by ratio and noted in `folder`. Parts
+    that are there already are not sorted again.
+    """
+    ratios = _ratios(grids)
+    key = json.dumps([str(Path(source.name).resolve()), len(source), ratios])
+    kept = folder / f"buckets-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    starts = range(rank * PART, max(1, len(source)), processes * PART)
+    parts = []
+    for start in starts:
+        path = kept / f"part-{start // PART:05d}.safetensors"
+        members = _read(path, {_name(ratio) for ratio in ratios})
+        if members is None:
+            stop = min(start + PART, len(source))
+            members = _sort(source, range(start, stop), ratios, skipped)
+            with replacing(path, shared=True) as temporary:
+                save_file(members, temporary)
+        parts.append(members)
+    return parts
+
+
+def _ratios(grids: Iterable[GridWeight]) -> list[Ratio]:
+    return sorted({ratio_of(grid) for grid in grids})
+
+
+def _name(ratio: Ratio) -> str:
+    return f"{ratio[0]}:{ratio[1]}"
+
+
+def _read(path: Path, names: set[str]) -> dict[str, NDArray[np.int64]] | None:
+    """What an earlier run kept; None where there is nothing whole."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return kept["members"] if kept["key"] == key and len(kept["members"]) == count else None
-    except (OSError, ValueError, LookupError, TypeError):
+        kept = load_file(path)
+        return kept if kept.keys() == names else None
+    except (OSError, SafetensorError):
         return None
 
 
-def _sort(source: Source, grids: Sequence[Grid], skipped: Skipped) -> list[list[int]]:
+def _sort(
+    source: Source, indices: Sequence[int], ratios: Sequence[Ratio], skipped: Skipped
+) -> dict[str, NDArray[np.int64]]:
     from rich.console import Console
     from rich.progress import track
 
-    members: dict[Grid, list[int]] = {grid: [] for grid in grids}
+    members: dict[Ratio, list[int]] = {ratio: [] for ratio in ratios}
     quiet = not sys.stderr.isatty()
     console = Console(stderr=True)
-    for index in track(range(len(source)), "sizes of pictures", console=console, disable=quiet):
+    for index in track(indices, "sizes of pictures", console=console, disable=quiet):
         try:
             record = source.record(index)
             if caption_of(record.conversation) is not None:
-                members[best_grid(*record.size(0), grids)].append(index)
+                members[best_grid(*record.size(0), ratios)].append(index)
         except DataError as error:
             _note(skipped, source, index, error)
-    return [members[grid] for grid in grids]
+    return {_name(ratio): np.array(found, np.int64) for ratio, found in members.items()}
 
 
 def captioned_batch(
@@ -92,18 +140,16 @@ def captioned_batch(
 ) -> PictureBatch:
     """Batch number `step`: a pure function of its arguments.
 
-    A grid is drawn by how many pictures it has times its weight, then `batch` different pictures of it (with
+    A grid is drawn by how many pictures its ratio has times its weight, then `batch` different pictures of it (with
     repeats only where it has fewer). A picture that cannot be read is noted in `buckets.skipped` and
     another drawn. Raises DataError where a grid has none that can.
     """
     rng = np.random.default_rng([seed, step])
-    chances = np.array(
-        [len(buckets.members.get((g.height, g.width), ())) * g.weight for g in grids], float
-    )
+    chances = np.array([len(buckets.members.get(ratio_of(g), ())) * g.weight for g in grids], float)
     if not chances.any():
         raise DataError(f"{buckets.source.name} has no picture for any grid of weight above 0")
     grid = grids[int(rng.choice(len(grids), p=chances / chances.sum()))]
-    members = buckets.members[grid.height, grid.width]
+    members = buckets.members[ratio_of(grid)]
     images: list[NDArray[np.uint8]] = []
     captions: list[str] = []
     drawn: set[int] = set()

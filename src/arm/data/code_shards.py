@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 
 from arm.data.conversation import Conversation, parse_conversation, to_record
 from arm.data.lines import LineIndex, index_lines
+from arm.data.skipped import SKIPPED
 from arm.data.source_jsonl import parse_json
 from arm.errors import DataError
 from arm.files import replacing, write_text
@@ -109,6 +110,14 @@ class CodeConversations:
         conversation = parse_conversation(record, where)
         return conversation, self._codes(self.lines.file(index), images, where)
 
+    def code_counts(self, num_codes: int) -> NDArray[np.int64]:
+        """How often each code stands in the pictures, (num_codes,); one that is none of them is left out."""
+        counts = np.zeros(num_codes, dtype=np.int64)
+        for path in sorted(self.directory.glob("shard_*.safetensors")):
+            with _opened(path) as file:
+                counts += np.bincount(file.get_tensor("codes"), minlength=num_codes)[:num_codes]
+        return counts
+
     def _codes(self, lines: Path, images: Sequence[Any], where: str) -> list[Codes]:
         if not images:
             return []
@@ -141,8 +150,8 @@ def _opened(path: Path) -> Any:
 def open_code_shards(directory: Path | str) -> CodeConversations:
     """Reads the lines' places and every shard's header.
 
-    Raises DataError for a directory without shards, with an unfinished or damaged one, or with fewer than
-    its manifest says.
+    Raises DataError for a directory without shards or conversations, with an unfinished or damaged shard,
+    or with fewer than its manifest says.
     """
     directory = Path(directory)
     files = sorted(directory.glob("shard_*.jsonl"))
@@ -163,7 +172,12 @@ def open_code_shards(directory: Path | str) -> CodeConversations:
             f"{directory} holds {len(files)} of {expected} shards; finish them by the same "
             "`arm encode` again"
         )
-    return CodeConversations(directory, index_lines(files))
+    lines = index_lines(files)
+    if not len(lines):
+        raise DataError(
+            f"{directory} holds shards without a conversation; its {SKIPPED} says why none could be used"
+        )
+    return CodeConversations(directory, lines)
 
 
 def _shards_in_manifest(directory: Path) -> int | None:

@@ -1,5 +1,6 @@
 """Batches of pictures as the model sees them, and the one conversion between bytes and floats."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,19 +55,9 @@ class PictureBatch:
     shared: Bool[Tensor, "b n"] | None = None
 
 
-def same_captions(batch: PictureBatch) -> Bool[Tensor, "b b"]:
-    """Pairs (picture, caption) that belong together: equal captions are no negatives."""
-    return torch.tensor([[a == b for b in batch.captions] for a in batch.captions])
-
-
-def counted_pairs(batch: PictureBatch) -> Bool[Tensor, "b b"]:
-    """Pairs (picture, caption) that a contrastive loss may use (`tells_on_held_out`); all pairs of
-    pictures that are not the world's.
-    """
-    scenes = batch.scenes
-    if not scenes:
-        return torch.ones(len(batch.captions), len(batch.captions), dtype=torch.bool)
-    return torch.tensor([[not tells_on_held_out(a, b) for b in scenes] for a in scenes])
+def counted_pairs(scenes: Sequence[Scene], described: Sequence[Scene]) -> Bool[Tensor, "b n"]:
+    """Pairs (picture, caption) that a contrastive loss may use (`tells_on_held_out`)."""
+    return torch.tensor([[not tells_on_held_out(a, b) for b in described] for a in scenes])
 
 
 def pick_grid(rng: np.random.Generator, grids: tuple[GridWeight, ...]) -> GridWeight:

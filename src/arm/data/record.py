@@ -9,14 +9,13 @@ from typing import Protocol
 from PIL import Image as Pillow
 
 from arm.data.conversation import Conversation
-from arm.data.transforms import check_size, read_image
+from arm.data.transforms import BROKEN, check_size, orientation, read_image
 from arm.errors import DataError, InputError, shown
 from arm.files import is_file
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 ROTATED = range(5, 9)
 """EXIF orientations that turn a picture on its side."""
-ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +43,12 @@ class Record:
             with Pillow.open(self._opened(index)) as image:
                 check_size(image)
                 width, height = image.size
-                turned = image.getexif().get(ORIENTATION) in ROTATED
+                turned = orientation(image) in ROTATED
         except InputError as error:
             raise DataError(f"{name}: {error}") from None
         except Pillow.UnidentifiedImageError:
             raise DataError(f"{name} is no picture; give a PNG or JPEG file") from None
-        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+        except (*BROKEN, Pillow.DecompressionBombError) as error:
             raise DataError(f"{name} is no readable picture ({error})") from None
         return (height, width) if turned else (width, height)
 

@@ -1,13 +1,16 @@
 """Tables: Parquet files and Hugging Face datasets saved to disk. A row is a record, a column a key.
 
 Pictures are what the `datasets` library's Image feature stores, {"bytes": ..., "path": ...}, or bytes,
-or paths from the table's folder. Rows count from 0. A Parquet file is read by row groups, the last
-one is kept: in order it is fast, at random as fast as its row groups are small.
+or paths from the table's folder. Rows count from 0. A Parquet file is read by batches of a row group,
+of which the last ones are kept: in order it is fast, at random as fast as its row groups are small.
 """
 
 import importlib
+import os
 import threading
-from collections.abc import Callable, Sequence
+from bisect import bisect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +22,13 @@ from numpy.typing import NDArray
 from arm.data.conversation import KEYS, NEEDED, SHORT_KEYS, is_record, parse_conversation
 from arm.data.record import Record
 from arm.errors import DataError, did_you_mean
+
+ROWS = 64
+"""The most rows of a batch; where they are large it has fewer."""
+KEPT_BYTES = 2**29
+"""What is kept in memory of a row group: a small one whole, of a large one the last batches."""
+READ_BYTES = 2**20
+"""What is read from a column at a time; pyarrow would read all of it in the row group at once."""
 
 
 class _Kept:
@@ -37,6 +47,47 @@ class _Kept:
 
     def __reduce__(self) -> tuple[type["_Kept"], tuple[()]]:
         return _Kept, ()
+
+
+class _RowGroup:
+    """The rows of a row group by number, for all threads. `read` begins its batches; they are read in
+    order and the last ones are kept, and for a row before these the group is read anew.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[Any]]) -> None:
+        self._lock = threading.Lock()
+        self._read = read
+        self._begin()
+
+    def _begin(self) -> None:
+        self._batches = self._read()
+        self._kept: list[tuple[int, Any]] = []  # (its first row, batch)
+        self._stop, self._nbytes = 0, 0
+
+    def row(self, index: int) -> dict[str, Any]:
+        """Raises what pyarrow raises (`arrow_errors`)."""
+        with self._lock:
+            if self._kept and index < self._kept[0][0]:
+                self._begin()
+            while index >= self._stop:
+                self._read_on()
+            first, batch = self._kept[bisect(self._kept, index, key=lambda each: each[0]) - 1]
+        return batch.slice(index - first, 1).to_pylist()[0]
+
+    def _read_on(self) -> None:
+        """Reads one batch more. Raises ValueError where there is none."""
+        try:
+            batch = next(self._batches, None)
+            if batch is None:
+                raise ValueError(f"its row group ends after {self._stop} rows")
+        except Exception:
+            self._begin()  # nothing follows in an iterator that has failed
+            raise
+        self._kept.append((self._stop, batch))
+        self._stop += batch.num_rows
+        self._nbytes += batch.nbytes
+        while self._nbytes > KEPT_BYTES and len(self._kept) > 1:
+            self._nbytes -= self._kept.pop(0)[1].nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,17 +114,20 @@ class ParquetSource:
     def record(self, index: int) -> Record:
         where = self.where(index)
         group = int(np.searchsorted(self.first_G1, index, side="right")) - 1
-        try:
-            table = self._kept.get(group, partial(self._read, group))
-            row = table.slice(index - int(self.first_G1[group]), 1).to_pylist()[0]
-        except (OSError, ValueError) as error:
-            raise DataError(f"{where}: cannot be read ({error}); copy the file again") from None
+        key = os.getpid(), group  # a forked process must not read on in its parent's file
+        with _reading(where):
+            rows = self._kept.get(key, partial(_RowGroup, partial(self._batches, group)))
+            row = rows.row(index - int(self.first_G1[group]))
         return row_record(row, where, self.files[self.file_G[group]].parent)
 
-    def _read(self, group: int) -> Any:
+    def _batches(self, group: int) -> Iterator[Any]:
+        """The record batches of a row group. Read whole, one of 2 GB of pictures would not fit an array."""
         pq = library("pyarrow.parquet")
-        with pq.ParquetFile(self.files[self.file_G[group]]) as file:
-            return file.read_row_group(int(self.group_G[group]))
+        number = int(self.group_G[group])
+        with pq.ParquetFile(self.files[self.file_G[group]], buffer_size=READ_BYTES) as file:
+            meta = file.metadata.row_group(number)
+            fitting = KEPT_BYTES * meta.num_rows // max(1, meta.total_byte_size)
+            yield from file.iter_batches(min(ROWS, max(1, fitting)), row_groups=[number])
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +149,11 @@ class DatasetSource:
         return f"{self.folder.name}:row {index}"
 
     def record(self, index: int) -> Record:
+        where = self.where(index)
         rows = self._kept.get(self.folder, partial(load_dataset, self.folder))
-        row = rows[index : index + 1].to_pylist()[0]
-        return row_record(row, self.where(index), self.folder)
+        with _reading(where):
+            row = rows[index : index + 1].to_pylist()[0]
+        return row_record(row, where, self.folder)
 
 
 def library(name: str) -> Any:
@@ -107,6 +163,27 @@ def library(name: str) -> Any:
     except ImportError:
         raise DataError(
             f"tables need {name.split('.')[0]}, which is not here: pip install 'arm-lmm[data]'"
+        ) from None
+
+
+def arrow_errors() -> tuple[type[Exception], ...]:
+    """What pyarrow raises for files that it cannot read."""
+    return OSError, ValueError, library("pyarrow").ArrowException
+
+
+def _reason(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+@contextmanager
+def _reading(where: str) -> Iterator[None]:
+    """Raises DataError where the row cannot be read."""
+    try:
+        yield
+    except arrow_errors() as error:
+        raise DataError(
+            f"{where}: cannot be read ({_reason(error)}); copy the file again, or write it anew"
         ) from None
 
 
@@ -169,8 +246,10 @@ def open_parquet(path: Path, files: Sequence[Path]) -> ParquetSource:
         try:
             with pq.ParquetFile(file) as opened:
                 meta, columns = opened.metadata, opened.schema_arrow.names
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file} is no whole Parquet file ({error}); copy it again") from None
+        except arrow_errors() as error:
+            raise DataError(
+                f"{file} is no whole Parquet file ({_reason(error)}); copy it again"
+            ) from None
         check_columns(columns, file)
         for group in range(meta.num_row_groups):
             file_of.append(position)
@@ -195,8 +274,9 @@ def load_dataset(folder: Path) -> Any:
     try:
         return datasets.load_from_disk(str(folder)).with_format("arrow")
     except Exception as error:  # the library raises what its files and parsers raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{folder} is no whole saved dataset ({reason}); save it again") from None
+        raise DataError(
+            f"{folder} is no whole saved dataset ({_reason(error)}); save it again"
+        ) from None
 
 
 def open_dataset(folder: Path) -> DatasetSource:

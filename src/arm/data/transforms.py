@@ -1,6 +1,7 @@
 """Users' pictures: opened safely, and fitted to a token grid by aspect ratio."""
 
 import math
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +9,36 @@ from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from arm.errors import InputError, shown
 from arm.files import is_file
 
 MAX_PIXELS = 64_000_000
+ORIENTATION = 0x0112
+"""EXIF's number of the tag."""
+UPRIGHT = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its orientation."""
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    OverflowError,
+    struct.error,
+)
+"""What Pillow raises for files that are damaged."""
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -37,19 +62,42 @@ def read_image(file: Path | BinaryIO, name: str) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(file)
         check_size(image)  # before any pixel is decoded
-        return as_rgb(ImageOps.exif_transpose(image))
+        return as_rgb(upright(image))
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     except Image.DecompressionBombError:
         raise InputError(
             f"{name}: the picture has more than 64 megapixels; make it smaller"
         ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except BROKEN as error:
         unknown = isinstance(error, UnidentifiedImageError)
         reason = "its format is not known" if unknown else error
         raise InputError(
             f"{name} is no readable picture ({reason}); give a PNG or JPEG file"
         ) from None
+
+
+def orientation(image: Image.Image) -> int:
+    """How EXIF says that an opened picture lies, 1 to 8; 1, upright, where nothing legible is said, and of
+    TIFF, which Pillow turns itself.
+    """
+    if image.format == "TIFF":
+        return 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            said = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow lets whatever a damaged block provokes through
+        return 1
+    return said if said in UPRIGHT else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as it is meant to be seen. Pixels are turned here and not by `ImageOps.exif_transpose`,
+    which also writes the rest of EXIF anew and fails where that is damaged.
+    """
+    turn = UPRIGHT[orientation(image)]
+    return image if turn is None else image.transpose(turn)
 
 
 def check_size(image: Image.Image) -> None:

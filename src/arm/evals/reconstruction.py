@@ -15,7 +15,13 @@ from torch.nn import functional as F
 
 from arm.data.pictures import GridWeight, PictureBatch, to_bytes, world_batch
 from arm.models.detokenizer import Detokenizer, PixelDetokenizer
-from arm.models.text import text_embeddings
+from arm.models.text import (
+    same_texts,
+    says_something,
+    text_embeddings,
+    tower_embeddings,
+    tower_ids,
+)
 from arm.models.tokenizer import VisualTokenizer
 from arm.world.language import with_article
 from arm.world.reader import agrees, read
@@ -182,17 +188,22 @@ def fidelity(
 @torch.no_grad()
 def retrieval(
     tokenizer: VisualTokenizer, siglip: Any, words: Any, batches: Iterable[PictureBatch]
-) -> float:
+) -> float | None:
     """Share of pictures whose own caption is nearest to their pooled z_q among their batch's captions;
-    an equal caption is right too. `words` is the text tower's tokenizer.
+    one that reads the same is right too. `words` is the text tower's tokenizer; pictures of whose caption
+    it knows no word are left out; None where none is left.
     """
-    right = []
+    right: list[bool] = []
     for batch in batches:
-        pooled = F.normalize(pooled_codes(tokenizer)(batch.images), dim=-1)
-        texts = F.normalize(text_embeddings(siglip, words, batch.captions), dim=-1)
-        guesses = (pooled @ texts.T).argmax(-1).tolist()
-        right += [batch.captions[g] == c for g, c in zip(guesses, batch.captions, strict=True)]
-    return float(np.mean(right))
+        ids = tower_ids(siglip, words, batch.captions)
+        told = says_something(words, ids)
+        ids, images = ids[told], batch.images[told.cpu()]
+        if len(ids):
+            pooled = F.normalize(pooled_codes(tokenizer)(images), dim=-1)
+            texts = F.normalize(tower_embeddings(siglip, ids), dim=-1)
+            guesses = (pooled @ texts.T).argmax(-1)
+            right += same_texts(ids, ids)[torch.arange(len(ids)), guesses.cpu()].tolist()
+    return float(np.mean(right)) if right else None
 
 
 def usage(codes: Sequence[NDArray[np.int64]], num_codes: int) -> tuple[float, float]:

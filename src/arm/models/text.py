@@ -39,16 +39,38 @@ def encode_captions(
     return ids_BT.to(device), mask_BT.to(device)
 
 
-def text_embeddings(siglip: Any, tokenizer: Any, texts: Sequence[str]) -> Float[Tensor, "b d"]:
-    """The text tower's embeddings, fp32, not normalised; `tokenizer` is the tower's own.
+def tower_ids(siglip: Any, tokenizer: Any, texts: Sequence[str]) -> Int[Tensor, "b t"]:
+    """What the text tower reads of each text; `tokenizer` is the tower's own.
 
     As SigLIP and SigLIP2 were trained: in lower case, ended by eos, padded to the full length of the
-    position table (64 in the published models), and nothing masked.
+    position table (64 in the published models).
     """
     length = siglip.config.text_config.max_position_embeddings
     lower = [text.lower() for text in texts]
-    ids_BT, _ = encode_captions(tokenizer, lower, length, siglip.device)
+    return encode_captions(tokenizer, lower, length, siglip.device)[0]
+
+
+def says_something(tokenizer: Any, ids_BT: Int[Tensor, "b t"]) -> Bool[Tensor, " b"]:
+    """Whether a text has a word that its tokenizer knows."""
+    empty = (tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    ids = torch.tensor([i for i in empty if i is not None], device=ids_BT.device)
+    return ~torch.isin(ids_BT, ids).all(-1)
+
+
+def same_texts(ids_BT: Int[Tensor, "b t"], others_NT: Int[Tensor, "n t"]) -> Bool[Tensor, "b n"]:
+    """Pairs of texts that are the same to their reader."""
+    _, number = torch.unique(torch.cat([ids_BT, others_NT]), dim=0, return_inverse=True)
+    return number[: len(ids_BT), None] == number[None, len(ids_BT) :]
+
+
+def tower_embeddings(siglip: Any, ids_BT: Int[Tensor, "b t"]) -> Float[Tensor, "b d"]:
+    """The text tower's embeddings of `tower_ids`, fp32, not normalised; nothing is masked."""
     return siglip.text_model(ids_BT).pooler_output.float()
+
+
+def text_embeddings(siglip: Any, tokenizer: Any, texts: Sequence[str]) -> Float[Tensor, "b d"]:
+    """The text tower's embeddings of texts, fp32, not normalised."""
+    return tower_embeddings(siglip, tower_ids(siglip, tokenizer, texts))
 
 
 def caption_hidden(lm: Any, prefix_BND: Tensor, ids_BT: Tensor) -> Float[Tensor, "b t d"]:
@@ -66,6 +88,23 @@ def caption_logits(lm: Any, prefix_BND: Tensor, ids_BT: Tensor) -> Tensor:
     return lm.lm_head(caption_hidden(lm, prefix_BND, ids_BT)).float()
 
 
+def _words(tokenizer: Any, text: str) -> list[str]:
+    """The words that a word-level tokenizer looks up for a text, split by its own rules: Python's are
+    others for combining marks. For other kinds of tokenizer its words in lower case, and every sign.
+    """
+    from tokenizers.models import WordLevel
+
+    backend = tokenizer.backend_tokenizer
+    if not isinstance(backend.model, WordLevel):
+        return re.findall(r"\w+|[^\w\s]", text.lower())
+    text = re.sub(r"[\ud800-\udfff]", " ", text)  # halves of characters, which tokenizers refuse
+    if backend.normalizer is not None:
+        text = backend.normalizer.normalize_str(text)
+    if backend.pre_tokenizer is None:
+        return [text] if text else []
+    return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+
+
 def with_words(tokenizer: Any, texts: Iterable[str]) -> tuple[Any, list[str]]:
     """A word-level tokenizer that knows the words of `texts` too, and its new words, whose ids follow the
     old ones in alphabetical order. Other kinds of tokenizer write any word and come back as they are.
@@ -77,7 +116,7 @@ def with_words(tokenizer: Any, texts: Iterable[str]) -> tuple[Any, list[str]]:
     if data["model"]["type"] != "WordLevel":
         return tokenizer, []
     known = data["model"]["vocab"]
-    words = {word for text in texts for word in re.findall(r"\w+|[^\w\s]+", text.lower())}
+    words = {word for text in texts for word in _words(tokenizer, text)}
     new = sorted(words - known.keys())
     first = len(tokenizer)
     known |= {word: first + i for i, word in enumerate(new)}
@@ -105,7 +144,7 @@ class TextTokenizer:
             raise InputError("the text is empty; say what you want in a few words")
         if self.tokenizer.unk_token_id is not None and self.tokenizer.unk_token_id in ids:
             known = self.tokenizer.get_vocab()
-            for word in re.findall(r"\w+|[^\w\s]+", text.lower()):
+            for word in _words(self.tokenizer, text):
                 if word not in known:
                     hint = did_you_mean(word, [w for w in known if w.isalpha()])
                     raise InputError(f"the model does not know the word '{word}'.{hint}")
@@ -113,11 +152,17 @@ class TextTokenizer:
         return ids
 
     def known(self, text: str) -> str:
-        """The words of a text that the tokenizer knows, in order; "" where there is none."""
+        """The words of a text that the tokenizer knows, in order; "" where there is none. Of signs in a row
+        that it does not know together, those that it knows.
+        """
         if self.tokenizer.unk_token_id is None:
             return text
         vocabulary = self.tokenizer.get_vocab()
-        return " ".join(w for w in re.findall(r"\w+|[^\w\s]", text.lower()) if w in vocabulary)
+        found: list[str] = []
+        for word in _words(self.tokenizer, text):
+            whole = word in vocabulary or re.search(r"\w", word)
+            found += [part for part in ([word] if whole else word) if part in vocabulary]
+        return " ".join(found)
 
     def text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids))

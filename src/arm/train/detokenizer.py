@@ -3,6 +3,7 @@
 The tokenizer and the VAE are frozen; the condition is z_q, left out now and then for guidance.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,8 +152,16 @@ class DetokenizerRun:
     eval_pictures: int = 32
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or not any(grid.weight for grid in self.grids):
-            raise ValueError("batch must be at least 1, and one of grids have a weight")
+        if min(self.batch, self.scale, self.num_steps) < 1:
+            raise ValueError("batch, scale and num_steps must be at least 1")
+        if not any(grid.weight for grid in self.grids):
+            raise ValueError("one of grids must have a weight")
+        if not 0 <= self.drop_condition <= 1:
+            raise ValueError("drop_condition must be from 0 to 1")
+        if not 0 < self.timestep_power < math.inf or not math.isfinite(self.guidance_scale):
+            raise ValueError("timestep_power must be above 0, and guidance_scale a number")
+        if self.eval_every < 0 or (self.eval_every and self.eval_pictures < 1):
+            raise ValueError("eval_every must not be negative, and beside it eval_pictures above 0")
 
 
 def fitting(grids: tuple[GridWeight, ...], patch: int, vae: Any, painter: Any) -> None:
@@ -165,6 +174,11 @@ def fitting(grids: tuple[GridWeight, ...], patch: int, vae: Any, painter: Any) -
             raise ConfigError(f"{name}: {error}") from None
         if isinstance(painter, FluxPainter) and (height % 2 or width % 2):
             raise ConfigError(f"{name}: {height}x{width} latents, Flux takes them two by two")
+        side = painter.transformer.config.patch_size if isinstance(painter, SanaPainter) else 1
+        if height % side or width % side:
+            raise ConfigError(
+                f"{name}: {height}x{width} latents, this Sana takes multiples of {side} each way"
+            )
 
 
 def main(run: DetokenizerRun) -> None:

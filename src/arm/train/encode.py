@@ -21,7 +21,7 @@ from arm.world.combinations import held_out_shapes
 from arm.world.edits import Edit, sample_edit
 from arm.world.render import render
 from arm.world.sampling import Kind, pick, sample_scene
-from arm.world.scene import SHAPES, Scene
+from arm.world.scene import MAX_THINGS, SHAPES, Scene
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,19 @@ class EncodeRun:
     max_things: int = 4
     seed: int = 10
     repeats: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.num_shards, self.chains_per_shard, self.batch, self.scale) < 1:
+            raise ValueError("num_shards, chains_per_shard, batch and scale must be at least 1")
+        if min(self.edits, self.seed) < 0:
+            raise ValueError("edits and seed must not be negative")
+        if not 0 <= self.repeats <= 1:
+            raise ValueError("repeats must be from 0 to 1")
+        fewest, beside = (2, " beside repeats") if self.repeats else (1, "")
+        if not fewest <= self.max_things <= MAX_THINGS:
+            raise ValueError(f"max_things must be from {fewest} to {MAX_THINGS}{beside}")
+        if not any(grid.weight for grid in self.grids):
+            raise ValueError("one of grids must have a weight")
 
 
 def sample_chain(

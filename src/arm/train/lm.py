@@ -314,8 +314,10 @@ def main(run: LMRun) -> None:
             raise ConfigError(
                 "min_count composes rows of a whole head; train without loop.parallel.shard"
             )
-        counts = torch.from_numpy(code_counts(chains, vocab.num_codes))
-        composed = compose_rare_rows(model.visual, counts, run.min_count)
+        counts = code_counts(chains, vocab.num_codes)
+        for source in run.conversations:
+            counts += open_code_shards(source.path).code_counts(vocab.num_codes)
+        composed = compose_rare_rows(model.visual, torch.from_numpy(counts), run.min_count)
         if parallel.is_main():
             print(f"{composed} rows of the head composed of their bits", flush=True)
     save_backbone(model.eval(), vocab, run.out / "model", write=parallel.is_main())

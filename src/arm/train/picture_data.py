@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from arm.data.captioned import Buckets, captioned_batch, open_buckets
+from arm.data.captioned import Buckets, captioned_batch, open_buckets, ratio_of, sort_share
 from arm.data.pictures import GridWeight, PictureBatch
 from arm.data.skipped import SKIPPED, Skipped
 from arm.data.sources import open_source
@@ -38,23 +38,27 @@ class UserPictures:
         return captioned_batch(buckets, seed, number, size, self.grids, self.patch)
 
     def held_out(self) -> Iterator[PictureBatch]:
-        """All held-out pictures in batches of one grid, in an order that does not change."""
+        """All held-out pictures, each on the grid of its ratio that is drawn most, in batches and an order
+        that do not change.
+        """
+        drawn_most = sorted(self.grids, key=lambda grid: grid.weight)
+        most = {ratio_of(grid): replace(grid, weight=1.0) for grid in drawn_most}
         for buckets in self.held:
-            for grid, members in sorted(buckets.members.items()):
+            for ratio, members in sorted(buckets.members.items()):
                 for start in range(0, len(members), EVALUATED):
                     part = members[start : start + EVALUATED]
-                    chunk = replace(buckets, members={grid: part})
-                    yield captioned_batch(chunk, 0, 0, len(part), (GridWeight(*grid),), self.patch)
+                    chunk = replace(buckets, members={ratio: part})
+                    yield captioned_batch(chunk, 0, 0, len(part), (most[ratio],), self.patch)
 
 
 def hold_out(buckets: Buckets, every: int) -> tuple[Buckets, Buckets]:
-    """(The rest, every `every`-th picture of each grid). One of 10 is held out of pictures 0-24 at
+    """(The rest, every `every`-th picture of each ratio). One of 10 is held out of pictures 0-24 at
     every = 10: numbers 9 and 19.
     """
-    held = {grid: members[every - 1 :: every] for grid, members in buckets.members.items()}
+    held = {ratio: members[every - 1 :: every] for ratio, members in buckets.members.items()}
     rest = {
-        grid: np.delete(members, np.s_[every - 1 :: every])
-        for grid, members in buckets.members.items()
+        ratio: np.delete(members, np.s_[every - 1 :: every])
+        for ratio, members in buckets.members.items()
     }
     return replace(buckets, members=rest), replace(buckets, members=held)
 
@@ -67,12 +71,13 @@ def open_pictures(
     held: how many pictures to hold out of all; never more than one of ten. Raises DataError for data
     that cannot be opened, and where 0 could be held out though some are asked for.
     """
-    if not parallel.is_main():
-        parallel.wait()  # the first process has measured the pictures and noted their sizes
     skipped = Skipped(folder / SKIPPED)
-    opened = [open_buckets(open_source(path), grids, folder, skipped) for path in paths]
-    if parallel.is_main():
+    sources = [open_source(path) for path in paths]
+    if parallel.world_size() > 1:  # each process measures its share of the pictures
+        for source in sources:
+            sort_share(source, grids, folder, skipped, parallel.rank(), parallel.world_size())
         parallel.wait()
+    opened = [open_buckets(source, grids, folder, skipped) for source in sources]
     total = sum(map(len, opened))
     every = max(10, total // held) if held else total + 1
     pairs = [hold_out(buckets, every) for buckets in opened]

@@ -6,6 +6,7 @@ loader serves both. The vision tower learns a dense objective (regress its own p
 contrastive one, as SigLIP2 did, or position and edges would be lost.
 """
 
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from arm.data.pictures import (
     GridWeight,
     PictureBatch,
     counted_pairs,
-    same_captions,
     world_batch,
 )
 from arm.data.regions import ATTRIBUTES, Regions, regions
@@ -30,11 +30,14 @@ from arm.files import usual_modes
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.blocks import grid_sines
 from arm.models.dit import patchify
-from arm.models.text import caption_logits, encode_captions, text_embeddings
+from arm.models.text import caption_logits, encode_captions, same_texts, tower_embeddings, tower_ids
 from arm.train.optim import Optim
 from arm.train.runtime import Loop, fit, to_device, training_device
 from arm.train.sharding import blocks
 from arm.world.words import build_tokenizer
+
+NORM_GROUPS = 8
+"""Groups of channels that the VAE normalises."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,17 @@ class Towers:
     text_layers: int
     text_length: int = 32
 
+    def __post_init__(self) -> None:
+        depths = (self.num_layers, self.num_heads, self.text_layers)
+        if min(self.width, self.mlp, self.patch, self.text_length, *depths) < 1:
+            raise ValueError("the sizes of towers must be at least 1")
+        if self.width % self.num_heads or self.width % 4:
+            raise ValueError(
+                f"width {self.width} is no multiple of 4 and of num_heads {self.num_heads}"
+            )
+        if self.image_size < self.patch:
+            raise ValueError(f"image_size {self.image_size} holds no patch of {self.patch} pixels")
+
 
 @dataclass(frozen=True)
 class CaptionLM:
@@ -58,13 +72,36 @@ class CaptionLM:
     num_heads: int
     mlp: int
 
+    def __post_init__(self) -> None:
+        if min(self.width, self.num_layers, self.num_heads, self.mlp) < 1:
+            raise ValueError("the sizes of caption_lm must be at least 1")
+        if self.width % (2 * self.num_heads):  # a head turns its features in pairs
+            raise ValueError(
+                f"width {self.width} is no multiple of twice num_heads {self.num_heads}"
+            )
+
 
 @dataclass(frozen=True)
 class VAE:
+    """Sizes of the autoencoder; each of `channels` after the first halves the picture's sides."""
+
     channels: tuple[int, ...]
     latent_channels: int
     layers: int = 1
     kl_weight: float = 1e-5
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a latent's side."""
+        return 2 ** (len(self.channels) - 1)
+
+    def __post_init__(self) -> None:
+        if not self.channels or any(n < 1 or n % NORM_GROUPS for n in self.channels):
+            raise ValueError(f"channels must be one or more multiples of {NORM_GROUPS}")
+        if min(self.latent_channels, self.layers) < 1 or not 0 <= self.kl_weight < math.inf:
+            raise ValueError(
+                "latent_channels and layers must be at least 1, and kl_weight not negative"
+            )
 
 
 @dataclass(frozen=True)
@@ -88,6 +125,26 @@ class StandinsRun:
     dense_weight: float = 10.0
     region_weight: float = 1.0
     singles: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.vae_batch, self.scale) < 1:
+            raise ValueError("batch, vae_batch and scale must be at least 1")
+        if not any(grid.weight for grid in self.grids):
+            raise ValueError("one of grids must have a weight")
+        unit = math.lcm(self.scale, self.vae.factor)
+        sides = {side for grid in self.grids for side in (grid.height, grid.width)}
+        if any(side * self.towers.patch % unit for side in sides):
+            raise ValueError(
+                f"the sides of pictures, grids times {self.towers.patch} pixels, must be multiples of "
+                f"{unit}, since scale is {self.scale} and the VAE's factor {self.vae.factor}"
+            )
+        if self.eval_every < 0:
+            raise ValueError("eval_every must not be negative")
+        weights = (self.caption_weight, self.dense_weight, self.region_weight)
+        if not all(0 <= weight < math.inf for weight in weights):
+            raise ValueError("the weights of losses must be numbers from 0 up")
+        if not 0 <= self.singles <= 1:
+            raise ValueError("singles must be from 0 to 1")
 
 
 class TowerTrainer(nn.Module):
@@ -184,14 +241,14 @@ def tower_scores(siglip: Any, tokenizer: Any, run: StandinsRun) -> dict[str, flo
 
 def contrastive(siglip: Any, pooled_BD: Tensor, tokenizer: Any, batch: PictureBatch) -> Tensor:
     """The pair's sigmoid loss of pooled pictures against their short captions."""
-    device = pooled_BD.device
+    ids_BT = tower_ids(siglip, tokenizer, batch.captions)
     return sigmoid_contrastive(
         pooled_BD,
-        text_embeddings(siglip, tokenizer, batch.captions),
-        same_captions(batch).to(device),
+        tower_embeddings(siglip, ids_BT),
+        same_texts(ids_BT, ids_BT),
         siglip.logit_scale.squeeze(),
         siglip.logit_bias.squeeze(),
-        counted_pairs(batch).to(device),
+        counted_pairs(batch.scenes, batch.scenes).to(pooled_BD.device),
     )
 
 
@@ -248,7 +305,7 @@ def train_vae(run: StandinsRun) -> None:
         block_out_channels=size.channels,
         layers_per_block=size.layers,
         latent_channels=size.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=NORM_GROUPS,
         sample_size=run.towers.image_size,
         mid_block_add_attention=False,
         use_quant_conv=False,

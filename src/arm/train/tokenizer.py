@@ -4,6 +4,7 @@ loss = cap * L_cap + pix * L_pix + sig * L_sig + feat * L_feat; a weight of 0 sw
 and what only that loss needs is then not computed.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from arm.data.pictures import (
     GridWeight,
     PictureBatch,
     counted_pairs,
-    same_captions,
     world_batch,
 )
 from arm.evals.reconstruction import fidelity, quick_scores, retrieval
@@ -37,7 +37,14 @@ from arm.models.pretrained import (
     load_siglip,
     load_text_tokenizer,
 )
-from arm.models.text import caption_hidden, encode_captions, text_embeddings
+from arm.models.text import (
+    caption_hidden,
+    encode_captions,
+    same_texts,
+    says_something,
+    tower_embeddings,
+    tower_ids,
+)
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train import parallel
 from arm.train.manifest import tokenizer_hash
@@ -45,7 +52,6 @@ from arm.train.optim import Optim
 from arm.train.picture_data import draw_apart, open_pictures
 from arm.train.runtime import Loop, fit, same_sizes, training_device
 from arm.train.sharding import blocks, recompute
-from arm.world.combinations import tells_on_held_out
 
 CAPTION_TOKENS = 256
 """What L_cap reads of a caption, its end included."""
@@ -75,6 +81,10 @@ class Timesteps:
     power: float = 1.0
     highest: float = 1.0
     velocity_weighting: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.power < math.inf or not 0 < self.highest <= 1:
+            raise ValueError("power must be above 0, and highest above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,12 @@ class TokenizerRun:
     def __post_init__(self) -> None:
         if self.batch < 1 or not any(grid.weight for grid in self.grids):
             raise ValueError("batch must be at least 1, and one of grids have a weight")
+        if min(self.scale, self.eval_steps, self.eval_pictures) < 1 or self.eval_every < 0:
+            raise ValueError(
+                "scale, eval_steps and eval_pictures must be at least 1, and eval_every not negative"
+            )
+        if not 0 <= self.singles <= 1:
+            raise ValueError(f"singles is a share, from 0 to 1, not {self.singles}")
         if self.data and self.weights.local:
             raise ValueError(
                 "the loss 'local' is the world's alone; set weights.local=0 beside data"
@@ -186,8 +202,9 @@ class TokenizerTrainer(nn.Module):
             )
             found["cap"] = caption_loss(self.caption_lm, self.caption_adapter(z_q), ids_BT, mask_BT)
         if weights.sig:
-            text = text_embeddings(self.siglip, words.tower, batch.captions)
-            others = of_all_processes(batch, text)
+            ids_BT = tower_ids(self.siglip, words.tower, batch.captions)
+            text_BD = tower_embeddings(self.siglip, ids_BT)
+            others = of_all_processes(batch, words.tower, ids_BT, text_BD)
             found["sig"] = sigmoid_contrastive(
                 tok.pool(z_q), others.text, others.same, self.log_scale, self.bias, others.counted
             )
@@ -216,7 +233,7 @@ def caption_loss(
 class Captions:
     """All processes' captions against this one's pictures: b pictures here, n captions in all.
 
-    counted: the pairs that the contrastive loss may use; None for all, where no scenes are known.
+    counted: the pairs that the contrastive loss may use; None for all.
     """
 
     text: Float[Tensor, "n d"]
@@ -224,25 +241,27 @@ class Captions:
     counted: Bool[Tensor, "b n"] | None
 
 
-def of_all_processes(batch: PictureBatch, text_BD: Tensor) -> Captions:
-    """Negatives from the whole batch of all processes. The text tower is frozen, so embeddings are
-    sent without gradients, and the average of the processes' losses is the loss of the whole.
+def of_all_processes(batch: PictureBatch, tower: Any, ids_BT: Tensor, text_BD: Tensor) -> Captions:
+    """Negatives from the whole batch of all processes: the captions that `tower`, its tokenizer, reads
+    otherwise. One of which it knows no word says nothing of any picture and has no say.
+
+    The text tower is frozen, so embeddings are sent without gradients, and the average of the processes'
+    losses is the loss of the whole.
     """
     device, size = text_BD.device, parallel.world_size()
-    if size == 1:
-        counted = counted_pairs(batch).to(device) if batch.scenes else None
-        return Captions(text_BD, same_captions(batch).to(device), counted)
-    mine = (batch.captions, batch.scenes, text_BD.cpu())
-    found: list[Any] = [None] * size
-    torch.distributed.all_gather_object(found, mine)
-    captions = [caption for each, _, _ in found for caption in each]
-    scenes = [scene for _, each, _ in found for scene in each]
-    same = torch.tensor([[a == b for b in captions] for a in batch.captions], device=device)
-    text = torch.cat([each for _, _, each in found]).to(device)
-    if not scenes:
-        return Captions(text, same, None)
-    counted = [[not tells_on_held_out(a, b) for b in scenes] for a in batch.scenes]
-    return Captions(text, same, torch.tensor(counted, device=device))
+    ids, text, scenes = ids_BT, text_BD, batch.scenes
+    if size > 1:
+        found: list[Any] = [None] * size
+        torch.distributed.all_gather_object(found, (ids_BT.cpu(), text_BD.cpu(), batch.scenes))
+        ids = torch.cat([each for each, _, _ in found]).to(device)
+        text = torch.cat([each for _, each, _ in found]).to(device)
+        scenes = [scene for _, _, each in found for scene in each]
+    counted_N = says_something(tower, ids)
+    counted = None if counted_N.all() else counted_N.expand(len(ids_BT), -1)
+    if scenes:
+        pairs = counted_pairs(batch.scenes, scenes).to(device)
+        counted = pairs if counted is None else pairs & counted
+    return Captions(text, same_texts(ids_BT, ids), counted)
 
 
 def sizes_of(config: TokenizerConfig) -> dict[str, Any]:
@@ -307,9 +326,10 @@ def main(run: TokenizerRun) -> None:
             return quick_scores(
                 tokenizer, siglip, words.tower, run.grids, run.scale, run.eval_pictures
             )
-        found = retrieval(tokenizer, siglip, words.tower, own.held_out())
         painter = PixelDetokenizer(tokenizer, run.eval_steps)
-        return {**fidelity(tokenizer, painter, own.held_out()), "retrieval": found}
+        found = fidelity(tokenizer, painter, own.held_out())
+        right = retrieval(tokenizer, siglip, words.tower, own.held_out())
+        return found if right is None else {**found, "retrieval": right}
 
     # Parts that stay as they are stand in no checkpoint.
     origin = None
