@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from arm.errors import TrainingError
 from arm.train import parallel
 from arm.train.chain import Stages
 
@@ -15,6 +16,8 @@ class Line:
 
 
 def main(run: Line) -> None:
+    if run.text == os.environ.get("CHAIN_FAILS"):
+        raise TrainingError("stopped")
     run.out.mkdir(parents=True, exist_ok=True)
     with (run.out / "lines.txt").open("a") as file:
         file.write(f"{run.text} {parallel.rank()} of {parallel.world_size()}\n")

@@ -1,15 +1,25 @@
 """Files and folders: whole or not at all, with the mode that a user expects."""
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from arm.errors import InputError
-from arm.files import fill_folder, replacing, usual_modes, write_json, write_picture, write_text
+from arm.files import (
+    disk_errors,
+    fill_folder,
+    replacing,
+    usual_modes,
+    write_json,
+    write_picture,
+    write_text,
+)
 
 
 def mode(path: Path) -> int:
@@ -76,6 +86,13 @@ def test_a_folder_is_replaced_by_name_when_all_is_there(tmp_path: Path):
     fill_folder(write, out)
     assert {str(p.relative_to(out)) for p in out.rglob("*.*")} == {"part/new.txt", "card.md"}
     assert (out / "settings").read_text() == "new" and len(list(out.iterdir())) == 3
+
+
+def test_what_safetensors_makes_of_a_full_disk_is_an_error_of_the_system(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(OSError, match="No space left on device") as found, disk_errors(path):
+        raise SafetensorError("Error while serializing: I/O error: nothing left (os error 28)")
+    assert (found.value.errno, found.value.filename) == (errno.ENOSPC, str(path))
 
 
 def test_a_picture_that_cannot_be_written_is_one_line(tmp_path: Path):

@@ -18,6 +18,7 @@ from arm.model_directory import (
 )
 from arm.models.pretrained import load_siglip
 from arm.models.tokenizer import VisualTokenizer
+from arm.pipeline import Arm
 from arm.train.export import with_backbone
 from conftest import TinyChain
 
@@ -38,6 +39,25 @@ def test_a_field_that_is_none_is_named_with_its_file(chain: TinyChain, tmp_path:
     (tmp_path / "arm.json").write_text(json.dumps({**data, "girds": []}))
     with pytest.raises(WeightsError, match=r"arm\.json: unknown key 'girds'.*'grids'"):
         load_defaults(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"grids": []}, "scale and the sides of grids must be at least 1, and a grid there"),
+        ({"grids": [[0, 7]]}, "sides of grids must be at least 1"),
+        ({"scale": 0}, "scale and the sides of grids must be at least 1"),
+        ({"grids": [[6, 99]]}, r"arm\.json: grids have sides above \d+, the most of this backbone"),
+    ],
+)
+def test_grids_that_no_picture_can_have(
+    changes: dict, fault: str, chain: TinyChain, tmp_path: Path
+):
+    with_backbone(chain.model, chain.model / "backbone", tmp_path / "model")
+    data = json.loads((tmp_path / "model/arm.json").read_text())
+    (tmp_path / "model/arm.json").write_text(json.dumps({**data, **changes}))
+    with pytest.raises(WeightsError, match=fault):
+        Arm.from_pretrained(tmp_path / "model")
 
 
 def test_missing_parts_are_named(chain: TinyChain, tmp_path: Path):

@@ -83,6 +83,20 @@ def test_what_is_drawn_has_its_probability():
     torch.testing.assert_close(logprob, expected)
 
 
+def test_only_what_may_win_draws_noise(monkeypatch: pytest.MonkeyPatch):
+    """Of 65,536 codes and top-k 10 each row draws ten numbers, and top-p cuts among the ten."""
+    drawn: list[int] = []
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda n: drawn.append(n) or empty(n))
+    logits = torch.randn(3, 65_536, generator=torch.Generator().manual_seed(1))
+    sampling = Sampling(0.7, top_k=10, top_p=0.9)
+    index, logprob = sample_rows(logits, sampling, [row_generator(0, i, 0) for i in range(3)])
+    assert drawn == [10] * 3
+    expected = truncate(logits, sampling).gather(-1, index[:, None])[:, 0]
+    assert expected.isfinite().all()
+    torch.testing.assert_close(logprob, expected)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -2,14 +2,18 @@
 umask asks for.
 """
 
+import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
 from typing import Any
+
+from safetensors import SafetensorError
 
 from arm.errors import InputError
 
@@ -39,6 +43,17 @@ def replacing(path: Path, keep_mode: bool = False, shared: bool = False) -> Iter
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raises OSError where safetensors, which has an error of its own for it, cannot write `path`."""
+    try:
+        yield
+    except SafetensorError as error:
+        told = re.search(r"os error (\d+)", str(error))
+        number = int(told[1]) if told else errno.EIO
+        raise OSError(number, os.strerror(number) if told else str(error), str(path)) from None
 
 
 def _mode_of_new(path: Path) -> int:

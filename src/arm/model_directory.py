@@ -36,6 +36,10 @@ class Defaults:
     detokenizer: str
     parts: str = ""
 
+    def __post_init__(self) -> None:
+        if self.scale < 1 or not self.grids or min(map(min, self.grids)) < 1:
+            raise ValueError("scale and the sides of grids must be at least 1, and a grid there")
+
 
 def shipped_models() -> dict[str, Path]:
     """The models that come with the package, by name."""

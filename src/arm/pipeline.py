@@ -131,7 +131,7 @@ class Arm:
         defaults, directory = load_defaults(own), parts_of(own)
         tokenizer = VisualTokenizer.load(directory, load_siglip(directory / "siglip").vision_model)
         words_at = words_of(own)
-        words, beside = TextTokenizer(load_text_tokenizer(words_at)), words_at.parent == own
+        words, beside = TextTokenizer(load_text_tokenizer(words_at)), words_at == own / "backbone"
         model, vocab = load_backbone(own / "backbone", place, dtype)
         # A published text table has a few rows more than its tokenizer has ids.
         fits = words.size <= vocab.text_size if beside else words.size == vocab.text_size
@@ -139,6 +139,10 @@ class Arm:
             raise WeightsError(
                 f"{own}: its parts do not belong together: {words.size} words and "
                 f"{tokenizer.fsq.num_codes} codes beside a backbone of {vocab}"
+            )
+        if vocab.max_side and max(map(max, defaults.grids)) > vocab.max_side:
+            raise WeightsError(
+                f"{own / 'arm.json'}: grids have sides above {vocab.max_side}, the most of this backbone"
             )
         painter = load_detokenizer(directory, tokenizer, detokenizer or defaults.detokenizer)
         return cls(directory, model, vocab, words, tokenizer, painter, defaults)

@@ -5,7 +5,7 @@ R rows, C codes or words.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -75,8 +75,14 @@ def sample_rows(
 ) -> tuple[Tensor, Tensor]:
     """Sampled indices (R,) and their log-probabilities (R,), each row by its own generator.
 
-    A race of exponential clocks: the smallest noise / probability wins with that probability.
+    A race of exponential clocks: the smallest noise / probability wins with that probability. Where
+    only the top k may win, only they are given clocks: to make those of all codes takes longer than the
+    network does.
     """
+    if sampling.temperature and 0 < sampling.top_k < logits_RC.shape[-1]:
+        best = logits_RC.topk(sampling.top_k, -1)
+        place_R, logprobs_R = sample_rows(best.values, replace(sampling, top_k=0), generators)
+        return best.indices.gather(-1, place_R[:, None])[:, 0], logprobs_R
     logprobs = truncate(logits_RC, sampling)
     if sampling.temperature == 0:
         index = logprobs.argmax(-1, keepdim=True)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import chain_run
+from arm.errors import TrainingError
+from arm.train import chain
 from launch import begin, losses, run
 
 
@@ -24,6 +27,21 @@ def test_each_stage_runs_once(tmp_path: Path, processes: int):
     # What stands on a stage that ran again is not done any more.
     run(*both, processes=processes, CHAIN_OUT=str(tmp_path), CHAIN_FIRST="new", CHAIN_TEXT="other")
     assert (tmp_path / "lines.txt").read_text().splitlines()[3:] == ["new 0 of 1", "other 0 of 1"]
+
+
+def test_what_stands_on_a_stage_that_ran_again_does_too_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CHAIN_OUT", str(tmp_path))
+    chain.main(chain_run.both())
+    monkeypatch.setenv("CHAIN_FIRST", "new")
+    monkeypatch.setenv("CHAIN_FAILS", "second")
+    with pytest.raises(TrainingError, match="stopped"):
+        chain.main(chain_run.both())
+    monkeypatch.delenv("CHAIN_FAILS")
+    chain.main(chain_run.both())
+    lines = (tmp_path / "lines.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["first", "second", "new", "second"]
 
 
 def losses_of_all(root: Path) -> dict[str, list[float]]:

@@ -41,6 +41,21 @@ def test_another_backbone_shares_the_parts(chain: TinyChain, tmp_path: Path):
     )
 
 
+def test_a_model_is_replaced_whole_or_not_at_all(
+    chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with_backbone(chain.model, chain.model / "backbone", tmp_path / "model")
+    before = {p: p.read_bytes() for p in (tmp_path / "model").rglob("*") if p.is_file()}
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("arm.train.export.write_json", stopped)  # all but arm.json is written
+    with pytest.raises(KeyboardInterrupt):
+        with_backbone(chain.model, chain.model / "backbone", tmp_path / "model")
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
 def test_a_model_of_published_parts(tmp_path: Path):
     """NaFlex towers with Gemma's tokenizer, a backbone with Qwen2's and a few rows more than it has ids."""
     vocab = Vocab(text_size=60, num_codes=32, max_side=6)

@@ -246,8 +246,10 @@ def test_a_mismatch_of_sampler_and_policy_stops_the_run(
 
 def test_the_kl_budget_holds(chain: TinyChain, tmp_path: Path):
     run = rl_run.world(str(chain.model), tmp_path, kl_budget=1e-9)
-    with pytest.raises(TrainingError, match="over the budget of 1e-09; lower the rate"):
+    with pytest.raises(TrainingError, match="over the budget of 1e-09; raise kl_budget to go on"):
         grpo.main(run)
+    grpo.main(replace(run, kl_budget=10.0))  # as the error says
+    assert (tmp_path / "model/arm.json").is_file()
 
 
 def test_anchors_hold_the_branches_that_no_reward_asks_about(chain: TinyChain, tmp_path: Path):

@@ -105,6 +105,7 @@ def test_what_is_compiled_is_what_a_step_calls(
     assert len(compiled) >= 5 and called == compiled
 
 
-def test_a_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="seed must not be negative"):
-        Loop(steps=1, seed=-1)
+def test_a_seed_that_no_generator_takes_is_refused():
+    for seed in (-1, 2**32):
+        with pytest.raises(ValueError, match="seed must be from 0 to 4294967295"):
+            Loop(steps=1, seed=seed)

@@ -70,10 +70,15 @@ def reinforce(chain: TinyChain, out: Path, *more: str) -> list[dict[str, float]]
     return logged(out)
 
 
-def test_reinforcement_learning_of_a_sharded_model(chain: TinyChain, tmp_path: Path):
-    """Sampling, both KLs, the anchors and the held-out scores are those of two whole models."""
-    whole = reinforce(chain, tmp_path / "whole")
-    shared = reinforce(chain, tmp_path / "shared", *SHARED)
+@pytest.mark.parametrize("changes", [(), ("anchors.understanding=0",)])
+def test_reinforcement_learning_of_a_sharded_model(
+    changes: tuple[str, ...], chain: TinyChain, tmp_path: Path
+):
+    """Sampling, both KLs, the anchors and the held-out scores are those of two whole models; also where the
+    answers are watched alone.
+    """
+    whole = reinforce(chain, tmp_path / "whole", *changes)
+    shared = reinforce(chain, tmp_path / "shared", *changes, *SHARED)
     assert len(whole) == len(shared) == 6
     for one, two in zip(whole, shared, strict=True):
         assert one.keys() == two.keys()

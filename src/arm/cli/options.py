@@ -1,5 +1,6 @@
 """Options and helpers that the commands share."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ def quiet() -> Iterator[None]:
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # for when it is imported
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     yield
 

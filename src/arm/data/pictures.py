@@ -1,5 +1,6 @@
 """Batches of pictures as the model sees them, and the one conversion between bytes and floats."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -36,8 +37,8 @@ class GridWeight:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.height, self.width) < 1 or not self.weight >= 0:
-            raise ValueError("a grid has at least one row and one column, and no negative weight")
+        if min(self.height, self.width) < 1 or not 0 <= self.weight < math.inf:
+            raise ValueError("a grid has at least one row and one column, and a weight from 0 up")
 
 
 @dataclass(frozen=True)

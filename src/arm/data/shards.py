@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from arm.errors import DataError
-from arm.files import replacing, write_text
+from arm.files import disk_errors, replacing, write_text
 from arm.world.edits import Edit
 from arm.world.scene import Scene
 
@@ -61,7 +61,8 @@ def write_shard(directory: Path, index: int, chains: Sequence[Chain]) -> Path:
     if max(int(chain.codes.max()) for chain in chains) > np.iinfo(np.uint16).max:
         raise DataError("code shards hold 16-bit codes; this tokenizer has more than 65,536")
     flat = np.concatenate([chain.codes.ravel() for chain in chains]).astype(np.uint16)
-    with replacing(stem.with_suffix(".safetensors")) as temporary:
+    file = stem.with_suffix(".safetensors")
+    with replacing(file) as temporary, disk_errors(file):
         save_file({"codes": flat}, temporary)
     lines = [_line(c, int(o)) for c, o in zip(chains, offsets[:-1], strict=True)]
     write_text("\n".join(lines) + "\n", stem.with_suffix(".jsonl"))

@@ -28,7 +28,7 @@ ROWS = 64
 KEPT_BYTES = 2**29
 """What is kept in memory of a row group: a small one whole, of a large one the last batches."""
 READ_BYTES = 2**20
-"""What is read from a column at a time; pyarrow would read all of it in the row group at once."""
+"""What is read of a column at a time; else pyarrow reads at once what the row group has of it."""
 
 
 class _Kept:
@@ -124,7 +124,8 @@ class ParquetSource:
         """The record batches of a row group. Read whole, one of 2 GB of pictures would not fit an array."""
         pq = library("pyarrow.parquet")
         number = int(self.group_G[group])
-        with pq.ParquetFile(self.files[self.file_G[group]], buffer_size=READ_BYTES) as file:
+        path = self.files[self.file_G[group]]
+        with pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file:
             meta = file.metadata.row_group(number)
             fitting = KEPT_BYTES * meta.num_rows // max(1, meta.total_byte_size)
             yield from file.iter_batches(min(ROWS, max(1, fitting)), row_groups=[number])

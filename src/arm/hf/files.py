@@ -60,7 +60,7 @@ def to_hf(source: str | Path, out: Path, max_shard_size: int | str = "5GB") -> N
         _save_shards(model, target, max_shard_size)
         ArmProcessor(table, *sizes).save_pretrained(target)
         _copy_parts(parts, target / PARTS)
-        if words.parent == own:
+        if words == own / "backbone":
             _copy_words(words, target / PARTS / WORDS)
         write_json(to_json(replace(defaults, parts="")), target / PARTS / "arm.json")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from arm.errors import WeightsError
-from arm.files import replacing
+from arm.files import disk_errors, replacing
 from arm.files import write_json as write_json  # beside `read_json`
 
 
@@ -48,7 +48,8 @@ def save_tensors(
     dtype: torch.dtype | None = None,
     write: bool = True,
 ) -> None:
-    """Writes a safetensors file by way of a temporary name; `dtype` converts floating tensors.
+    """Writes a safetensors file by way of a temporary name; `dtype` converts floating tensors. Raises
+    OSError where the disk does not take it.
 
     Tensors that are shared out are gathered one by one, so all processes must call this; of them one
     should `write`.
@@ -65,7 +66,8 @@ def save_tensors(
     if not write:
         return
     with replacing(path) as temporary:
-        save_file(data, temporary, {"format": "pt"})  # transformers asks for the format
+        with disk_errors(path):
+            save_file(data, temporary, {"format": "pt"})  # transformers asks for the format
 
 
 def weights_hash(*directories: Path) -> str:

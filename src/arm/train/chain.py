@@ -38,18 +38,17 @@ def start(config: Any) -> None:
 def main(stages: Stages) -> None:
     parallel.start()
     stages.out.mkdir(parents=True, exist_ok=True)
-    begun = False
-    for name in stages.runs:
-        mark = stages.out / f"{name.replace(':', '_')}.done.json"
+    marks = [stages.out / f"{name.replace(':', '_')}.done.json" for name in stages.runs]
+    for place, (name, mark) in enumerate(zip(stages.runs, marks, strict=True)):
         config = load_run(name)
-        done = not begun and mark.is_file()
-        done = done and with_defaults(read_json(mark), config) == to_json(config)
+        done = mark.is_file() and with_defaults(read_json(mark), config) == to_json(config)
         parallel.wait()  # all have looked before the first one writes
         if parallel.is_main():
             print(f"{name}: {'done before' if done else 'started'}", flush=True)
+            for stale in [] if done else marks[place:]:  # also after a kill they run once more
+                stale.unlink(missing_ok=True)
         if done:
             continue
-        begun = True
         if getattr(importlib.import_module(type(config).__module__), "SHARED", False):
             start(config)
         elif parallel.is_main():

@@ -42,14 +42,20 @@ class ExportRun:
 
 
 def with_backbone(source: Path, backbone: Path, out: Path) -> None:
-    """Writes the model directory `out`: another backbone in 16 bits, and the parts of `source`."""
+    """Writes the model directory `out`, whole or not at all: another backbone in 16 bits, and the parts of
+    `source`.
+    """
     parts = parts_of(source)
     name = next((n for n, path in shipped_models().items() if path == parts), str(parts.resolve()))
     model, vocab = load_backbone(backbone)
-    save_backbone(halved(model), vocab, out / "backbone")
-    if (source / "backbone" / TOKENIZER_FILES[0]).is_file():
-        copy_tokenizer(source / "backbone", out / "backbone")
-    write_json(to_json(replace(load_defaults(source), parts=name)), out / "arm.json")
+
+    def write(folder: Path) -> None:
+        save_backbone(halved(model), vocab, folder / "backbone")
+        if (source / "backbone" / TOKENIZER_FILES[0]).is_file():
+            copy_tokenizer(source / "backbone", folder / "backbone")
+        write_json(to_json(replace(load_defaults(source), parts=name)), folder / "arm.json")
+
+    fill_folder(write, out)
 
 
 def main(run: ExportRun) -> None:

@@ -131,6 +131,9 @@ class Trainer:
         if uses_bf16(run.loop, training_device()):
             multiply_in_bf16(reference)  # as the policy does, or the two differ by rounding
         self.updater = Updater(arm, reference, run.objective, run.anchors, run.loop.seed)
+        _ = (
+            self.updater.answers
+        )  # rather a fault now than after a rollout that a judge was paid for
         self.journal = run.out / "journal"
         self.makers = {kind: maker_of(task, kind, arm, run.out) for kind, task in run.tasks.items()}
         self.tries = 0
@@ -204,7 +207,8 @@ class Trainer:
             if run.kl_budget is not None and kl > run.kl_budget:
                 raise TrainingError(
                     f"{run.out.name}: the KL to the reference is {kl:.3g} nats a code, over "
-                    f"the budget of {run.kl_budget:g}; lower the rate or raise kl_budget"
+                    f"the budget of {run.kl_budget:g}; raise kl_budget to go on, or name another `out` "
+                    "for a run at a lower rate"
                 )
             named = {**seen, **_reward_values(rollout, reward_N, advantage)}
             values |= {f"{kind}/{name}": value for name, value in named.items()}

@@ -63,8 +63,8 @@ class Loop:
             raise ValueError("steps, log_every and save_every must be at least 1")
         if self.workers < 0:
             raise ValueError("workers must not be negative")
-        if self.seed < 0:
-            raise ValueError("seed must not be negative")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be from 0 to {2**32 - 1}")
 
 
 def training_device() -> torch.device:
@@ -125,9 +125,10 @@ MAY_CHANGE = frozenset(
     (
         "log_every", "save_every", "steps", "workers", "compile", "parallel", "out", "into",
         "url", "key_env", "timeout_s", "retries", "concurrency", "cache", "wait_s", "tries",
+        "kl_budget", "max_missing",
     )
 )  # fmt: skip
-"""What may change between a run and its resumption: how long, how fast, and where a judge is."""
+"""What may change between a run and its resumption: how long, how fast, where a judge is, when to stop."""
 
 
 def same_run(old: Any, new: Any, run_dir: Path, path: str = "") -> None:
@@ -221,7 +222,7 @@ def fit(
     averages = averages_of(trained(module)) if optim.ema else {}
     start = checkpoint.resume(run_dir, module, optimizer, origin, averages)
     writing: list[checkpoint.Writing] = []
-    saved = -1
+    saved = start or -1
     log = Log(run_dir, name, loop.steps, start) if parallel.is_main() else None
     module.train()
     if loop.compile:

@@ -71,6 +71,11 @@ class LossWeights:
     feat: float = 1.0
     local: float = 0.0
 
+    def __post_init__(self) -> None:
+        weights = (self.cap, self.pix, self.sig, self.feat, self.local)
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+            raise ValueError("the weights of losses are numbers from 0 up, and one is above 0")
+
 
 @dataclass(frozen=True)
 class Timesteps:

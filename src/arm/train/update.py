@@ -7,13 +7,14 @@ gradients add up, so a rollout need not fit into memory at once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from arm.data.code_shards import open_code_shards
+from arm.data.code_shards import CodeConversations, open_code_shards
 from arm.errors import TrainingError
 from arm.generate import Request
 from arm.grpo import (
@@ -39,7 +40,7 @@ from arm.train import parallel
 from arm.train.problems import questions
 from arm.train.rollout import Rollout
 from arm.train.runtime import to_device
-from arm.train.sharding import as_one_call
+from arm.train.sharding import as_one_call, gathered
 from arm.train.user_problems import conversations
 
 
@@ -150,6 +151,11 @@ class Updater:
     anchors: Anchors
     seed: int
 
+    @cached_property
+    def answers(self) -> CodeConversations | None:
+        """The conversations that understanding is kept by; None for the world's. Raises DataError."""
+        return open_code_shards(self.anchors.data) if self.anchors.data else None
+
     def policy(
         self, rollout: Rollout, advantage: Advantages, part: int
     ) -> tuple[float, dict[str, float]]:
@@ -258,15 +264,17 @@ class Updater:
         which = (self.seed, step, parallel.rank(), anchors.questions)
         asked = (
             questions(self.arm, *which)
-            if anchors.data is None
-            else conversations(self.arm, open_code_shards(anchors.data), *which)
+            if self.answers is None
+            else conversations(self.arm, self.answers, *which)
         )
-        device = self.arm.model.embed_tokens.weight.device
-        divergence = as_one_call(
-            self.arm.model, answer_kl, self.reference, to_device(asked, device)
-        )
+        model = self.arm.model
+        asked = to_device(asked, model.embed_tokens.weight.device)
         if anchors.understanding:
+            divergence = as_one_call(model, answer_kl, self.reference, asked)
             (anchors.understanding * divergence).backward()
+        else:  # watched alone; without a backward pass a shared model has to be parted again
+            with torch.no_grad(), gathered(model):
+                divergence = answer_kl(model, self.reference, asked)
         found = float(divergence.detach())
         return anchors.understanding * found, {"understanding_kl": found}
 
