@@ -46,7 +46,7 @@ def test_tables_are_those_of_the_shipped_files():
 def test_the_table_of_reinforcement_learning_comes_from_every_single_score(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    run = configs.micro_seeds()
+    run = configs.micro()
     monkeypatch.setattr(synergy, "trained", None)  # all scores are there
     table = synergy.tables(replace(run, out=ROOT / "docs/synergy"))
     assert _block(README, run.table) == synergy.markdown(table)

@@ -257,7 +257,8 @@ def test_anchors_hold_the_branches_that_no_reward_asks_about(chain: TinyChain, t
 
     def drift(out: Path, anchors: Anchors) -> tuple[float, float]:
         run = rl_run.world(
-            str(chain.model), out, editing=None, anchors=anchors,
+            str(chain.model), out, anchors=anchors, editing=None,
+            drawing=rollout.Task(2, Sampling(1.0, top_k=50), Darkness(), samples=4),
             loop=Loop(steps=12, seed=3, log_every=1), objective=Objective(),
         )  # fmt: skip
         grpo.main(run)

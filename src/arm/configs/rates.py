@@ -8,7 +8,7 @@ from arm.train.rates import RatesRun
 
 def micro() -> RatesRun:
     """Four rates for both tasks, 40 steps each, KL up to 0.3 nats a code (guided drawing needs 0.15 to
-    learn what ships). Two cores under torchrun, about 20 minutes; not run at length yet.
+    learn what ships). Two cores, about 30 minutes: the two high rates soon leave the budget.
     """
     return RatesRun(
         out=Path("runs/micro/rates"),

@@ -13,6 +13,7 @@ from arm.train.synergy import SynergyRun
 def micro() -> SynergyRun:
     """The paper's Table 8 in small with its controls, three seeds. Two cores, about 8 hours; resumable.
 
+    The scores are in the repository: with out=docs/synergy nothing is trained, the table is made anew.
     Continued supervision reads the codes of `encode:micro` and `encode:micro_repeats`, made with the
     tokenizer of `micro-sft` (tokenizer=DIR pretrained.siglip=DIR/siglip, its directory).
     """
@@ -29,14 +30,6 @@ def micro() -> SynergyRun:
         ),
         size=Size(images_per_prompt=1, prompts_per_tag=40, edits_per_kind=50),
     )
-
-
-def micro_seeds() -> SynergyRun:
-    """All but the supervised training continued, three seeds. Two cores, about 7 hours.
-
-    Their scores are in the repository: with out=docs/synergy nothing is trained, the table is made anew.
-    """
-    return replace(micro(), paths=tuple(name for name in micro().paths if name != "SFT continued"))
 
 
 def micro_shipped() -> SynergyRun:
