@@ -40,6 +40,13 @@ def test_chains_of_one_shape_come_as_often_as_asked():
     assert one_shape(1.0) == 1.0
 
 
+def test_pictures_without_room_for_a_thing_are_told():
+    with pytest.raises(
+        ConfigError, match=r"no scene and 2 edits .* pictures of 8x8 units; give larger"
+    ):
+        sample_chain(np.random.default_rng(0), 8, 8, 2, 4)
+
+
 def test_codes_of_more_than_16_bits_are_refused(chain: TinyChain, tmp_path: Path):
     run = stages(chain.root)["encode"]
     small = TokenizerConfig(17, 8, 1, 1, pixel=DiTConfig(8, 1, 1))

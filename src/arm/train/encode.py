@@ -12,7 +12,7 @@ from arm.config import to_json
 from arm.data.code_shards import shard_path
 from arm.data.pictures import GridWeight, pick_grid, to_float
 from arm.data.shards import Chain, write_shard
-from arm.errors import DataError
+from arm.errors import ConfigError, DataError
 from arm.models.pretrained import Pretrained, load_siglip
 from arm.models.tokenizer import VisualTokenizer
 from arm.train.manifest import agree, tokenizer_hash
@@ -67,8 +67,10 @@ def sample_chain(
     max_things: int,
     repeats: float = 0.0,
 ) -> tuple[list[Scene], list[Edit]]:
-    """A scene and a walk of edits from it, all of training combinations."""
-    while True:
+    """A scene and a walk of edits from it, all of training combinations. Raises ConfigError for a size, in
+    units, where none is found.
+    """
+    for _ in range(1000):
         kinds: Sequence[Kind] | None = None
         if repeats and rng.random() < repeats:
             n, shape = int(rng.integers(2, max_things + 1)), pick(rng, SHAPES)
@@ -88,6 +90,10 @@ def sample_chain(
             scenes.append(edit.target)
         if len(steps) == edits:
             return scenes, steps
+    raise ConfigError(
+        f"no scene and {edits} edits of it are found for pictures of {height}x{width} units; give "
+        "larger grids or fewer edits"
+    )
 
 
 def manifest_of(run: EncodeRun) -> dict[str, Any]:

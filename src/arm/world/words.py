@@ -1,6 +1,5 @@
 """The world's text tokenizer: one id a word, as a Hugging Face fast tokenizer."""
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -44,8 +43,3 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<eos>"
     )
-
-
-def spaced(text: str) -> str:
-    """Normal form of a sentence: lower case, punctuation as words of its own."""
-    return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
