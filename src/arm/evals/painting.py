@@ -12,6 +12,14 @@ from arm.world.reader import Reading, read
 from arm.world.render import render
 from arm.world.scene import Scene
 
+AT_ONCE, PIXELS = 64, 2**21
+"""The most pictures of a batch, and the most pixels: large decoders have room for few large pictures."""
+
+
+def _at_once(arm: Arm, grid: tuple[int, ...]) -> int:
+    """How many pictures of a grid (H, W) of tokens go through the networks together."""
+    return min(AT_ONCE, max(1, PIXELS // (grid[0] * grid[1] * arm.tokenizer.patch**2)))
+
 
 def paint(arm: Arm, codes: Sequence[Codes]) -> UInt8[np.ndarray, "b h w 3"]:
     """Pictures of codes that share one grid, by the model's decoder."""
@@ -25,9 +33,10 @@ def paint_each(arm: Arm, codes: Sequence[Codes]) -> list[UInt8[np.ndarray, "h w 
     by_grid: dict[tuple[int, ...], list[int]] = {}
     for i, grid_codes in enumerate(codes):
         by_grid.setdefault(grid_codes.shape, []).append(i)
-    for indices in by_grid.values():
-        for start in range(0, len(indices), 64):
-            chunk = indices[start : start + 64]
+    for grid, indices in by_grid.items():
+        size = _at_once(arm, grid)
+        for start in range(0, len(indices), size):
+            chunk = indices[start : start + size]
             pictures |= zip(chunk, paint(arm, [codes[i] for i in chunk]), strict=True)
     return [pictures[i] for i in range(len(codes))]
 
@@ -44,8 +53,8 @@ def encode_scenes(arm: Arm, scenes: Sequence[Scene]) -> list[Codes]:
     for i, scene in enumerate(scenes):
         by_size.setdefault((scene.height, scene.width), []).append(i)
     for indices in by_size.values():
-        for start in range(0, len(indices), 64):
-            chunk = indices[start : start + 64]
+        for start in range(0, len(indices), AT_ONCE):
+            chunk = indices[start : start + AT_ONCE]
             images = np.stack([render(scenes[i], arm.defaults.scale) for i in chunk])
             for i, codes in zip(
                 chunk, arm.tokenizer.encode(to_float(images)).cpu().numpy(), strict=True
