@@ -75,7 +75,7 @@ def test_demo_and_eval(
     code, out, _ = call("demo", "--model", chain.model, "--out", tmp_path / "demo")
     assert code == 0 and "world-geneval" in out
     assert Image.open(tmp_path / "demo/sheet.png").width > 900
-    assert len(list((tmp_path / "demo").glob("edit-*.png"))) == 6
+    assert len(list((tmp_path / "demo").glob("edit-*.png"))) == 8
     result = tmp_path / "out.json"
     assert call("eval", "world", "--quick", "--model", chain.model, "--json", result)[0] == 0
     data = json.loads(result.read_text())

@@ -15,15 +15,13 @@ from arm.pipeline import Arm
 from arm.world.edit_score import score_edit
 from arm.world.edits import EDITORS, sample_edit
 from arm.world.prompts import TAGS, sample_prompt, satisfies
-from arm.world.questions import ask
+from arm.world.questions import ASKERS, ask
 from arm.world.reader import read
 from arm.world.render import render
 from arm.world.sampling import sample_scene
 
 CELL = 168
 TEXT = 34
-COLUMNS = 6
-QUESTION_KINDS = ("existence", "color", "shape", "count", "position", "comparison")
 
 
 def _wrapped(text: str, width: int = 27) -> str:
@@ -49,11 +47,12 @@ def cell(image: Image.Image, text: str, right: bool | None = None) -> Image.Imag
 def assemble(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:
     """Titled rows of cells as one sheet."""
     height = sum(24 + row[0].height for _, row in rows)
-    sheet = Image.new("RGB", (COLUMNS * CELL, height), "white")
+    widest = max(len(row) for _, row in rows)
+    sheet = Image.new("RGB", (widest * CELL, height), "white")
     top = 0
     for title, cells in rows:
         ImageDraw.Draw(sheet).text((6, top + 6), title, fill=(20, 20, 20))
-        for i, picture in enumerate(cells[:COLUMNS]):
+        for i, picture in enumerate(cells):
             sheet.paste(picture, (i * CELL, top + 24))
         top += 24 + cells[0].height
     return sheet
@@ -63,7 +62,7 @@ def _answers(
     arm: Arm, rng: np.random.Generator, size: tuple[int, int]
 ) -> list[tuple[Image.Image, str, bool]]:
     scenes, questions = [], []
-    for kind in QUESTION_KINDS:
+    for kind in ASKERS:
         scene, question = sample_scene(rng, *size, held_out=True), None
         while question is None:
             scene = sample_scene(rng, *size, held_out=True)
@@ -83,7 +82,9 @@ def _answers(
 
 
 def run(arm: Arm, out: Path, seed: int = 0) -> None:
-    """Writes `out`/sheet.png and the pictures on it, prints what was asked and a table of scores."""
+    """Writes `out`/sheet.png, one input of every kind, and the pictures on it; prints what was asked and a
+    table of scores.
+    """
     begun = time.monotonic()
     console = Console()
     rng = np.random.default_rng([2026, seed])
@@ -106,7 +107,7 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
     rows.append(("draw: prompt -> picture", [cell(*item) for item in drawing]))
 
     edits = []
-    for kind in [k for k in EDITORS if k not in ("swap", "resize")]:
+    for kind in EDITORS:
         edit = None
         while edit is None:
             scene = sample_scene(rng, height, width, held_out=True)
