@@ -8,8 +8,10 @@ import torch
 
 from arm.data.pictures import GridWeight
 from arm.errors import DataError
+from arm.model_directory import find_model
+from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.train import parallel
-from arm.train.picture_data import UserPictures, draw_apart, open_pictures
+from arm.train.picture_data import UserPictures, draw_apart, open_pictures, tell_unread
 from shades import folder_of
 
 GRIDS = (GridWeight(4, 4), GridWeight(4, 6))
@@ -67,6 +69,15 @@ def test_too_few_to_hold_any_out(tmp_path: Path):
         opened(tmp_path, square=9, wide=0, held=4)
     with pytest.raises(DataError, match="does not exist"):
         open_pictures([str(tmp_path / "none")], GRIDS, 4, tmp_path / "run", 0)
+
+
+def test_captions_that_the_tower_cannot_read_are_counted(capsys: pytest.CaptureFixture[str]):
+    parts = find_model("micro-sft") / "siglip"
+    tower, siglip = load_text_tokenizer(parts), load_siglip(parts)
+    tell_unread(["a red star", "a dress", "dress"], tower, siglip)
+    assert "1 of 3 captions of the first batch hold no word" in capsys.readouterr().out
+    tell_unread(["a red star"], tower, siglip)
+    assert not capsys.readouterr().out
 
 
 def test_processes_draw_apart(monkeypatch: pytest.MonkeyPatch):

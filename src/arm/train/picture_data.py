@@ -6,6 +6,7 @@ The built-in world needs none of this: its pictures are made from a seed, its he
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from arm.data.pictures import GridWeight, PictureBatch
 from arm.data.skipped import SKIPPED, Skipped
 from arm.data.sources import open_source
 from arm.errors import DataError
+from arm.models.text import says_something, tower_ids
 from arm.train import parallel
 
 EVALUATED = 32
@@ -88,6 +90,17 @@ def open_pictures(
         )
     train = tuple(rest for rest, _ in pairs if len(rest))
     return UserPictures(train, tuple(test for _, test in pairs), grids, patch)
+
+
+def tell_unread(captions: Sequence[str], tower: Any, siglip: Any) -> None:
+    """Says how many captions of a batch hold no word that the text tower, whose tokenizer is `tower`, knows."""
+    unread = int((~says_something(tower, tower_ids(siglip, tower, captions))).sum())
+    if unread:
+        print(
+            f"{unread} of {len(captions)} captions of the first batch hold no word that the text tower "
+            "knows: the loss 'sig' leaves such captions out",
+            flush=True,
+        )
 
 
 def draw_apart() -> None:

@@ -49,7 +49,7 @@ from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train import parallel
 from arm.train.manifest import tokenizer_hash
 from arm.train.optim import Optim
-from arm.train.picture_data import draw_apart, open_pictures
+from arm.train.picture_data import draw_apart, open_pictures, tell_unread
 from arm.train.runtime import Loop, fit, same_sizes, training_device
 from arm.train.sharding import blocks, recompute
 
@@ -312,6 +312,9 @@ def main(run: TokenizerRun) -> None:
     patch = tokenizer.patch
     held = run.eval_pictures if run.eval_every else 0
     own = open_pictures(run.data, run.grids, patch, run.out, held) if run.data else None
+
+    if own is not None and run.weights.sig and parallel.is_main():
+        tell_unread(own.batch(run.loop.seed, 0, run.batch).captions, words.tower, siglip)
 
     def make_batch(step: int) -> PictureBatch:
         number = step * parallel.world_size() + parallel.rank()
