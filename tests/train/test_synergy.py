@@ -48,6 +48,7 @@ def test_all_paths(run: SynergyRun, monkeypatch: pytest.MonkeyPatch):
     synergy.main(run)
     table = read_json(run.out / "synergy.json")
     assert table["to_sft"].keys() == {*PATHS, *AVERAGED} - {"SFT"}
+    assert table["to_continued"].keys() == table["to_sft"].keys() - {"SFT continued"}
     for row in table["to_sft"].values():
         assert row.keys() == set(TASKS)
         assert all(

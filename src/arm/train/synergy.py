@@ -40,9 +40,10 @@ from arm.train.merge import MergeRun
 
 SHARED = True
 """Several processes may run it together (`train/chain.py`)."""
+CONTINUED = "SFT continued"
 PATHS: dict[str, tuple[str, ...]] = {
     "SFT": (),
-    "SFT continued": ("sft",),
+    CONTINUED: ("sft",),
     "T2I RL": ("t2i",),
     "Edit RL": ("edit",),
     "T2I -> Edit": ("t2i", "edit"),
@@ -245,8 +246,8 @@ def at_best(scores: Mapping[str, Any], task: str) -> list[float]:
 
 
 def tables(run: SynergyRun) -> dict[str, Any]:
-    """Means a setting, and differences to SFT at its own best temperature, tested; the spread of seeds is
-    pooled over the paths.
+    """Means a setting, and differences to SFT at its own best temperature, tested, and to continued SFT; the
+    spread of seeds is pooled over the paths.
     """
     every = {
         name: [scored(run, seed, name) for seed in (run.seeds if stages_of(name) else (0,))]
@@ -285,6 +286,19 @@ def tables(run: SynergyRun) -> dict[str, Any]:
     for key, value in holm(p_values).items():
         name, task = key.split("|")
         result["to_sft"][name][task]["p_holm"] = value
+    if (
+        CONTINUED in run.paths
+    ):  # more than as much supervision gives? Not corrected, not in the table
+        result["to_continued"] = {
+            name: {
+                task: paired(
+                    rows[task][name], rows[task][CONTINUED], spread=spreads[task]
+                ).to_dict()
+                for task in TASKS
+            }
+            for name in run.paths
+            if name not in ("SFT", CONTINUED)
+        }
     result["sft"] = {
         task: float(np.mean([at_best(s, task) for s in every["SFT"]])) for task in TASKS
     }
