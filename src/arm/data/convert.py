@@ -28,7 +28,7 @@ from typing import Any
 from arm.data.conversation import PLACEHOLDER, parse_conversation
 from arm.data.skipped import SKIPPED, Skipped, without_place
 from arm.data.source_jsonl import parse_json
-from arm.data.source_table import READ_BYTES, arrow_errors, library, picture_data
+from arm.data.source_table import ROWS, picture_data, whole_parquet
 from arm.errors import DataError, did_you_mean, shown
 from arm.files import is_file, keep_picture, make_folder, replacing
 
@@ -292,13 +292,9 @@ def read_rows(files: Sequence[Path], skipped: Skipped) -> Iterator[tuple[str, Pa
 
 def _rows_of(path: Path, skipped: Skipped) -> Iterator[tuple[str, Any]]:
     if path.suffix == ".parquet":
-        pq = library("pyarrow.parquet")
-        try:
-            with pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file:
-                rows = (row for batch in file.iter_batches(64) for row in batch.to_pylist())
-                yield from ((f"{path.name}:row {i}", row) for i, row in enumerate(rows))
-        except arrow_errors() as error:
-            raise DataError(f"{path} is no whole Parquet file ({error}); copy it again") from None
+        with whole_parquet(path) as file:
+            rows = (row for batch in file.iter_batches(ROWS) for row in batch.to_pylist())
+            yield from ((f"{path.name}:row {i}", row) for i, row in enumerate(rows))
     elif path.suffix == ".jsonl":
         yield from _lines(path, skipped)
     elif path.suffix == ".json":

@@ -122,10 +122,8 @@ class ParquetSource:
 
     def _batches(self, group: int) -> Iterator[Any]:
         """The record batches of a row group. Read whole, one of 2 GB of pictures would not fit an array."""
-        pq = library("pyarrow.parquet")
         number = int(self.group_G[group])
-        path = self.files[self.file_G[group]]
-        with pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file:
+        with _parquet(self.files[self.file_G[group]]) as file:
             meta = file.metadata.row_group(number)
             fitting = KEPT_BYTES * meta.num_rows // max(1, meta.total_byte_size)
             yield from file.iter_batches(min(ROWS, max(1, fitting)), row_groups=[number])
@@ -175,6 +173,23 @@ def arrow_errors() -> tuple[type[Exception], ...]:
 def _reason(error: Exception) -> str:
     """What an error of a library says, in one line."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _parquet(path: Path) -> Any:
+    options = {"buffer_size": READ_BYTES, "pre_buffer": False}
+    return library("pyarrow.parquet").ParquetFile(path, **options)
+
+
+@contextmanager
+def whole_parquet(path: Path) -> Iterator[Any]:
+    """An opened Parquet file. Raises DataError where it is damaged, or found so while it is read."""
+    try:
+        with _parquet(path) as file:
+            yield file
+    except arrow_errors() as error:
+        raise DataError(
+            f"{path} is no whole Parquet file ({_reason(error)}); copy it again"
+        ) from None
 
 
 @contextmanager
@@ -238,19 +253,13 @@ def check_columns(columns: Sequence[str], where: Path) -> None:
 
 def open_parquet(path: Path, files: Sequence[Path]) -> ParquetSource:
     """Reads every file's footer. Raises DataError for a damaged file or one without rows of records."""
-    pq = library("pyarrow.parquet")
     file_of: list[int] = []
     group_of: list[int] = []
     rows: list[int] = []
     rows_F: list[int] = []
     for position, file in enumerate(files):
-        try:
-            with pq.ParquetFile(file) as opened:
-                meta, columns = opened.metadata, opened.schema_arrow.names
-        except arrow_errors() as error:
-            raise DataError(
-                f"{file} is no whole Parquet file ({_reason(error)}); copy it again"
-            ) from None
+        with whole_parquet(file) as opened:
+            meta, columns = opened.metadata, opened.schema_arrow.names
         check_columns(columns, file)
         for group in range(meta.num_row_groups):
             file_of.append(position)
