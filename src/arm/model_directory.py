@@ -1,6 +1,7 @@
 """A model's directory: found by a shipped name or a path, its arm.json, and where its parts lie."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,9 @@ from arm.models.pretrained import load_vae
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import read_json
 from arm.sampling import Sampling
+
+WORDS_FILES = ("tokenizer.json", "tokenizer_config.json")
+"""What a text tokenizer consists of."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,14 @@ def words_of(directory: Path) -> Path:
     it reads then. Raises WeightsError where the parts are missing.
     """
     own = directory / "backbone"
-    return own if (own / "tokenizer.json").is_file() else parts_of(directory) / "siglip"
+    return own if (own / WORDS_FILES[0]).is_file() else parts_of(directory) / "siglip"
+
+
+def copy_words(source: Path, target: Path) -> None:
+    """Copies a text tokenizer's files."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in WORDS_FILES:
+        shutil.copyfile(source / name, target / name)
 
 
 def load_detokenizer(directory: Path, tokenizer: VisualTokenizer, name: str) -> Detokenizer:

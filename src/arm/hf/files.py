@@ -19,7 +19,7 @@ from arm.files import fill_folder, make_folder
 from arm.hf.configuration import ArmConfig
 from arm.hf.processing import PARTS, ArmProcessor
 from arm.hf.words import text_table
-from arm.model_directory import find_model, load_defaults, parts_of, words_of
+from arm.model_directory import copy_words, find_model, load_defaults, parts_of, words_of
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.pretrained_files import weight_files
 from arm.models.qwen2 import Qwen2
@@ -28,7 +28,7 @@ from arm.models.weights import load_parameters, load_tensors, read_json, save_te
 SHARED = ("siglip", "vae", "tokenizer.safetensors", "visual_tokenizer.json", "detokenizer_*")
 """What models may share, and what is copied as it is."""
 
-WORDS, WORDS_FILES = "text_tokenizer", ("tokenizer.json", "tokenizer_config.json")
+WORDS = "text_tokenizer"
 """The backbone's own tokenizer, unlike the one at the top without our names; a folder of `parts`."""
 
 INDEX = "model.safetensors.index.json"
@@ -61,7 +61,7 @@ def to_hf(source: str | Path, out: Path, max_shard_size: int | str = "5GB") -> N
         ArmProcessor(table, *sizes).save_pretrained(target)
         _copy_parts(parts, target / PARTS)
         if words == own / "backbone":
-            _copy_words(words, target / PARTS / WORDS)
+            copy_words(words, target / PARTS / WORDS)
         write_json(to_json(replace(defaults, parts="")), target / PARTS / "arm.json")
 
     fill_folder(write, out)
@@ -99,7 +99,7 @@ def from_hf(source: Path, out: Path) -> None:
         save_backbone(model, config.vocab, target / "backbone")
         _copy_parts(source / PARTS, target)
         if (source / PARTS / WORDS).is_dir():
-            _copy_words(source / PARTS / WORDS, target / "backbone")
+            copy_words(source / PARTS / WORDS, target / "backbone")
         write_json(to_json(defaults), target / "arm.json")
 
     fill_folder(write, out)
@@ -133,12 +133,6 @@ def _copy_parts(source: Path, target: Path) -> None:
         for path in sorted(source.glob(pattern)):
             copy = shutil.copytree if path.is_dir() else shutil.copyfile
             copy(path, target / path.name)
-
-
-def _copy_words(source: Path, target: Path) -> None:
-    target.mkdir(exist_ok=True)
-    for name in WORDS_FILES:
-        shutil.copyfile(source / name, target / name)
 
 
 def _raise_unless_free(out: Path) -> None:

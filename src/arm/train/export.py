@@ -12,14 +12,21 @@ from torch import Tensor, nn
 from arm.config import to_json
 from arm.errors import WeightsError
 from arm.files import fill_folder
-from arm.model_directory import Defaults, load_defaults, parts_of, shipped_models
+from arm.model_directory import (
+    WORDS_FILES,
+    Defaults,
+    copy_words,
+    load_defaults,
+    parts_of,
+    shipped_models,
+    words_of,
+)
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.pretrained import Pretrained, load_siglip, load_vae
 from arm.models.pretrained_files import locate
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import load_tensors, read_json, save_tensors, write_json
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 PAINTER_FILES = ("config.json", "sampler.json", "painter.safetensors")
 
 
@@ -45,14 +52,14 @@ def with_backbone(source: Path, backbone: Path, out: Path) -> None:
     """Writes the model directory `out`, whole or not at all: another backbone in 16 bits, and the parts of
     `source`.
     """
-    parts = parts_of(source)
+    parts, words = parts_of(source), words_of(source)
     name = next((n for n, path in shipped_models().items() if path == parts), str(parts.resolve()))
     model, vocab = load_backbone(backbone)
 
     def write(folder: Path) -> None:
         save_backbone(halved(model), vocab, folder / "backbone")
-        if (source / "backbone" / TOKENIZER_FILES[0]).is_file():
-            copy_tokenizer(source / "backbone", folder / "backbone")
+        if words == source / "backbone":
+            copy_words(words, folder / "backbone")
         write_json(to_json(replace(load_defaults(source), parts=name)), folder / "arm.json")
 
     fill_folder(write, out)
@@ -86,7 +93,7 @@ def sources(run: ExportRun) -> Iterator[Path]:
         if run.detokenizers:
             yield locate(run.pretrained.vae) / "config.json"
         yield from (source / name for source in run.detokenizers for name in PAINTER_FILES)
-    yield from (locate(source) / name for source in words for name in TOKENIZER_FILES)
+    yield from (locate(source) / name for source in words for name in WORDS_FILES)
 
 
 def export(run: ExportRun) -> None:
@@ -94,7 +101,7 @@ def export(run: ExportRun) -> None:
     model, vocab = load_backbone(run.backbone)
     save_backbone(halved(model), vocab, run.out / "backbone")
     if run.text_tokenizer:
-        copy_tokenizer(locate(run.text_tokenizer), run.out / "backbone")
+        copy_words(locate(run.text_tokenizer), run.out / "backbone")
     write_json(to_json(run.defaults), run.out / "arm.json")
     if not run.defaults.parts:
         export_parts(run)
@@ -106,18 +113,12 @@ def halved(module: nn.Module) -> Any:
     return module if dtype == torch.bfloat16 else module.half()
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(source / name, target / name)
-
-
 def export_parts(run: ExportRun) -> None:
     """Tokenizer, towers and decoders."""
     siglip = load_siglip(run.pretrained.siglip, keep_bf16=True)
     VisualTokenizer.load(run.tokenizer, siglip.vision_model).save(run.out, torch.float16)
     halved(siglip).save_pretrained(run.out / "siglip")
-    copy_tokenizer(locate(run.pretrained.siglip), run.out / "siglip")
+    copy_words(locate(run.pretrained.siglip), run.out / "siglip")
     if run.detokenizers:
         halved(load_vae(run.pretrained.vae, keep_bf16=True)).save_pretrained(run.out / "vae")
     for source in run.detokenizers:

@@ -23,7 +23,7 @@ from arm.data.mixture import (
 from arm.data.shards import Chain, code_counts, read_shards
 from arm.data.skipped import SKIPPED, Skipped
 from arm.errors import ConfigError, WeightsError
-from arm.model_directory import find_model, parts_of
+from arm.model_directory import copy_words, find_model, parts_of
 from arm.models.backbone import load_backbone, save_backbone, with_text_size
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.pretrained_files import locate
@@ -34,7 +34,7 @@ from arm.models.visual import compose_rare_rows
 from arm.models.weights import weights_hash
 from arm.sequence import PackedBatch, Weights
 from arm.train import parallel
-from arm.train.export import copy_tokenizer, with_backbone
+from arm.train.export import with_backbone
 from arm.train.finetune import Finetune, merged, prepare
 from arm.train.manifest import tokenizer_hash, tokenizer_of
 from arm.train.next_token import batch_losses
@@ -323,5 +323,5 @@ def main(run: LMRun) -> None:
     save_backbone(model.eval(), vocab, run.out / "model", write=parallel.is_main())
     if run.parts and parallel.is_main():
         with_backbone(find_model(run.parts), run.out / "model", run.out / "arm")
-        copy_tokenizer(locate(run.text_tokenizer), run.out / "arm/backbone")
+        copy_words(locate(run.text_tokenizer), run.out / "arm/backbone")
     parallel.wait()
