@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arm.data.code_shards import open_code_shards
 from arm.data.skipped import SKIPPED, Skipped
 from arm.errors import TrainingError
 from arm.evals import painting, world
@@ -130,10 +131,9 @@ class Trainer:
         reference.requires_grad_(False)
         if uses_bf16(run.loop, training_device()):
             multiply_in_bf16(reference)  # as the policy does, or the two differ by rounding
-        self.updater = Updater(arm, reference, run.objective, run.anchors, run.loop.seed)
-        _ = (
-            self.updater.answers
-        )  # rather a fault now than after a rollout that a judge was paid for
+        # Opened once, and before a rollout that a judge is paid for.
+        answers = open_code_shards(run.anchors.data) if run.anchors.data else None
+        self.updater = Updater(arm, reference, run.objective, run.anchors, run.loop.seed, answers)
         self.journal = run.out / "journal"
         self.makers = {kind: maker_of(task, kind, arm, run.out) for kind, task in run.tasks.items()}
         self.tries = 0

@@ -7,14 +7,13 @@ gradients add up, so a rollout need not fit into memory at once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from arm.data.code_shards import CodeConversations, open_code_shards
+from arm.data.code_shards import CodeConversations
 from arm.errors import TrainingError
 from arm.generate import Request
 from arm.grpo import (
@@ -143,18 +142,16 @@ class _Shares:
 
 @dataclass(frozen=True, eq=False)
 class Updater:
-    """Accumulates gradients in `arm.model`; `reference` is what it started from."""
+    """Accumulates gradients in `arm.model`; `reference` is what it started from. answers: the conversations
+    of `anchors.data`, that understanding is kept by; None for the world's.
+    """
 
     arm: Arm
     reference: Qwen2
     objective: Objective
     anchors: Anchors
     seed: int
-
-    @cached_property
-    def answers(self) -> CodeConversations | None:
-        """The conversations that understanding is kept by; None for the world's. Raises DataError."""
-        return open_code_shards(self.anchors.data) if self.anchors.data else None
+    answers: CodeConversations | None
 
     def policy(
         self, rollout: Rollout, advantage: Advantages, part: int
