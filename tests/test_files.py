@@ -12,9 +12,9 @@ from safetensors.numpy import save_file
 
 from arm.errors import InputError
 from arm.files import (
+    atomic_write,
     disk_errors,
     fill_folder,
-    replacing,
     usual_modes,
     write_json,
     write_picture,
@@ -36,7 +36,7 @@ def umask():
 def test_a_file_that_was_there_stays_until_the_new_one_is_whole(tmp_path: Path):
     path = tmp_path / "a/x.txt"
     write_text("one", path)
-    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as temporary:
         temporary.write_text("tw")
         raise KeyboardInterrupt
     assert path.read_text() == "one" and list(path.parent.iterdir()) == [path]
@@ -46,7 +46,7 @@ def test_a_file_that_was_there_stays_until_the_new_one_is_whole(tmp_path: Path):
 
 def test_modes(tmp_path: Path, umask: None):
     path = tmp_path / "x.safetensors"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file({}, temporary)
     assert mode(path) == 0o640
     save_file({}, tmp_path / "of_a_library.safetensors")
@@ -61,7 +61,7 @@ def test_links_are_followed_and_devices_written_to(tmp_path: Path):
     (tmp_path / "link").symlink_to(tmp_path / "real.txt")
     write_text("one", tmp_path / "link")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real.txt").read_text() == "one"
-    with replacing(Path("/dev/null")) as given:
+    with atomic_write(Path("/dev/null")) as given:
         assert given == Path("/dev/null")
 
 

@@ -112,7 +112,7 @@ def test_little_room_for_keys_and_values_changes_no_picture(
 
 def test_words_before_a_picture_are_kept(arm: Arm, monkeypatch: pytest.MonkeyPatch):
     """A reply of words and a picture: both are told, both are condition, the words of the picture's too."""
-    said = arm.words.ids("a red star")
+    said = arm.text_tokenizer.ids("a red star")
     grid = arm.defaults.grids[0]
     wants = Result(text_ids=list(said), wants_image=grid)
     monkeypatch.setattr(pipeline, "generate", lambda *a, **k: [[wants]])

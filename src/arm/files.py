@@ -19,7 +19,7 @@ from arm.errors import InputError
 
 
 @contextmanager
-def replacing(path: Path, keep_mode: bool = False, shared: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, keep_mode: bool = False, shared: bool = False) -> Iterator[Path]:
     """A temporary name beside `path` to write to, which takes the place of `path` at the end. Where writing
     fails or is stopped, `path` stays as it was.
 
@@ -109,8 +109,8 @@ def _swap(new: Path, place: Path, old: Path) -> None:
 
 
 def write_text(text: str, path: Path, shared: bool = False) -> None:
-    """Writes a text file whole or not at all; one that is there keeps its mode. shared: as `replacing`."""
-    with replacing(path, keep_mode=True, shared=shared) as temporary:
+    """Writes a text file whole or not at all; one that is there keeps its mode. shared: as `atomic_write`."""
+    with atomic_write(path, keep_mode=True, shared=shared) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -129,7 +129,7 @@ def write_picture(image: Any, path: Path, **options: Any) -> None:
         kind = Pillow.registered_extensions().get(path.suffix.lower())
         if kind not in Pillow.SAVE:
             raise ValueError(f"unknown kind of picture '{path.suffix}'")
-        with replacing(path, keep_mode=True) as temporary, temporary.open("wb") as file:
+        with atomic_write(path, keep_mode=True) as temporary, temporary.open("wb") as file:
             image.save(file, kind, **options)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -156,5 +156,5 @@ def keep_picture(content: bytes, path: Path) -> None:
     """Writes a picture's bytes, unless they stand there already; many processes may at once."""
     if is_file(path) and path.read_bytes() == content:
         return
-    with replacing(path, shared=True) as temporary:
+    with atomic_write(path, shared=True) as temporary:
         temporary.write_bytes(content)

@@ -19,7 +19,7 @@ from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import read_json
 from arm.sampling import Sampling
 
-WORDS_FILES = ("tokenizer.json", "tokenizer_config.json")
+TEXT_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 """What a text tokenizer consists of."""
 
 
@@ -87,18 +87,18 @@ def parts_of(directory: Path) -> Path:
     return parts
 
 
-def words_of(directory: Path) -> Path:
+def text_tokenizer_directory(directory: Path) -> Path:
     """Where the text tokenizer of a model's backbone lies: beside it, or with the text tower, whose words
     it reads then. Raises WeightsError where the parts are missing.
     """
     own = directory / "backbone"
-    return own if (own / WORDS_FILES[0]).is_file() else parts_of(directory) / "siglip"
+    return own if (own / TEXT_TOKENIZER_FILES[0]).is_file() else parts_of(directory) / "siglip"
 
 
-def copy_words(source: Path, target: Path) -> None:
+def copy_text_tokenizer(source: Path, target: Path) -> None:
     """Copies a text tokenizer's files."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in WORDS_FILES:
+    for name in TEXT_TOKENIZER_FILES:
         shutil.copyfile(source / name, target / name)
 
 

@@ -35,13 +35,13 @@ from arm.model_directory import (
     load_defaults,
     load_detokenizer,
     parts_of,
-    words_of,
+    text_tokenizer_directory,
 )
 from arm.models.backbone import load_backbone
 from arm.models.detokenizer import Detokenizer
 from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.models.qwen2 import Qwen2
-from arm.models.qwen2_files import Place, on_cpu
+from arm.models.qwen2_files import Materialize, on_cpu
 from arm.models.text import TextTokenizer
 from arm.models.tokenizer import VisualTokenizer
 from arm.sampling import GREEDY, Sampling
@@ -78,12 +78,12 @@ class Chat:
         """
         arm = self.arm
         parts = [Image(arm.encode(image))] if image is not None else []
-        turns = (*self.history, user(*parts, Text(arm.words.ids(text))))
+        turns = (*self.history, user(*parts, Text(arm.text_tokenizer.ids(text))))
         request = answering_request(turns, arm.vocab, allow_image=True)
         result = generate(arm.model, arm.vocab, [request])[0][0]
         if result.wants_image is None:
             self.history = [*turns, assistant(Text(tuple(result.text_ids)))]
-            return Reply(arm.words.text(result.text_ids))
+            return Reply(arm.text_tokenizer.text(result.text_ids))
         # A chat's earlier pictures and words are all condition; no branch was trained without
         # them, so pictures in a chat are drawn without guidance.
         seen = any(isinstance(part, Image) for turn in turns for part in turn.parts)
@@ -95,7 +95,7 @@ class Chat:
         assert codes is not None
         words = (Text(said),) if said else ()
         self.history = [*turns, assistant(*words, Image(codes))]
-        return Reply(arm.words.text(said), arm.decode(codes, seed=self.seed))
+        return Reply(arm.text_tokenizer.text(said), arm.decode(codes, seed=self.seed))
 
 
 class Arm:
@@ -106,12 +106,13 @@ class Arm:
         directory: Path,
         model: Qwen2,
         vocab: Vocab,
-        words: TextTokenizer,
+        text_tokenizer: TextTokenizer,
         tokenizer: VisualTokenizer,
         detokenizer: Detokenizer,
         defaults: Defaults,
     ) -> None:
-        self.directory, self.model, self.vocab, self.words = directory, model, vocab, words
+        self.directory, self.model, self.vocab = directory, model, vocab
+        self.text_tokenizer = text_tokenizer
         self.tokenizer, self.detokenizer, self.defaults = tokenizer, detokenizer, defaults
 
     @classmethod
@@ -119,25 +120,27 @@ class Arm:
         cls,
         source: str | Path = "micro",
         detokenizer: str | None = None,
-        place: Place = on_cpu,
+        materialize: Materialize = on_cpu,
         dtype: torch.dtype | None = torch.float32,
     ) -> "Arm":
         """Loads a shipped name or a directory. `detokenizer`: pixel, flux or sana (None: the default).
-        `place` gives the backbone its storage, see `from_hf`; `dtype` is its weights' type (None: as they lie).
+        `materialize` gives the backbone its storage, see `from_hf`; `dtype` is its weights' type (None: as they lie).
 
         Raises WeightsError that names what is missing, damaged or unknown.
         """
         own = find_model(source)
         defaults, directory = load_defaults(own), parts_of(own)
         tokenizer = VisualTokenizer.load(directory, load_siglip(directory / "siglip").vision_model)
-        words_at = words_of(own)
-        words, beside = TextTokenizer(load_text_tokenizer(words_at)), words_at == own / "backbone"
-        model, vocab = load_backbone(own / "backbone", place, dtype)
+        text_files = text_tokenizer_directory(own)
+        text_tokenizer = TextTokenizer(load_text_tokenizer(text_files))
+        model, vocab = load_backbone(own / "backbone", materialize, dtype)
         # A published text table has a few rows more than its tokenizer has ids.
-        fits = words.size <= vocab.text_size if beside else words.size == vocab.text_size
+        beside = text_files == own / "backbone"
+        size = text_tokenizer.size
+        fits = size <= vocab.text_size if beside else size == vocab.text_size
         if not fits or tokenizer.fsq.num_codes != vocab.num_codes:
             raise WeightsError(
-                f"{own}: its parts do not belong together: {words.size} words and "
+                f"{own}: its parts do not belong together: {text_tokenizer.size} words and "
                 f"{tokenizer.fsq.num_codes} codes beside a backbone of {vocab}"
             )
         if vocab.max_side and max(map(max, defaults.grids)) > vocab.max_side:
@@ -145,7 +148,7 @@ class Arm:
                 f"{own / 'arm.json'}: grids have sides above {vocab.max_side}, the most of this backbone"
             )
         painter = load_detokenizer(directory, tokenizer, detokenizer or defaults.detokenizer)
-        return cls(directory, model, vocab, words, tokenizer, painter, defaults)
+        return cls(directory, model, vocab, text_tokenizer, tokenizer, painter, defaults)
 
     def to(self, device: torch.device | str) -> "Arm":
         """Moves every part to a device, in place."""
@@ -260,7 +263,7 @@ class Arm:
         sampling: Sampling | None = None, guidance: Guidance | None = None, seed: int = 0,
     ) -> list[Codes]:  # fmt: skip
         """Codes of one picture a prompt. Raises InputError for empty or unknown words."""
-        samples = [(user(Text(self.words.ids(prompt))),) for prompt in prompts]
+        samples = [(user(Text(self.text_tokenizer.ids(prompt))),) for prompt in prompts]
         grids = [grid or self.defaults.grids[0]] * len(prompts)
         return self.draw(samples, grids, sampling=sampling, guidance=guidance, seed=seed)
 
@@ -270,7 +273,7 @@ class Arm:
     ) -> list[Codes]:  # fmt: skip
         """Codes of the edited pictures, on their sources' grids."""
         samples = [
-            (user(Image(codes), Text(self.words.ids(text))),)
+            (user(Image(codes), Text(self.text_tokenizer.ids(text))),)
             for codes, text in zip(sources, instructions, strict=True)
         ]
         grids = [(codes.shape[0], codes.shape[1]) for codes in sources]
@@ -284,11 +287,13 @@ class Arm:
         """Greedy answers to one question a picture."""
         requests = [
             answering_request(
-                (user(Image(codes), Text(self.words.ids(question))),), self.vocab, max_text
+                (user(Image(codes), Text(self.text_tokenizer.ids(question))),), self.vocab, max_text
             )
             for codes, question in zip(pictures, questions, strict=True)
         ]
-        return [self.words.text(r.text_ids) for r in self.run(requests, images=GREEDY, seed=0)]
+        return [
+            self.text_tokenizer.text(r.text_ids) for r in self.run(requests, images=GREEDY, seed=0)
+        ]
 
     # For people
 

@@ -34,7 +34,7 @@ NO_DROPOUT = Dropout(0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
-def words() -> TextTokenizer:
+def text_tokenizer() -> TextTokenizer:
     return TextTokenizer(build_tokenizer())
 
 
@@ -42,9 +42,11 @@ def only(task: str) -> Ratios:
     return Ratios(**{name: float(name == task) for name in asdict(RATIOS)})
 
 
-def draws(ratios: Ratios, dropout: Dropout, words: TextTokenizer, count: int) -> list[Sample]:
+def draws(
+    ratios: Ratios, dropout: Dropout, text_tokenizer: TextTokenizer, count: int
+) -> list[Sample]:
     rng = np.random.default_rng(0)
-    draw = world_samples(CHAINS, ratios, dropout, words.ids)
+    draw = world_samples(CHAINS, ratios, dropout, text_tokenizer.ids)
     return [draw(rng) for _ in range(count)]
 
 
@@ -63,9 +65,9 @@ def test_ratios_name_the_tasks():
     assert [field.name for field in fields(Ratios)] == list(TASKS)
 
 
-def batch(seed: int, step: int, words: TextTokenizer, **changes: float) -> PackedBatch:
-    vocab = Vocab(words.size, NUM_CODES, 8)
-    draw = world_samples(CHAINS, RATIOS, Dropout(), words.ids)
+def batch(seed: int, step: int, text_tokenizer: TextTokenizer, **changes: float) -> PackedBatch:
+    vocab = Vocab(text_tokenizer.size, NUM_CODES, 8)
+    draw = world_samples(CHAINS, RATIOS, Dropout(), text_tokenizer.ids)
     return packed_batch(seed, step, 24, 400, draw, Weights(**changes), vocab)
 
 
@@ -74,16 +76,18 @@ def same(one: PackedBatch, two: PackedBatch) -> bool:
     return all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
 
 
-def test_a_batch_is_a_pure_function_of_seed_and_step(words: TextTokenizer):
-    first = batch(1, 2, words)
-    assert same(first, batch(1, 2, words))
-    assert not same(first, batch(1, 3, words)) and not same(first, batch(2, 2, words))
+def test_a_batch_is_a_pure_function_of_seed_and_step(text_tokenizer: TextTokenizer):
+    first = batch(1, 2, text_tokenizer)
+    assert same(first, batch(1, 2, text_tokenizer))
+    assert not same(first, batch(1, 3, text_tokenizer)) and not same(
+        first, batch(2, 2, text_tokenizer)
+    )
 
 
-def test_a_batch_holds_whole_samples(words: TextTokenizer):
-    found = unpack(batch(1, 2, words, text=0.5, code=2.0))
+def test_a_batch_holds_whole_samples(text_tokenizer: TextTokenizer):
+    found = unpack(batch(1, 2, text_tokenizer, text=0.5, code=2.0))
     assert len(found) == 24
-    ends = Vocab(words.size, NUM_CODES, 8).end
+    ends = Vocab(text_tokenizer.size, NUM_CODES, 8).end
     assert all(tokens.ids[-1] == ends for tokens in found)
     kinds = {
         (bool(code >= 0), float(w))
@@ -97,9 +101,9 @@ def test_a_batch_holds_whole_samples(words: TextTokenizer):
     ("task", "full"),
     [("text_to_image", (True, False)), ("editing", (True, True))],
 )
-def test_dropout_shares(words: TextTokenizer, task: str, full: tuple[bool, bool]):
+def test_dropout_shares(text_tokenizer: TextTokenizer, task: str, full: tuple[bool, bool]):
     dropout = Dropout(text=0.2, image=0.1, both=0.15)
-    found = [condition(s) for s in draws(only(task), dropout, words, 1500)]
+    found = [condition(s) for s in draws(only(task), dropout, text_tokenizer, 1500)]
     if full[1]:
         assert_share(found.count((True, True)), 1500, 0.55)
         assert_share(found.count((False, True)), 1500, 0.2)
@@ -111,22 +115,22 @@ def test_dropout_shares(words: TextTokenizer, task: str, full: tuple[bool, bool]
 
 
 @pytest.mark.parametrize("task", ["text", "image_to_text", "interleaved"])
-def test_other_tasks_keep_their_condition(words: TextTokenizer, task: str):
+def test_other_tasks_keep_their_condition(text_tokenizer: TextTokenizer, task: str):
     always = Dropout(text=0.0, image=0.0, both=1.0)
-    assert all(condition(s)[0] for s in draws(only(task), always, words, 60))
-    assert all(s[0].parts == () for s in draws(only("editing"), always, words, 20))
+    assert all(condition(s)[0] for s in draws(only(task), always, text_tokenizer, 60))
+    assert all(s[0].parts == () for s in draws(only("editing"), always, text_tokenizer, 20))
 
 
-def test_dropping_changes_the_condition_alone(words: TextTokenizer):
+def test_dropping_changes_the_condition_alone(text_tokenizer: TextTokenizer):
     always = Dropout(text=0.0, image=0.0, both=1.0)
-    for sample in draws(only("editing"), always, words, 20):
+    for sample in draws(only("editing"), always, text_tokenizer, 20):
         assert [turn.assistant for turn in sample] == [False, True]
         (target,) = sample[1].parts
         assert isinstance(target, Image)
 
 
-def test_tasks_come_in_their_ratios(words: TextTokenizer):
-    kinds = [kind_of(sample) for sample in draws(RATIOS, NO_DROPOUT, words, 2000)]
+def test_tasks_come_in_their_ratios(text_tokenizer: TextTokenizer):
+    kinds = [kind_of(sample) for sample in draws(RATIOS, NO_DROPOUT, text_tokenizer, 2000)]
     for name, share in asdict(RATIOS).items():
         assert_share(kinds.count(name), 2000, share)
 
@@ -140,37 +144,39 @@ def kind_of(sample: Sample) -> str:
     return "text_to_image" if len(sample) == 2 else "interleaved"
 
 
-def test_no_unknown_words_and_no_long_samples(words: TextTokenizer):
+def test_no_unknown_words_and_no_long_samples(text_tokenizer: TextTokenizer):
     """`ids` raises for an unknown word; all samples fit the rows of training."""
-    vocab = Vocab(words.size, NUM_CODES, 8)
-    lengths = [len(flatten(s, vocab)) for s in draws(RATIOS, Dropout(), words, 2000)]
+    vocab = Vocab(text_tokenizer.size, NUM_CODES, 8)
+    lengths = [len(flatten(s, vocab)) for s in draws(RATIOS, Dropout(), text_tokenizer, 2000)]
     assert max(lengths) < 200
 
 
-def rows(words: TextTokenizer, numbers: list[int], length: int = 400) -> PackedBatch:
-    draw = world_samples(CHAINS, RATIOS, Dropout(), words.ids)
-    return filled_rows(1, 2, numbers, length, draw, Weights(), Vocab(words.size, NUM_CODES, 8))
+def rows(text_tokenizer: TextTokenizer, numbers: list[int], length: int = 400) -> PackedBatch:
+    draw = world_samples(CHAINS, RATIOS, Dropout(), text_tokenizer.ids)
+    return filled_rows(
+        1, 2, numbers, length, draw, Weights(), Vocab(text_tokenizer.size, NUM_CODES, 8)
+    )
 
 
-def test_rows_are_made_apart_as_together(words: TextTokenizer):
-    together = rows(words, [0, 1, 2, 3])
-    apart = [rows(words, [0, 2]), rows(words, [1, 3])]
+def test_rows_are_made_apart_as_together(text_tokenizer: TextTokenizer):
+    together = rows(text_tokenizer, [0, 1, 2, 3])
+    apart = [rows(text_tokenizer, [0, 2]), rows(text_tokenizer, [1, 3])]
     for name in (f.name for f in fields(PackedBatch)):
         even, odd = (getattr(part, name) for part in apart)
         assert torch.equal(getattr(together, name), torch.stack([even, odd], 1).flatten(0, 1))
 
 
-def test_rows_are_nearly_full(words: TextTokenizer):
-    filled = (rows(words, list(range(8)), 2000).document_ids >= 0).float().mean()
+def test_rows_are_nearly_full(text_tokenizer: TextTokenizer):
+    filled = (rows(text_tokenizer, list(range(8)), 2000).document_ids >= 0).float().mean()
     assert filled > 0.9
 
 
-def test_a_row_that_no_sample_fits(words: TextTokenizer):
+def test_a_row_that_no_sample_fits(text_tokenizer: TextTokenizer):
     with pytest.raises(DataError, match="no sample of 4 fits a row of 3 tokens; raise row_length"):
-        rows(words, [0], 3)
+        rows(text_tokenizer, [0], 3)
 
 
-def test_mixes_are_drawn_by_weight(words: TextTokenizer):
+def test_mixes_are_drawn_by_weight(text_tokenizer: TextTokenizer):
     apart = [(1.0, lambda rng: (1,)), (3.0, lambda rng: (2,))]
     draw, rng = mixed(apart), np.random.default_rng(0)  # pyright: ignore[reportArgumentType]
     assert_share(sum(draw(rng) == (2,) for _ in range(400)), 400, 0.75)
@@ -192,15 +198,17 @@ def test_rows_hold_long_samples_as_often_as_they_are_drawn():
     assert lengths.count(340) / len(lengths) > 0.066
 
 
-def test_sources_that_share_a_file_of_faults_are_told_apart(tmp_path: Path, words: TextTokenizer):
+def test_sources_that_share_a_file_of_faults_are_told_apart(
+    tmp_path: Path, text_tokenizer: TextTokenizer
+):
     record = {
         "messages": [{"role": "user", "content": "zebra"}, {"role": "assistant", "content": "a"}]
     }
-    skipped, vocab = Skipped(tmp_path / "skipped.jsonl"), Vocab(words.size, NUM_CODES, 8)
+    skipped, vocab = Skipped(tmp_path / "skipped.jsonl"), Vocab(text_tokenizer.size, NUM_CODES, 8)
     for name in ("one", "two"):
         write_code_shard(tmp_path / name, 0, [(parse_conversation(record, "line 1"), [])])
         shards = open_code_shards(tmp_path / name)
-        draw = conversation_samples(shards, Dropout(), words.ids, vocab, 100, skipped)
+        draw = conversation_samples(shards, Dropout(), text_tokenizer.ids, vocab, 100, skipped)
         with pytest.raises(DataError, match="100 conversations in a row"):
             draw(np.random.default_rng(0))
     assert len(skipped) == 2

@@ -73,27 +73,27 @@ def test_text_and_picture():
 
 
 def test_facts():
-    words, known = Words(), {(fact.subject, fact.value) for fact in FACTS}
+    text_tokenizer, known = Words(), {(fact.subject, fact.value) for fact in FACTS}
     for seed in range(50):
-        sample = facts(np.random.default_rng(seed), PAIR, words)
+        sample = facts(np.random.default_rng(seed), PAIR, text_tokenizer)
         assert roles(sample) == ["Ut", "At"] * FACTS_PER_SAMPLE
         for question, answer in zip(sample[::2], sample[1::2], strict=True):
-            (asked,), (said,) = words.said(question), words.said(answer)
+            (asked,), (said,) = text_tokenizer.said(question), text_tokenizer.said(answer)
             assert any(s in asked and said.endswith(value) for s, value in known), (asked, said)
 
 
 def test_understand():
-    words, described, nothing = Words(), 0, 0
+    text_tokenizer, described, nothing = Words(), 0, 0
     for seed in range(300):
-        sample = understand(np.random.default_rng(seed), PAIR, words)
+        sample = understand(np.random.default_rng(seed), PAIR, text_tokenizer)
         if sample is None:  # all five questions wanted two things to compare
             nothing += 1
             continue
         (shown,) = pictures(sample)
         assert roles(sample)[:2] == ["Uit", "At"]
         assert roles(sample)[2:] == ["Ut", "At"] * (len(sample) // 2 - 1)
-        asked = [said for turn in sample[::2] for said in words.said(turn)]
-        answers = [said for turn in sample[1::2] for said in words.said(turn)]
+        asked = [said for turn in sample[::2] for said in text_tokenizer.said(turn)]
+        answers = [said for turn in sample[1::2] for said in text_tokenizer.said(turn)]
         if asked[0] in DESCRIBE:
             described += 1
             assert len(sample) == 2
@@ -113,36 +113,36 @@ def test_understand():
 
 
 def test_draw():
-    words, shown = Words(), []
+    text_tokenizer, shown = Words(), []
     for seed in range(200):
-        sample = draw(np.random.default_rng(seed), PAIR, words)
+        sample = draw(np.random.default_rng(seed), PAIR, text_tokenizer)
         assert roles(sample) == ["Ut", "Ai"]
         shown += pictures(sample)
-        assert_about(words.said(sample[0])[0], shown[-1])
+        assert_about(text_tokenizer.said(sample[0])[0], shown[-1])
     assert 60 < sum(shown) < 140
 
 
 def test_edit():
-    words = Words()
+    text_tokenizer = Words()
     for seed in range(20):
-        sample = edit(np.random.default_rng(seed), PAIR, words)
+        sample = edit(np.random.default_rng(seed), PAIR, text_tokenizer)
         assert sample is not None and roles(sample) == ["Uit", "Ai"]
         assert pictures(sample) == [0, 1]
-        assert words.said(sample[0]) == ["turn the square into a blue moon"]
+        assert text_tokenizer.said(sample[0]) == ["turn the square into a blue moon"]
 
 
 def test_edit_takes_each_step_of_a_chain():
-    words = Words()
+    text_tokenizer = Words()
     chain = next(chain for chain in chains(9) if len(chain.edits) == 2)
     steps = set()
     for seed in range(30):
-        sample = edit(np.random.default_rng(seed), chain, words)
+        sample = edit(np.random.default_rng(seed), chain, text_tokenizer)
         assert sample is not None
         source, target = (turn.parts[0] for turn in sample)
         assert isinstance(source, Image) and isinstance(target, Image)
         step = next(k for k in range(2) if np.array_equal(source.codes, chain.codes[k]))
         assert np.array_equal(target.codes, chain.codes[step + 1])
-        assert words.said(sample[0]) == [chain.edits[step].instruction]
+        assert text_tokenizer.said(sample[0]) == [chain.edits[step].instruction]
         steps.add(step)
     assert steps == {0, 1}
 
@@ -153,17 +153,21 @@ def test_edit_without_edits():
 
 
 def test_interleaved():
-    words, seen = Words(), set()
+    text_tokenizer, seen = Words(), set()
     for seed in range(100):
-        sample = interleaved(np.random.default_rng(seed), PAIR, words)
+        sample = interleaved(np.random.default_rng(seed), PAIR, text_tokenizer)
         seen.add(tuple(roles(sample)))
         assert pictures(sample) == [0, 1]
-        assert_about(words.said(sample[0])[0], 0)
+        assert_about(text_tokenizer.said(sample[0])[0], 0)
         change = next(k for k, turn in enumerate(sample) if roles((turn,)) == ["Ai"] and k > 1)
-        assert words.said(sample[change - 1]) == ["turn the square into a blue moon"]
+        assert text_tokenizer.said(sample[change - 1]) == ["turn the square into a blue moon"]
         for k, turn in enumerate(sample):
-            answer = words.said(turn)
-            if turn.assistant and answer and words.said(sample[k - 1])[0].startswith("what shape"):
+            answer = text_tokenizer.said(turn)
+            if (
+                turn.assistant
+                and answer
+                and text_tokenizer.said(sample[k - 1])[0].startswith("what shape")
+            ):
                 assert answer == [("square", "moon")[k > change]]
     question = ("Ut", "At")
     assert ("Ut", "Ai", *question, "Ut", "Ai", *question) in seen
@@ -218,13 +222,13 @@ def test_edits_state_no_held_out_pair():
 
 
 def test_copying_asks_for_the_same_picture():
-    words, rng = Words(), np.random.default_rng(0)
+    text_tokenizer, rng = Words(), np.random.default_rng(0)
     shown = set()
     for _ in range(20):
-        sample = copying(rng, PAIR, words)
+        sample = copying(rng, PAIR, text_tokenizer)
         assert roles(sample) == ["Uit", "Ai"]
         asked, drawn = pictures(sample)
         assert asked == drawn
-        assert words.said(sample[0])[0] in ASK
+        assert text_tokenizer.said(sample[0])[0] in ASK
         shown.add(asked)
     assert shown == {0, 1}

@@ -77,7 +77,7 @@ def test_every_picture_reaches_the_model_where_the_question_names_it(
             assert isinstance(found, str)
         else:
             np.testing.assert_array_equal(found, codes[wanted])
-    assert first.parts[2] == Text(arm.words.ids("as"))
+    assert first.parts[2] == Text(arm.text_tokenizer.ids("as"))
     (seen,) = [part for part in second.parts if isinstance(part, Image)]
     np.testing.assert_array_equal(seen.codes, codes["2_1"])
     (tmp_path / "validation_Art_3_2.png").write_bytes(b"no picture")

@@ -57,7 +57,7 @@ def test_retrieval_by_hand(monkeypatch: pytest.MonkeyPatch):
     """Dark and light pictures; the tower reads "dark" as 5, "light" as 6 and any other word as 1, unknown."""
     ids = {"dark": 5, "light": 6}
 
-    def read(siglip: Any, words: Any, texts: Sequence[str]) -> torch.Tensor:
+    def read(siglip: Any, text_tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
         return torch.tensor([[ids.get(text, 1), 0] for text in texts])
 
     def embed(siglip: Any, ids_BT: torch.Tensor) -> torch.Tensor:
@@ -66,15 +66,15 @@ def test_retrieval_by_hand(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("arm.evals.reconstruction.tower_ids", read)
     monkeypatch.setattr("arm.evals.reconstruction.tower_embeddings", embed)
     tokenizer: Any = Bytes()
-    words = SimpleNamespace(unk_token_id=1, eos_token_id=0, pad_token_id=None)
+    text_tokenizer = SimpleNamespace(unk_token_id=1, eos_token_id=0, pad_token_id=None)
     right = batch_of([10, 250], ["dark", "light"])
-    assert retrieval(tokenizer, None, words, [right]) == 1
+    assert retrieval(tokenizer, None, text_tokenizer, [right]) == 1
     wrong = batch_of([250, 10], ["dark", "light"])
-    assert retrieval(tokenizer, None, words, [right, wrong]) == 0.5
+    assert retrieval(tokenizer, None, text_tokenizer, [right, wrong]) == 0.5
     # captions that read the same are right for either picture
     same = batch_of([240, 250], ["light", "light"])
-    assert retrieval(tokenizer, None, words, [same]) == 1
+    assert retrieval(tokenizer, None, text_tokenizer, [same]) == 1
     # of a caption without a known word nothing can be said
     unknown = batch_of([10, 250], ["dress", "hat"])
-    assert retrieval(tokenizer, None, words, [wrong, unknown]) == 0
-    assert retrieval(tokenizer, None, words, [unknown]) is None
+    assert retrieval(tokenizer, None, text_tokenizer, [wrong, unknown]) == 0
+    assert retrieval(tokenizer, None, text_tokenizer, [unknown]) is None

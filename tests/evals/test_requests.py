@@ -78,7 +78,7 @@ def test_turns_keep_the_order_and_the_known_words(arm: Arm, pictures: list[Pillo
     turn = requests.as_turn(arm, (pictures[0], "is there ", pictures[1], "a star ?"))
     kinds = [type(part) for part in turn.parts]
     assert kinds == [Image, Text, Image, Text] and not turn.assistant
-    assert turn.parts[1] == Text(arm.words.ids("is there"))
+    assert turn.parts[1] == Text(arm.text_tokenizer.ids("is there"))
     first = turn.parts[0]
     assert isinstance(first, Image)
     np.testing.assert_array_equal(first.codes, arm.encode(pictures[0]))
@@ -86,7 +86,7 @@ def test_turns_keep_the_order_and_the_known_words(arm: Arm, pictures: list[Pillo
     with pytest.raises(InputError, match="does not know the word 'zanzibar'"):
         requests.as_turn(arm, (told,))
     known = requests.as_turn(arm, (told,), known_words=True)
-    assert known.parts == (Text(arm.words.ids("is there a star ?")),)
+    assert known.parts == (Text(arm.text_tokenizer.ids("is there a star ?")),)
     with pytest.raises(InputError, match="knows no word of 'Zanzibar'"):
         requests.as_turn(arm, (pictures[0], "Zanzibar"), known_words=True)
     with pytest.raises(InputError, match="the text is empty"):
@@ -151,7 +151,7 @@ def test_likelihoods_by_one_word_at_a_time(arm: Arm, pictures: list[Pillow.Image
     found = requests.likelihoods(arm, [turn, turn], said)
     vocab = arm.vocab
     for text, (logprob, greedy) in zip(said, found, strict=True):
-        total, likeliest, ids = 0.0, True, arm.words.ids(text)
+        total, likeliest, ids = 0.0, True, arm.text_tokenizer.ids(text)
         for n, wanted in enumerate(ids):
             # Without what is yet to be said, and without the <end> of the answer.
             stream = flatten((turn, assistant(Text(ids[:n]))), vocab)
@@ -184,7 +184,7 @@ def test_a_turn_with_a_seed_of_its_own_is_drawn_as_alone(arm: Arm, pictures: lis
 
 def test_a_whole_answer_is_likely_with_its_end(arm: Arm, pictures: list[Pillow.Image]):
     turn = requests.as_turn(arm, (pictures[0], "is there a star ?"))
-    ids = arm.words.ids("a red star")
+    ids = arm.text_tokenizer.ids("a red star")
     stream = flatten((turn, assistant(Text(ids))), arm.vocab)
     fields = (stream.ids, stream.codes, stream.rows, stream.cols, stream.positions)
     *tokens, positions = (torch.from_numpy(f)[None, :-1] for f in fields)
@@ -198,7 +198,7 @@ def test_a_whole_answer_is_likely_with_its_end(arm: Arm, pictures: list[Pillow.I
 
 
 def test_what_greedy_answering_says_is_greedy(arm: Arm, pictures: list[Pillow.Image]):
-    turn = user(Image(arm.encode(pictures[0])), Text(arm.words.ids("is there a star ?")))
+    turn = user(Image(arm.encode(pictures[0])), Text(arm.text_tokenizer.ids("is there a star ?")))
     (said,) = requests.answer(arm, [turn], Answering(4))
     ((_, greedy),) = requests.likelihoods(arm, [turn], [said or "yes"])
     assert greedy == bool(said)

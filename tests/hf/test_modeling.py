@@ -297,13 +297,16 @@ def test_the_chain_answers_and_draws_as_our_engine(chain: TinyChain, exported: P
     model = AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32)
     vocab = arm.vocab
     asked = (
-        user(Image(np.arange(49).reshape(7, 7)), Text(arm.words.ids("what color is the star"))),
+        user(
+            Image(np.arange(49).reshape(7, 7)),
+            Text(arm.text_tokenizer.ids("what color is the star")),
+        ),
     )
     answer = generate(arm.model, vocab, [answering_request(asked, vocab, 8)])[0][0]
     prompt = torch.from_numpy(flatten(asked, vocab, open_answer=True).ids)[None]
     options = {"suppress_tokens": [model.config.image_token_id], "max_new_tokens": 8}
     assert model.generate(prompt, **options)[0, prompt.shape[1] :].tolist() == answer.ids
-    drawn = (user(Text(arm.words.ids("a red star"))),)
+    drawn = (user(Text(arm.text_tokenizer.ids("a red star"))),)
     request = drawing_request(drawn, vocab, (6, 8), Guidance(1.0, 1.0))
     picture = generate(arm.model, vocab, [request], images=GREEDY)[0][0]
     prompt = torch.from_numpy(flatten(drawn, vocab, open_image=(6, 8)).ids)[None]

@@ -37,7 +37,9 @@ def test_prompts_equal_flatten(
 ):
     assert isinstance(processor, ArmProcessor)
     seen = Image(arm.encode(picture))
-    question, edit = (Text(arm.words.ids(t)) for t in ("how many stars are there?", "add a ring"))
+    question, edit = (
+        Text(arm.text_tokenizer.ids(t)) for t in ("how many stars are there?", "add a ring")
+    )
     asked = "<user><image>how many stars are there?<end><assistant>"
     expected = ids(arm, (user(seen, question),), open_answer=True)
     picture.save(tmp_path / "picture.png")
@@ -51,7 +53,7 @@ def test_prompts_equal_flatten(
 
 def test_messages_equal_flatten(arm: Arm, processor: ArmProcessor, picture: Pillow.Image):
     seen, other = Image(arm.encode(picture)), Image(np.arange(6).reshape(2, 3))
-    a, b = (Text(arm.words.ids(t)) for t in ("add a ring", "a star"))
+    a, b = (Text(arm.text_tokenizer.ids(t)) for t in ("add a ring", "a star"))
     messages = [
         {
             "role": "user",
@@ -80,8 +82,8 @@ def test_a_batch_is_padded_on_the_left(arm: Arm, processor: ArmProcessor):
     for images in (grids, [grids[:1], [], grids[1:]]):
         found = processor(text=texts, images=images, return_tensors="pt")
         rows = [
-            ids(arm, (user(Image(grids[0]), Text(arm.words.ids("a star"))),)),
-            ids(arm, (user(Text(arm.words.ids("a"))),)),
+            ids(arm, (user(Image(grids[0]), Text(arm.text_tokenizer.ids("a star"))),)),
+            ids(arm, (user(Text(arm.text_tokenizer.ids("a"))),)),
             ids(arm, (user(Image(grids[1])),)),
         ]
         longest = max(map(len, rows))
@@ -91,7 +93,7 @@ def test_a_batch_is_padded_on_the_left(arm: Arm, processor: ArmProcessor):
 
 
 def test_ids_become_words_and_codes_and_back(arm: Arm, processor: ArmProcessor):
-    sample = (user(Text(arm.words.ids("a star"))), assistant(Image(np.array([[4095, 7]]))))
+    sample = (user(Text(arm.text_tokenizer.ids("a star"))), assistant(Image(np.array([[4095, 7]]))))
     row = ids(arm, sample)
     text = processor.decode(row)
     assert "<code_4095><code_7>" in text and "<h=1>" in text

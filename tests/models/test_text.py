@@ -23,40 +23,42 @@ from tiny import seeded
 
 
 @pytest.fixture(scope="module")
-def words() -> TextTokenizer:
+def text_tokenizer() -> TextTokenizer:
     return TextTokenizer(build_tokenizer())
 
 
-def test_every_word_has_one_id(words: TextTokenizer):
+def test_every_word_has_one_id(text_tokenizer: TextTokenizer):
     known = world_words()
-    assert words.size == len(known) == len(set(known))
-    assert [words.ids(word) for word in known[3:]] == [(i,) for i in range(3, words.size)]
+    assert text_tokenizer.size == len(known) == len(set(known))
+    assert [text_tokenizer.ids(word) for word in known[3:]] == [
+        (i,) for i in range(3, text_tokenizer.size)
+    ]
 
 
 @pytest.mark.parametrize(
     "text",
     ["A red star?", "a red star ?", "  A  RED\n star ?", "a\tRed Star?"],
 )
-def test_case_and_punctuation(words: TextTokenizer, text: str):
-    ids = words.ids(text)
+def test_case_and_punctuation(text_tokenizer: TextTokenizer, text: str):
+    ids = text_tokenizer.ids(text)
     assert ids == tuple(world_words().index(word) for word in ("a", "red", "star", "?"))
-    assert words.text(ids) == "a red star ?"
+    assert text_tokenizer.text(ids) == "a red star ?"
 
 
-def test_punctuation_between_words(words: TextTokenizer):
-    assert words.ids("a star,a ring.") == words.ids("a star , a ring .")
+def test_punctuation_between_words(text_tokenizer: TextTokenizer):
+    assert text_tokenizer.ids("a star,a ring.") == text_tokenizer.ids("a star , a ring .")
 
 
-def test_text_is_the_inverse(words: TextTokenizer):
+def test_text_is_the_inverse(text_tokenizer: TextTokenizer):
     sentence = "is the small striped hourglass left of the large arch ?"
-    assert words.text(words.ids(sentence)) == sentence
-    assert words.text(()) == ""
+    assert text_tokenizer.text(text_tokenizer.ids(sentence)) == sentence
+    assert text_tokenizer.text(()) == ""
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
-def test_empty_text(words: TextTokenizer, text: str):
+def test_empty_text(text_tokenizer: TextTokenizer, text: str):
     with pytest.raises(InputError, match="the text is empty"):
-        words.ids(text)
+        text_tokenizer.ids(text)
 
 
 @pytest.mark.parametrize(
@@ -70,28 +72,30 @@ def test_empty_text(words: TextTokenizer, text: str):
         ("un étoile", r"the word 'un'"),
     ],
 )
-def test_unknown_words_are_named_with_the_nearest(words: TextTokenizer, text: str, message: str):
+def test_unknown_words_are_named_with_the_nearest(
+    text_tokenizer: TextTokenizer, text: str, message: str
+):
     with pytest.raises(InputError, match=f"^the model does not know {message}") as error:
-        words.ids(text)
+        text_tokenizer.ids(text)
     assert "\n" not in str(error.value)
 
 
-def test_half_a_character(words: TextTokenizer):
+def test_half_a_character(text_tokenizer: TextTokenizer):
     with pytest.raises(InputError, match=r"^the text holds '.udcff', half a character or a byte"):
-        words.ids("a red \udcff")
+        text_tokenizer.ids("a red \udcff")
 
 
-def test_encode_captions_by_hand(words: TextTokenizer):
-    ids, mask = encode_captions(words.tokenizer, ["a red star", "", "a ring"])
+def test_encode_captions_by_hand(text_tokenizer: TextTokenizer):
+    ids, mask = encode_captions(text_tokenizer.tokenizer, ["a red star", "", "a ring"])
     a, red, star, ring = (world_words().index(word) for word in ("a", "red", "star", "ring"))
     pad, eos = 0, 2
     assert ids.tolist() == [[a, red, star, eos], [eos, pad, pad, pad], [a, ring, eos, pad]]
     assert mask.int().tolist() == [[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]]
 
 
-def test_encode_captions_to_a_length(words: TextTokenizer):
-    (a, red), star = words.ids("a red"), words.ids("star")[0]
-    ids, mask = encode_captions(words.tokenizer, ["a red star", "star"], 3)
+def test_encode_captions_to_a_length(text_tokenizer: TextTokenizer):
+    (a, red), star = text_tokenizer.ids("a red"), text_tokenizer.ids("star")[0]
+    ids, mask = encode_captions(text_tokenizer.tokenizer, ["a red star", "star"], 3)
     assert ids.tolist() == [[a, red, 2], [star, 2, 0]]  # the longer one is cut and still ended
     assert mask.int().tolist() == [[1, 1, 1], [1, 1, 0]]
 
@@ -157,12 +161,15 @@ def test_a_word_tokenizer_learns_words(tmp_path: Path):
     grown, new = with_words(build_tokenizer(), ["A red Dress, and a blouse", "a dress !?"])
     assert new == ["!?", "blouse", "dress"]
     grown.save_pretrained(tmp_path)
-    words, old = TextTokenizer(load_text_tokenizer(tmp_path)), TextTokenizer(build_tokenizer())
-    assert words.size == old.size + 3
-    assert words.ids("a red blouse") == (*old.ids("a red"), old.size + 1)
-    assert words.text(words.ids("dress")) == "dress"
+    text_tokenizer, old = (
+        TextTokenizer(load_text_tokenizer(tmp_path)),
+        TextTokenizer(build_tokenizer()),
+    )
+    assert text_tokenizer.size == old.size + 3
+    assert text_tokenizer.ids("a red blouse") == (*old.ids("a red"), old.size + 1)
+    assert text_tokenizer.text(text_tokenizer.ids("dress")) == "dress"
     with pytest.raises(InputError, match="does not know the word 'shoe'"):
-        words.ids("a shoe")
+        text_tokenizer.ids("a shoe")
 
 
 @pytest.mark.parametrize(
@@ -180,17 +187,17 @@ def test_words_are_split_as_the_tokenizer_splits_them(text: str, known: str):
     tokenizer = build_tokenizer()
     grown, new = with_words(tokenizer, [f"a {text}"])
     assert new == sorted(set(known.split()) - set(world_words()))
-    words = TextTokenizer(grown)
+    text_tokenizer = TextTokenizer(grown)
     ids = tuple(len(tokenizer) + new.index(word) for word in known.split())
-    assert words.ids(text) == ids and grown.unk_token_id not in ids
-    assert words.known(text) == known and words.ids(known) == ids
+    assert text_tokenizer.ids(text) == ids and grown.unk_token_id not in ids
+    assert text_tokenizer.known(text) == known and text_tokenizer.ids(known) == ids
 
 
-def test_what_is_known_of_a_text(words: TextTokenizer):
-    assert words.known("A नमस्ते red\udcff star!?") == "a red star ?"
-    assert words.known("zebra") == ""
+def test_what_is_known_of_a_text(text_tokenizer: TextTokenizer):
+    assert text_tokenizer.known("A नमस्ते red\udcff star!?") == "a red star ?"
+    assert text_tokenizer.known("zebra") == ""
     with pytest.raises(InputError, match="the word 'नमस्ते'"):
-        words.ids("a नमस्ते")
+        text_tokenizer.ids("a नमस्ते")
     letters = TextTokenizer(gemma_like())  # knows no word but these
     assert letters.known("A b, cd") == "a b"
 

@@ -93,14 +93,14 @@ def test_a_model_of_published_parts(tmp_path: Path):
     own = load_tensors(tmp_path / "model/tokenizer.safetensors")
     assert {t.dtype for t in own.values()} == {torch.float16}
     arm = Arm.from_pretrained(tmp_path / "model")
-    assert arm.words.ids("aB") == (1, 28) and arm.vocab.text_size == 60
+    assert arm.text_tokenizer.ids("aB") == (1, 28) and arm.vocab.text_size == 60
     picture = Image.new("RGB", (24, 16), "red")
     codes = arm.encode(picture)
     assert codes.shape == (4, 6) and arm.decode(codes).size == (24, 16)
     assert arm.create("a", size=(16, 16))[0].size == (16, 16)
     assert isinstance(arm.ask(picture, "b"), str)
     with_backbone(tmp_path / "model", tmp_path / "lm", tmp_path / "other")
-    assert Arm.from_pretrained(tmp_path / "other").words.ids("aB") == (1, 28)
+    assert Arm.from_pretrained(tmp_path / "other").text_tokenizer.ids("aB") == (1, 28)
     with pytest.raises(WeightsError, match="31 words and 32 codes beside a backbone"):
         (tmp_path / "model/backbone/tokenizer.json").unlink()
         Arm.from_pretrained(tmp_path / "model")

@@ -50,15 +50,15 @@ def run(chain: TinyChain, tmp_path: Path) -> LMRun:
     return replace(chain.lm_run, out=tmp_path / "run", loop=LOOP)
 
 
-def batch_of(run: LMRun, words: TextTokenizer, vocab) -> PackedBatch:
+def batch_of(run: LMRun, text_tokenizer: TextTokenizer, vocab) -> PackedBatch:
     chains = list(read_shards(run.shards[0]))
-    draw = world_samples(chains, run.ratios, run.dropout, words.ids)
+    draw = world_samples(chains, run.ratios, run.dropout, text_tokenizer.ids)
     return packed_batch(0, 0, 8, run.row_length, draw, run.weights, vocab)
 
 
-def gradients(run: LMRun, words: TextTokenizer) -> tuple[float, dict[str, torch.Tensor]]:
-    model, vocab = lm.build(run, words.size)
-    losses = lm.step_losses(run, model, batch_of(run, words, vocab))
+def gradients(run: LMRun, text_tokenizer: TextTokenizer) -> tuple[float, dict[str, torch.Tensor]]:
+    model, vocab = lm.build(run, text_tokenizer.size)
+    losses = lm.step_losses(run, model, batch_of(run, text_tokenizer, vocab))
     if losses["loss"].requires_grad:
         losses["loss"].backward()
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -69,9 +69,9 @@ def gradients(run: LMRun, words: TextTokenizer) -> tuple[float, dict[str, torch.
     "changes", [{"micro_rows": 1}, {"loss_chunk": 5}, {"attention": "documents"}]
 )
 def test_other_ways_to_the_same_gradient(run: LMRun, changes: dict):
-    words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
-    loss, expected = gradients(run, words)
-    other, found = gradients(replace(run, **changes), words)
+    text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
+    loss, expected = gradients(run, text_tokenizer)
+    other, found = gradients(replace(run, **changes), text_tokenizer)
     assert other == pytest.approx(loss, abs=1e-5)
     assert expected.keys() == found.keys()
     assert all(torch.allclose(expected[k], found[k], atol=1e-5) for k in expected)
@@ -419,9 +419,9 @@ def test_totals_are_not_rounded_in_bf16(run: LMRun, monkeypatch: pytest.MonkeyPa
     """bf16 knows 256 and 258, not 257: a sharded model's losses are divided by what they should be."""
     how = Parallel(shard=True, bf16=True)
     run = replace(run, loop=replace(LOOP, parallel=how))
-    words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
-    model, vocab = lm.ready(run, words.size)
-    batch, found = batch_of(run, words, vocab), []
+    text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
+    model, vocab = lm.ready(run, text_tokenizer.size)
+    batch, found = batch_of(run, text_tokenizer, vocab), []
     for total in (256.0, 257.0):
         monkeypatch.setattr(
             next_token, "token_weights", lambda batch, t=total: torch.tensor([t, t])

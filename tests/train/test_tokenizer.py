@@ -132,15 +132,15 @@ def test_the_caption_loss_needs_the_logits_of_no_padding(tied: bool, chunk: int)
 
 def test_a_step_makes_no_logits_of_padding(tmp_path: Path):
     run = run_of(tmp_path)
-    trainer, _, words = build(run)
+    trainer, _, text_tokenizers = build(run)
     batch = replace(world_batch(0, 0, 4, GRIDS[:1], 16, scale=1), images=torch.rand(4, 3, 16, 16))
-    _, mask = encode_captions(words.captions, batch.details, most=256)
+    _, mask = encode_captions(text_tokenizers.captions, batch.details, most=256)
     assert trainer.caption_lm is not None and not mask.all()
     rows: list[int] = []
     trainer.caption_lm.lm_head.register_forward_hook(
         lambda _, x, logits: rows.append(logits[..., 0].numel())
     )
-    trainer.losses(batch, words, run.weights, run.timesteps)
+    trainer.losses(batch, text_tokenizers, run.weights, run.timesteps)
     assert rows == [int(mask.sum())]
 
 
@@ -163,9 +163,12 @@ def test_all_four_losses_on_users_pictures(towers: Any, tmp_path: Path):
 
 
 def test_each_text_tokenizer_serves_its_own_model(tmp_path: Path):
-    trainer, siglip, words = build(run_of(tmp_path))
-    assert (words.tower.pad_token, words.tower.eos_token) == ("<pad>", "<eos>")
-    assert words.captions is not None and words.captions.eos_token == "<|endoftext|>"
+    trainer, siglip, text_tokenizers = build(run_of(tmp_path))
+    assert (text_tokenizers.tower.pad_token, text_tokenizers.tower.eos_token) == ("<pad>", "<eos>")
+    assert (
+        text_tokenizers.captions is not None
+        and text_tokenizers.captions.eos_token == "<|endoftext|>"
+    )
     assert trainer.caption_lm is not None and siglip is trainer.siglip
     trained = {name for name, p in trainer.named_parameters() if p.requires_grad}
     assert not any(name.startswith(("siglip.", "caption_lm.")) for name in trained)
@@ -175,20 +178,22 @@ def test_each_text_tokenizer_serves_its_own_model(tmp_path: Path):
 def test_without_captioning_no_captioning_model_is_read(tmp_path: Path):
     run = run_of(tmp_path)
     parts = replace(run.pretrained, caption_lm=str(tmp_path / "nowhere"))
-    trainer, _, words = build(replace(run, pretrained=parts, weights=LossWeights(cap=0.0)))
-    assert trainer.caption_lm is None and words.captions is None
+    trainer, _, text_tokenizers = build(
+        replace(run, pretrained=parts, weights=LossWeights(cap=0.0))
+    )
+    assert trainer.caption_lm is None and text_tokenizers.captions is None
     assert not any("caption" in name for name, _ in trainer.named_parameters())
 
 
 def test_bf16_parts_give_fp32_losses_and_gradients(tmp_path: Path):
     run = run_of(tmp_path)
-    trainer, _, words = build(run)
+    trainer, _, text_tokenizers = build(run)
     batch = replace(world_batch(0, 0, 4, GRIDS[:1], 16, scale=1), images=torch.rand(4, 3, 16, 16))
-    exact = trainer.losses(batch, words, run.weights, run.timesteps)
+    exact = trainer.losses(batch, text_tokenizers, run.weights, run.timesteps)
     trainer.siglip.bfloat16()
     assert trainer.caption_lm is not None
     trainer.caption_lm.bfloat16()
-    losses = trainer.losses(batch, words, run.weights, run.timesteps)
+    losses = trainer.losses(batch, text_tokenizers, run.weights, run.timesteps)
     assert {value.dtype for value in losses.values()} == {torch.float32}
     for name in ("cap", "sig"):
         assert losses[name].item() == pytest.approx(exact[name].item(), rel=0.05)

@@ -126,10 +126,10 @@ def sentences() -> list[str]:
 
 
 def test_all_words_are_known(sentences: list[str]):
-    words = TextTokenizer(build_tokenizer())
+    text_tokenizer = TextTokenizer(build_tokenizer())
     assert len(set(sentences)) > 5000
     for sentence in set(sentences):
-        assert words.text(words.ids(sentence)) == sentence
+        assert text_tokenizer.text(text_tokenizer.ids(sentence)) == sentence
 
 
 VOWEL_SOUNDS = {"arch", "arrow", "orange", "hourglass", "image", "eggplant"}

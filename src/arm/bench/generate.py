@@ -43,7 +43,10 @@ class Prompts:
         """The world's held-out prompts, questions and edits. Raises InputError for a model that does not
         know their words.
         """
-        size, words = Size(prompts_per_tag=6, edits_per_kind=1, questions_per_kind=4), arm.words.ids
+        size, words = (
+            Size(prompts_per_tag=6, edits_per_kind=1, questions_per_kind=4),
+            arm.text_tokenizer.ids,
+        )
         asked, edits = held_out_questions(arm, size), sampled_edits(arm, size)
         seen = encode_scenes(arm, [scene for scene, _ in asked])
         sources = encode_scenes(arm, [edit.source for edit in edits])

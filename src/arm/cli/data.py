@@ -110,7 +110,7 @@ def words(
         from arm.models.text import with_words
         from arm.pipeline import Arm
 
-        tokenizer = Arm.from_pretrained(model).words.tokenizer
+        tokenizer = Arm.from_pretrained(model).text_tokenizer.tokenizer
     try:
         (out / SKIPPED).unlink(missing_ok=True)
         skipped = Skipped(out / SKIPPED)

@@ -23,7 +23,7 @@ from arm.data.record import Source
 from arm.data.skipped import Skipped, without_place
 from arm.data.transforms import best_grid, fit_to_grid
 from arm.errors import DataError
-from arm.files import disk_errors, replacing
+from arm.files import atomic_write, disk_errors
 
 Ratio = tuple[int, int]
 """(height, width) in lowest terms: grids of 6x6 and 7x7 share the pictures of (1, 1)."""
@@ -93,7 +93,7 @@ def sort_share(
         if members is None:
             stop = min(start + PART, len(source))
             members = _sort(source, range(start, stop), ratios, skipped)
-            with replacing(path, shared=True) as temporary, disk_errors(path):
+            with atomic_write(path, shared=True) as temporary, disk_errors(path):
                 save_file(members, temporary)
         parts.append(members)
     return parts

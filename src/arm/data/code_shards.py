@@ -26,7 +26,7 @@ from arm.data.lines import LineIndex, index_lines
 from arm.data.skipped import SKIPPED
 from arm.data.source_jsonl import parse_json
 from arm.errors import DataError
-from arm.files import replacing, write_text
+from arm.files import atomic_write, write_text
 
 Codes = NDArray[np.uint16]
 Encoded = tuple[Conversation, Sequence[NDArray[Any]]]
@@ -48,7 +48,7 @@ def write_code_shard(directory: Path, index: int, items: Sequence[Encoded]) -> P
     path = shard_path(directory, index)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with replacing(path.with_suffix(".safetensors")) as half:
+        with atomic_write(path.with_suffix(".safetensors")) as half:
             save_file({"codes": flat}, half)
         write_text("".join(lines), path)
     except (OSError, SafetensorError) as error:

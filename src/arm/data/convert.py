@@ -30,7 +30,7 @@ from arm.data.skipped import SKIPPED, Skipped, without_place
 from arm.data.source_jsonl import parse_json
 from arm.data.source_table import ROWS, picture_data, whole_parquet
 from arm.errors import DataError, did_you_mean, shown
-from arm.files import is_file, keep_picture, make_folder, replacing
+from arm.files import atomic_write, is_file, keep_picture, make_folder
 
 RECORDS = "train.jsonl"
 """What the file of records is called, in a folder of its own."""
@@ -170,7 +170,7 @@ def convert(
         (out / SKIPPED).unlink(missing_ok=True)
         skipped = Skipped(out / SKIPPED)
         rows = track(read_rows(files, skipped))
-        with replacing(out / RECORDS) as temporary:
+        with atomic_write(out / RECORDS) as temporary:
             count = _write(FORMATS[name], rows, out, images, temporary, skipped)
             if not count:
                 broken = f" that can be read; see {skipped.path}" if len(skipped) else ""

@@ -150,11 +150,11 @@ def options_of(arm: Arm, item: Item, known_words: bool) -> Mapping[str, str]:
     Raises InputError for an unknown word, and with known_words where of an option nothing is left, or of
     two the same.
     """
-    kept = {k: arm.words.known(t) if known_words else t for k, t in item.ranked.items()}
+    kept = {k: arm.text_tokenizer.known(t) if known_words else t for k, t in item.ranked.items()}
     for letter, text in kept.items():
         if not text.strip():
             raise InputError(f"the model knows no word of option {letter}, '{item.ranked[letter]}'")
-        arm.words.ids(text)
+        arm.text_tokenizer.ids(text)
     if len(set(kept.values())) < len(set(item.ranked.values())):
         raise InputError(
             f"with the words that the model knows two options of {item.id} are the same"
@@ -170,7 +170,9 @@ def replies(arm: Arm, asked: Sequence[tuple[Turn, Mapping[str, str]]]) -> list[d
     texts = [text for _, options in asked for text in options.values()]
     logprobs = iter([each for each, _ in likelihoods(arm, turns, texts, whole=True)])
     return [
-        ranked({k: (next(logprobs), len(arm.words.ids(t)) + 1) for k, t in options.items()})
+        ranked(
+            {k: (next(logprobs), len(arm.text_tokenizer.ids(t)) + 1) for k, t in options.items()}
+        )
         if options
         else {"answer": next(said)}
         for _, options in asked

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from arm.data.transforms import open_image
 from arm.errors import InputError
-from arm.files import replacing
+from arm.files import atomic_write
 
 SIDE = 256
 """Thumbnails are at most so many pixels wide and high."""
@@ -110,7 +110,7 @@ def document(title: str, body: str) -> str:
 def write_page(text: str, path: Path) -> None:
     """Whole or not at all. Raises InputError where the file cannot be written."""
     try:
-        with replacing(path, keep_mode=True) as temporary:
+        with atomic_write(path, keep_mode=True) as temporary:
             # Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark.
             temporary.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:

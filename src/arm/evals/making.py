@@ -30,7 +30,7 @@ from arm.evals.benchmarks.base import Item, json_object
 from arm.evals.benchmarks.registry import Benchmark
 from arm.evals.requests import as_turn, draw_codes
 from arm.evals.sources import Fingerprints, read_picture, source_path
-from arm.files import replacing
+from arm.files import atomic_write
 from arm.pipeline import Arm
 from arm.sequence import Turn
 
@@ -226,7 +226,7 @@ def _paint(
             ready.append((folder / picture_name(item, k), seed, turn, about))
         drawn = draw_codes(arm, [turn for _, _, turn, _ in ready], seed=[r[1] for r in ready])
         for (path, seed, _, about), codes in zip(ready, drawn, strict=True):
-            with replacing(path, shared=True) as temporary:
+            with atomic_write(path, shared=True) as temporary:
                 arm.decode(codes, seed=seed).save(temporary, "PNG", pnginfo=about)
         done = min(start + settings.batch, len(todo))
         if done // 32 > start // 32 or done == len(todo):

@@ -18,7 +18,7 @@ import numpy as np
 from arm.errors import DataError, InputError
 from arm.evals.benchmarks.base import json_lines, read_json
 from arm.evals.published import highest
-from arm.files import replacing
+from arm.files import atomic_write
 
 COLORS = ("#1f6feb", "#d1570a", "#18794e", "#8250df", "#9a6700")
 INK = "#24292f"
@@ -290,7 +290,7 @@ def plot(source: Path, out: Path) -> None:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{source} is damaged or of another version ({error!r})") from None
     try:
-        with replacing(out, keep_mode=True) as temporary:
+        with atomic_write(out, keep_mode=True) as temporary:
             temporary.write_bytes(drawn)
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error})") from None

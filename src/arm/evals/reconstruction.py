@@ -112,24 +112,29 @@ def reconstruct(
 
 
 @torch.no_grad()
-def class_embeddings(siglip: Any, words: Any, names: Sequence[str]) -> Float[Tensor, "c d"]:
+def class_embeddings(
+    siglip: Any, text_tokenizer: Any, names: Sequence[str]
+) -> Float[Tensor, "c d"]:
     """The mean normalised text embedding of each name over the templates."""
     rows = []
     for name in names:
         texts = [template.format(name) for template in ZERO_SHOT_TEMPLATES]
-        rows.append(F.normalize(text_embeddings(siglip, words, texts), dim=-1).mean(0))
+        rows.append(F.normalize(text_embeddings(siglip, text_tokenizer, texts), dim=-1).mean(0))
     return F.normalize(torch.stack(rows), dim=-1)
 
 
 @torch.no_grad()
 def zero_shot(
-    pooled: Callable[[Tensor], Tensor], siglip: Any, words: Any, batches: Sequence[PictureBatch]
+    pooled: Callable[[Tensor], Tensor],
+    siglip: Any,
+    text_tokenizer: Any,
+    batches: Sequence[PictureBatch],
 ) -> NDArray[np.bool_]:
     """Whether each one-thing picture is nearest to the text of its shape, of 12.
 
     pooled: pictures (B, 3, H, W) -> embeddings (B, D) in the text tower's space.
     """
-    classes = class_embeddings(siglip, words, [with_article(s) for s in SHAPES])
+    classes = class_embeddings(siglip, text_tokenizer, [with_article(s) for s in SHAPES])
     right = []
     for batch in batches:
         embedded = F.normalize(pooled(batch.images.to(siglip.device)), dim=-1)
@@ -187,7 +192,7 @@ def fidelity(
 
 @torch.no_grad()
 def retrieval(
-    tokenizer: VisualTokenizer, siglip: Any, words: Any, batches: Iterable[PictureBatch]
+    tokenizer: VisualTokenizer, siglip: Any, text_tokenizer: Any, batches: Iterable[PictureBatch]
 ) -> float | None:
     """Share of pictures whose own caption is nearest to their pooled z_q among their batch's captions;
     one that reads the same is right too. `words` is the text tower's tokenizer; pictures of whose caption
@@ -195,8 +200,8 @@ def retrieval(
     """
     right: list[bool] = []
     for batch in batches:
-        ids = tower_ids(siglip, words, batch.captions)
-        told = says_something(words, ids)
+        ids = tower_ids(siglip, text_tokenizer, batch.captions)
+        told = says_something(text_tokenizer, ids)
         ids, images = ids[told], batch.images[told.cpu()]
         if len(ids):
             pooled = F.normalize(pooled_codes(tokenizer)(images), dim=-1)
@@ -216,7 +221,7 @@ def usage(codes: Sequence[NDArray[np.int64]], num_codes: int) -> tuple[float, fl
 def quick_scores(
     tokenizer: VisualTokenizer,
     siglip: Any,
-    words: Any,
+    text_tokenizer: Any,
     grids: tuple[GridWeight, ...],
     scale: int,
     count: int,
@@ -236,7 +241,9 @@ def quick_scores(
         "exact": float(result.exact.mean()),
         "clear": float(result.clear.mean()),
         "psnr": float(result.psnr.mean()),
-        "zero_shot": float(zero_shot(pooled_codes(tokenizer), siglip, words, singles).mean()),
+        "zero_shot": float(
+            zero_shot(pooled_codes(tokenizer), siglip, text_tokenizer, singles).mean()
+        ),
         "codes_used": used,
         "perplexity": perplexity,
     }

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from arm.errors import InputError
 from arm.evals.painting import paint_each
-from arm.files import replacing
+from arm.files import atomic_write
 from arm.generate import answering_request, drawing_request, generate, origins
 from arm.pipeline import Arm, Codes
 from arm.sampling import GREEDY, Sampling
@@ -123,9 +123,9 @@ def as_turn(arm: Arm, parts: Sequence[Part], *, known_words: bool = False) -> Tu
             continue
         if not isinstance(part, str):
             raise InputError(f"the model takes text and pictures, not {type(part).__name__}")
-        text = arm.words.known(part) if known_words else part
+        text = arm.text_tokenizer.known(part) if known_words else part
         if text.strip():
-            found.append(Text(arm.words.ids(text)))
+            found.append(Text(arm.text_tokenizer.ids(text)))
     if not any(isinstance(part, Text) for part in found):
         said = " ".join(part.strip() for part in parts if isinstance(part, str))
         raise InputError(f"the model knows no word of '{said}'" if said else "the text is empty")
@@ -147,7 +147,7 @@ def answer(
     found = generate(
         arm.model, arm.vocab, requests, images=GREEDY, texts=how.texts, seed=seed, first=first
     )
-    return [cut(arm.words.text(group[0].text_ids), how.until) for group in found]
+    return [cut(arm.text_tokenizer.text(group[0].text_ids), how.until) for group in found]
 
 
 def draw_codes(
@@ -213,7 +213,7 @@ def likelihoods(
     """
     if not turns:
         return []
-    said = [arm.words.ids(text) for text in continuations]
+    said = [arm.text_tokenizer.ids(text) for text in continuations]
     streams = [
         flatten((turn, assistant(Text(ids))), arm.vocab)
         for turn, ids in zip(turns, said, strict=True)
@@ -250,7 +250,7 @@ def likelihoods(
 
 def save_picture(picture: Pillow.Image, path: Path) -> None:
     """Whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         picture.save(temporary, "PNG")
 
 

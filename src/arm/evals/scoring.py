@@ -17,7 +17,7 @@ from arm.evals.benchmarks.registry import Benchmark
 from arm.evals.making import picture_path, state
 from arm.evals.page import Made, Said, Shown
 from arm.evals.sources import read_picture, source_path
-from arm.files import replacing
+from arm.files import atomic_write
 from arm.judge import Endpoint, Exhibit, JudgeConfig, Question, Reply
 
 Replies = Mapping[str, Sequence[Sequence[str | None]]]
@@ -221,7 +221,10 @@ def write_items(items: Sequence[Shown], run: Path) -> None:
         whole, root = path.resolve(), run.resolve()
         return str(whole.relative_to(root) if whole.is_relative_to(root) else whole)
 
-    with replacing(run / "items.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
+    with (
+        atomic_write(run / "items.jsonl") as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
         for item in items:
             line = {
                 "id": item.name,

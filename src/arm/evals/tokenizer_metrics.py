@@ -176,20 +176,20 @@ def collect(
         into.after.extend(extractor(list(painted)))
 
 
-def class_texts(words: TextTokenizer, name: str, known_words: bool) -> list[str]:
+def class_texts(text_tokenizer: TextTokenizer, name: str, known_words: bool) -> list[str]:
     """A class in every sentence. known_words: without the words that the tokenizer does not know.
 
     Raises InputError for an unknown word, and for a name of which no word is known.
     """
     if known_words:
-        name = words.known(name)
+        name = text_tokenizer.known(name)
         if not name:
             raise InputError("no word of it is known")
     sentences = [template.format(name) for template in TEMPLATES]
     if known_words:
-        return [words.known(sentence) for sentence in sentences]
+        return [text_tokenizer.known(sentence) for sentence in sentences]
     for sentence in sentences:
-        words.ids(sentence)
+        text_tokenizer.ids(sentence)
     return sentences
 
 
@@ -204,15 +204,15 @@ def zero_shot(
     all classes.
     """
     siglip = load_siglip(arm.directory / "siglip")
-    words = TextTokenizer(load_text_tokenizer(arm.directory / "siglip"))
+    text_tokenizer = TextTokenizer(load_text_tokenizer(arm.directory / "siglip"))
     rows = []
     for name in classes:
         try:
-            texts = class_texts(words, name, known_words)
+            texts = class_texts(text_tokenizer, name, known_words)
         except InputError as error:
             return {"left_out": f"class '{name}': {error}"}
         with torch.no_grad():
-            each = F.normalize(text_embeddings(siglip, words.tokenizer, texts), dim=-1)
+            each = F.normalize(text_embeddings(siglip, text_tokenizer.tokenizer, texts), dim=-1)
         rows.append(F.normalize(each.mean(0), dim=-1).cpu())
     guesses = (torch.stack(list(embedded)) @ torch.stack(rows).T).argmax(-1).tolist()
     right = [float(classes[g] == label) for g, label in zip(guesses, labels, strict=True)]

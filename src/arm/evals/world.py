@@ -196,8 +196,8 @@ def recon_scores(arm: Arm, size: Size) -> dict[str, Any]:
     result = reconstruct(arm.tokenizer, arm.detokenizer, batches, scale)
     singles = held_out_batches(size.pictures // 2, grids, patch, scale, size.seed + 1, singles=1.0)
     siglip = load_siglip(arm.directory / "siglip").to(arm.tokenizer.device)
-    words = load_text_tokenizer(arm.directory / "siglip")
-    right = zero_shot(pooled_codes(arm.tokenizer), siglip, words, singles)
+    text_tokenizer = load_text_tokenizer(arm.directory / "siglip")
+    right = zero_shot(pooled_codes(arm.tokenizer), siglip, text_tokenizer, singles)
     used, perplexity = usage(result.codes, arm.vocab.num_codes)
     twins = held_out_batches(size.pictures // 2, grids, patch, scale, size.seed + 2, twins=True)
     return {

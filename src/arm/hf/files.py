@@ -19,7 +19,13 @@ from arm.files import fill_folder, make_folder
 from arm.hf.configuration import ArmConfig
 from arm.hf.processing import PARTS, ArmProcessor
 from arm.hf.words import text_table
-from arm.model_directory import copy_words, find_model, load_defaults, parts_of, words_of
+from arm.model_directory import (
+    copy_text_tokenizer,
+    find_model,
+    load_defaults,
+    parts_of,
+    text_tokenizer_directory,
+)
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.pretrained_files import weight_files
 from arm.models.qwen2 import Qwen2
@@ -49,7 +55,7 @@ def to_hf(source: str | Path, out: Path, max_shard_size: int | str = "5GB") -> N
     model = model.to(_dtype(read_json(own / "backbone/config.json"), own))
     config = ArmConfig.of(model, vocab)
     config.architectures, config.dtype = ["ArmForCausalLM"], model.norm.weight.dtype
-    words = words_of(own)
+    words = text_tokenizer_directory(own)
     table = text_table(words, vocab)
     sizes = (vocab.text_size, vocab.num_codes, vocab.max_side, vocab.image_stride)
     room = TEXT + max(height * width for height, width in defaults.grids)
@@ -61,7 +67,7 @@ def to_hf(source: str | Path, out: Path, max_shard_size: int | str = "5GB") -> N
         ArmProcessor(table, *sizes).save_pretrained(target)
         _copy_parts(parts, target / PARTS)
         if words == own / "backbone":
-            copy_words(words, target / PARTS / WORDS)
+            copy_text_tokenizer(words, target / PARTS / WORDS)
         write_json(to_json(replace(defaults, parts="")), target / PARTS / "arm.json")
 
     fill_folder(write, out)
@@ -99,7 +105,7 @@ def from_hf(source: Path, out: Path) -> None:
         save_backbone(model, config.vocab, target / "backbone")
         _copy_parts(source / PARTS, target)
         if (source / PARTS / WORDS).is_dir():
-            copy_words(source / PARTS / WORDS, target / "backbone")
+            copy_text_tokenizer(source / PARTS / WORDS, target / "backbone")
         write_json(to_json(defaults), target / "arm.json")
 
     fill_folder(write, out)

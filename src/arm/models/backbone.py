@@ -8,7 +8,7 @@ from torch import nn
 
 from arm.errors import WeightsError, nearest
 from arm.models.qwen2 import Qwen2
-from arm.models.qwen2_files import Place, from_hf, on_cpu, to_hf, with_rows
+from arm.models.qwen2_files import Materialize, from_hf, on_cpu, to_hf, with_rows
 from arm.models.weights import read_json, write_json
 from arm.vocab import Vocab
 
@@ -40,9 +40,9 @@ def save_backbone(
 
 
 def load_backbone(
-    directory: Path, place: Place = on_cpu, dtype: torch.dtype | None = torch.float32
+    directory: Path, materialize: Materialize = on_cpu, dtype: torch.dtype | None = torch.float32
 ) -> tuple[Qwen2, Vocab]:
-    """What `save_backbone` wrote, ready to run, in `dtype` (None: the files' own). `place`: see `from_hf`. Raises WeightsError."""
+    """What `save_backbone` wrote, ready to run, in `dtype` (None: the files' own). `materialize`: see `from_hf`. Raises WeightsError."""
     path = directory / "vocab.json"
     data = read_json(path)
     try:
@@ -66,7 +66,7 @@ def load_backbone(
     max_side = vocab.max_side if placed else 0
     model = from_hf(
         directory, vocab.num_codes, code_bits, max_side=max_side,
-        share_bits=data.get("share_bits", True), dtype=dtype, place=place,
+        share_bits=data.get("share_bits", True), dtype=dtype, materialize=materialize,
     )  # fmt: skip
     return model.eval(), vocab
 

@@ -39,7 +39,7 @@ DTYPES = {
 """What weights may be stored in, by safetensors' names."""
 
 
-Place = Callable[[Qwen2], object]
+Materialize = Callable[[Qwen2], object]
 """Gives the parameters of a model on the meta device their storage, and perhaps shares them out."""
 
 
@@ -57,11 +57,11 @@ def from_hf(
     share_bits: bool = True,
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
-    place: Place = on_cpu,
+    materialize: Materialize = on_cpu,
 ) -> Qwen2:
     """A Qwen2 from a Hugging Face directory, in `dtype` or else in that of its safetensors.
 
-    The model is built on the meta device, `place` gives it storage, and the files are read a tensor at
+    The model is built on the meta device, `materialize` gives it storage, and the files are read a tensor at
     a time: a process whose part of the model is small never holds all of it. `extra_rows` are added to
     the text table and the text head: the mean of the old rows plus noise. The visual part comes from `visual.safetensors` if `to_hf` wrote one there, and is freshly
     initialised otherwise. Raises WeightsError for a file that is missing or broken, another kind of
@@ -79,7 +79,7 @@ def from_hf(
     with torch.device("meta"):
         model = Qwen2(replace(config, vocab_size=config.vocab_size + extra_rows))
     model = model.to(dtype or _dtype_of(set(files.values())))
-    place(model)
+    materialize(model)
 
     def longer(name: str, table: Tensor) -> Tensor:
         tables = ("model.embed_tokens.weight", "lm_head.weight")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from arm.errors import WeightsError
-from arm.files import disk_errors, replacing
+from arm.files import atomic_write, disk_errors
 from arm.files import write_json as write_json  # beside `read_json`
 
 
@@ -65,7 +65,7 @@ def save_tensors(
     data = {name: ready(tensor) for name, tensor in tensors.items()}
     if not write:
         return
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         with disk_errors(path):
             save_file(data, temporary, {"format": "pt"})  # transformers asks for the format
 

@@ -57,27 +57,27 @@ class AblationRun:
 
 def step_flops(run: TokenizerRun) -> int:
     """FLOPs of one forward and backward pass of a training step."""
-    trainer, _, words = build(run)
+    trainer, _, text_tokenizers = build(run)
     batch = world_batch(
         0, 0, run.batch, run.grids[:1], trainer.tokenizer.patch,
         scale=run.scale, twins=run.weights.local > 0,
     )  # fmt: skip
     counter = FlopCounterMode(display=False)
     with counter:
-        trainer.losses(batch, words, run.weights, run.timesteps)["loss"].backward()
+        trainer.losses(batch, text_tokenizers, run.weights, run.timesteps)["loss"].backward()
     return counter.get_total_flops()
 
 
 def score(run: TokenizerRun, pictures: int, seed: int) -> Mapping[str, Any]:
     """Zero-shot, PSNR, usage and exact reconstructions of a trained tokenizer."""
-    _, siglip, words = build(run)
+    _, siglip, text_tokenizers = build(run)
     tokenizer = VisualTokenizer.load(run.out, siglip.vision_model)
     batches = held_out_batches(pictures, run.grids, tokenizer.patch, run.scale, seed)
     result = reconstruct(tokenizer, PixelDetokenizer(tokenizer), batches, run.scale)
     singles = held_out_batches(
         pictures, run.grids, tokenizer.patch, run.scale, seed + 1, singles=1.0
     )
-    right = zero_shot(pooled_codes(tokenizer), siglip, words.tower, singles)
+    right = zero_shot(pooled_codes(tokenizer), siglip, text_tokenizers.tower, singles)
     used, perplexity = usage(result.codes, tokenizer.fsq.num_codes)
     twins = held_out_batches(pictures, run.grids, tokenizer.patch, run.scale, seed + 2, twins=True)
     return {

@@ -13,13 +13,13 @@ from arm.config import to_json
 from arm.errors import WeightsError
 from arm.files import fill_folder
 from arm.model_directory import (
-    WORDS_FILES,
+    TEXT_TOKENIZER_FILES,
     Defaults,
-    copy_words,
+    copy_text_tokenizer,
     load_defaults,
     parts_of,
     shipped_models,
-    words_of,
+    text_tokenizer_directory,
 )
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.pretrained import Pretrained, load_siglip, load_vae
@@ -52,14 +52,14 @@ def with_backbone(source: Path, backbone: Path, out: Path) -> None:
     """Writes the model directory `out`, whole or not at all: another backbone in 16 bits, and the parts of
     `source`.
     """
-    parts, words = parts_of(source), words_of(source)
+    parts, words = parts_of(source), text_tokenizer_directory(source)
     name = next((n for n, path in shipped_models().items() if path == parts), str(parts.resolve()))
     model, vocab = load_backbone(backbone)
 
     def write(folder: Path) -> None:
         save_backbone(halved(model), vocab, folder / "backbone")
         if words == source / "backbone":
-            copy_words(words, folder / "backbone")
+            copy_text_tokenizer(words, folder / "backbone")
         write_json(to_json(replace(load_defaults(source), parts=name)), folder / "arm.json")
 
     fill_folder(write, out)
@@ -93,7 +93,7 @@ def sources(run: ExportRun) -> Iterator[Path]:
         if run.detokenizers:
             yield locate(run.pretrained.vae) / "config.json"
         yield from (source / name for source in run.detokenizers for name in PAINTER_FILES)
-    yield from (locate(source) / name for source in words for name in WORDS_FILES)
+    yield from (locate(source) / name for source in words for name in TEXT_TOKENIZER_FILES)
 
 
 def export(run: ExportRun) -> None:
@@ -101,7 +101,7 @@ def export(run: ExportRun) -> None:
     model, vocab = load_backbone(run.backbone)
     save_backbone(halved(model), vocab, run.out / "backbone")
     if run.text_tokenizer:
-        copy_words(locate(run.text_tokenizer), run.out / "backbone")
+        copy_text_tokenizer(locate(run.text_tokenizer), run.out / "backbone")
     write_json(to_json(run.defaults), run.out / "arm.json")
     if not run.defaults.parts:
         export_parts(run)
@@ -118,7 +118,7 @@ def export_parts(run: ExportRun) -> None:
     siglip = load_siglip(run.pretrained.siglip, keep_bf16=True)
     VisualTokenizer.load(run.tokenizer, siglip.vision_model).save(run.out, torch.float16)
     halved(siglip).save_pretrained(run.out / "siglip")
-    copy_words(locate(run.pretrained.siglip), run.out / "siglip")
+    copy_text_tokenizer(locate(run.pretrained.siglip), run.out / "siglip")
     if run.detokenizers:
         halved(load_vae(run.pretrained.vae, keep_bf16=True)).save_pretrained(run.out / "vae")
     for source in run.detokenizers:

@@ -42,7 +42,7 @@ from arm.train.rollout import (
     write_scores,
 )
 from arm.train.runtime import Loop, Unready, fit, training_device, uses_bf16
-from arm.train.sharding import gathered, placing, share_out
+from arm.train.sharding import gathered, materializer, share_out
 from arm.train.update import Anchors, Objective, Updater, advantages_of
 from arm.train.user_problems import Maker, drawing_from, editing_from
 
@@ -280,9 +280,9 @@ def load(run: GRPORun, source: Path) -> tuple[Arm, Qwen2 | None]:
         arm = Arm.from_pretrained(source).to(device)
         arm.model.requires_grad_(True)
         return arm, None
-    place = placing(how, device)
-    arm = Arm.from_pretrained(source, place=place).to(device)
-    reference, _ = load_backbone(source / "backbone", place)
+    materialize = materializer(how, device)
+    arm = Arm.from_pretrained(source, materialize=materialize).to(device)
+    reference, _ = load_backbone(source / "backbone", materialize)
     return arm, reference
 
 

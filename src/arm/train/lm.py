@@ -23,12 +23,12 @@ from arm.data.mixture import (
 from arm.data.shards import Chain, code_counts, read_shards
 from arm.data.skipped import SKIPPED, Skipped
 from arm.errors import ConfigError, WeightsError
-from arm.model_directory import copy_words, find_model, parts_of
+from arm.model_directory import copy_text_tokenizer, find_model, parts_of
 from arm.models.backbone import load_backbone, save_backbone, with_text_size
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.pretrained_files import locate
 from arm.models.qwen2 import Qwen2, Qwen2Config
-from arm.models.qwen2_files import Place, from_hf, on_cpu, read_config
+from arm.models.qwen2_files import Materialize, from_hf, on_cpu, read_config
 from arm.models.text import TextTokenizer
 from arm.models.visual import compose_rare_rows
 from arm.models.weights import weights_hash
@@ -40,7 +40,7 @@ from arm.train.manifest import tokenizer_hash, tokenizer_of
 from arm.train.next_token import batch_losses
 from arm.train.optim import Optim
 from arm.train.runtime import Loop, fit, same_sizes, training_device
-from arm.train.sharding import is_sharded, placing, share_out
+from arm.train.sharding import is_sharded, materializer, share_out
 from arm.vocab import Vocab
 
 SHARED = True
@@ -185,8 +185,8 @@ def key_of(size: str) -> str:
     return keys.get(size, f"backbone.{size}")
 
 
-def build(run: LMRun, words: int, place: Place = on_cpu) -> tuple[Qwen2, Vocab]:
-    """The model before its first step, and its id space. `words`: size of the text tokenizer; `place`:
+def build(run: LMRun, words: int, materialize: Materialize = on_cpu) -> tuple[Qwen2, Vocab]:
+    """The model before its first step, and its id space. `words`: size of the text tokenizer; `materialize`:
     see `from_hf`. Raises WeightsError where weights are of another size than the run says.
     """
     text_size = run.backbone.text_size or words
@@ -197,7 +197,7 @@ def build(run: LMRun, words: int, place: Place = on_cpu) -> tuple[Qwen2, Vocab]:
     config, vocab = config_of(run, text_size)
     generator = torch.Generator().manual_seed(run.loop.seed)
     if run.init_from is not None:
-        model, found = load_backbone(run.init_from, place)
+        model, found = load_backbone(run.init_from, materialize)
         if found.text_size < text_size:
             if is_sharded(model):
                 raise ConfigError("a model is given new words whole: set loop.parallel.shard=false")
@@ -209,7 +209,7 @@ def build(run: LMRun, words: int, place: Place = on_cpu) -> tuple[Qwen2, Vocab]:
     if run.pretrained is None:
         with torch.device("meta"):
             model = Qwen2(config)
-        place(model)
+        materialize(model)
         model.init_weights(generator)
         return model, vocab
     source = locate(run.pretrained)
@@ -225,7 +225,7 @@ def build(run: LMRun, words: int, place: Place = on_cpu) -> tuple[Qwen2, Vocab]:
     model = from_hf(
         source, config.num_codes, config.code_bits, config.vocab_size - text_size,
         max_side=config.max_side, share_bits=config.share_bits, generator=generator,
-        dtype=torch.float32, place=place,
+        dtype=torch.float32, materialize=materialize,
     )  # fmt: skip
     return model, vocab
 
@@ -241,18 +241,22 @@ def ready(run: LMRun, words: int) -> tuple[Qwen2, Vocab]:
         prepare(model, run.finetune)
         share_out(model, how, device)
         return model.to(device), vocab
-    return build(run, words, placing(how, device))
+    return build(run, words, materializer(how, device))
 
 
-def samples_of(run: LMRun, chains: list[Chain], words: TextTokenizer, vocab: Vocab) -> Draw:
+def samples_of(
+    run: LMRun, chains: list[Chain], text_tokenizer: TextTokenizer, vocab: Vocab
+) -> Draw:
     """The run's mix of samples."""
     parts: list[tuple[float, Draw]] = []
     if chains:
-        parts.append((1.0, world_samples(chains, run.ratios, run.dropout, words.ids)))
+        parts.append((1.0, world_samples(chains, run.ratios, run.dropout, text_tokenizer.ids)))
     skipped = Skipped(run.out / SKIPPED)
     for source in run.conversations:
         shards = open_code_shards(source.path)
-        talk = conversation_samples(shards, run.dropout, words.ids, vocab, run.row_length, skipped)
+        talk = conversation_samples(
+            shards, run.dropout, text_tokenizer.ids, vocab, run.row_length, skipped
+        )
         parts.append((source.weight, talk))
     return mixed(parts)
 
@@ -272,15 +276,15 @@ def main(run: LMRun) -> None:
                     f"{source.path} holds codes of another tokenizer than that of parts={run.parts}, which "
                     f"would paint them; encode the data again with `arm encode ... --model {run.parts}`"
                 )
-    words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
+    text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     chains: list[Chain] = [chain for directory in run.shards for chain in read_shards(directory)]
-    model, vocab = ready(run, words.size)
+    model, vocab = ready(run, text_tokenizer.size)
     if parallel.is_main():
         size = sum(p.numel() for p in model.parameters())
         trains = sum(p.numel() for p in model.parameters() if p.requires_grad)
         part = "" if trains == size else f", {trains:,} of them train"
         print(f"{size:,} parameters{part}, {len(chains):,} chains", flush=True)
-    draw, seed = samples_of(run, chains, words, vocab), run.loop.seed
+    draw, seed = samples_of(run, chains, text_tokenizer, vocab), run.loop.seed
 
     def make_batch(step: int) -> PackedBatch:
         if not run.rows:
@@ -323,5 +327,5 @@ def main(run: LMRun) -> None:
     save_backbone(model.eval(), vocab, run.out / "model", write=parallel.is_main())
     if run.parts and parallel.is_main():
         with_backbone(find_model(run.parts), run.out / "model", run.out / "arm")
-        copy_words(locate(run.text_tokenizer), run.out / "arm/backbone")
+        copy_text_tokenizer(locate(run.text_tokenizer), run.out / "arm/backbone")
     parallel.wait()

@@ -159,18 +159,20 @@ def own_batch(run: LMRun) -> tuple[PackedBatch, int] | None:
     places = [*run.shards, *(source.path for source in run.conversations), run.text_tokenizer]
     if not all(place.exists() for place in places):
         return None
-    words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
-    _, vocab = config_of(run, run.backbone.text_size or words.size)
+    text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
+    _, vocab = config_of(run, run.backbone.text_size or text_tokenizer.size)
     chains = [chain for directory in run.shards for chain in read_shards(directory)]
-    draw, seed = samples_of(run, chains, words, vocab), run.loop.seed
+    draw, seed = samples_of(run, chains, text_tokenizer, vocab), run.loop.seed
     mine = range(parallel.rank(), run.rows, parallel.world_size())
     try:
         if run.rows:
-            return filled_rows(seed, 0, mine, run.row_length, draw, run.weights, vocab), words.size
+            return filled_rows(
+                seed, 0, mine, run.row_length, draw, run.weights, vocab
+            ), text_tokenizer.size
         batch = packed_batch(seed, 0, run.samples, run.row_length, draw, run.weights, vocab)
     except ValueError as error:
         raise DataError(f"the run's own data do not fit it: {error}") from None
-    return parallel.share(batch), words.size
+    return parallel.share(batch), text_tokenizer.size
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def drawing_problems(arm: Arm, seed: int, step: int, indices: Sequence[int]) -> 
         rng = np.random.default_rng([seed, step, index, 0])
         prompt = _drawing_prompt(rng, scene_size(arm, index))
         grid = arm.defaults.grids[index % len(arm.defaults.grids)]
-        turn = user(Text(arm.words.ids(prompt.text)))
+        turn = user(Text(arm.text_tokenizer.ids(prompt.text)))
         problems.append(Problem(turn, prompt.text, grid, prompt))
     return problems
 
@@ -77,7 +77,7 @@ def editing_problems(arm: Arm, seed: int, step: int, indices: Sequence[int]) -> 
     codes = encode_scenes(arm, [edit.source for edit in edits])
     return [
         Problem(
-            user(Image(c), Text(arm.words.ids(edit.instruction))),
+            user(Image(c), Text(arm.text_tokenizer.ids(edit.instruction))),
             edit.instruction,
             (c.shape[0], c.shape[1]),
             edit,
@@ -95,7 +95,7 @@ def questions(arm: Arm, seed: int, step: int, rank: int, count: int) -> PackedBa
     for scene in scenes:
         image = to_float(render(scene, arm.defaults.scale)[None])
         chain = Chain((scene,), (), arm.tokenizer.encode(image).cpu().numpy().astype(np.uint16))
-        sample = understand(rng, chain, arm.words.ids)
+        sample = understand(rng, chain, arm.text_tokenizer.ids)
         if sample is not None:
             found.append(flatten(sample, arm.vocab, Weights(text=1.0, code=0.0)))
     return pack(found, max(map(len, found)), arm.vocab)

@@ -96,16 +96,16 @@ def share_out(module: nn.Module, how: Parallel, device: torch.device) -> None:
     register_fsdp_forward_method(module, CALL)
 
 
-def placing(how: Parallel, device: torch.device) -> Callable[[nn.Module], None]:
-    """A `Place` (`models/qwen2_files.py`): shares a model on the meta device out and gives each process
+def materializer(how: Parallel, device: torch.device) -> Callable[[nn.Module], None]:
+    """A `Materialize` (`models/qwen2_files.py`): shares a model on the meta device out and gives each process
     storage for its part alone.
     """
 
-    def place(module: nn.Module) -> None:
+    def materialize(module: nn.Module) -> None:
         share_out(module, how, device)
         module.to_empty(device=device)
 
-    return place
+    return materialize
 
 
 CALL = "_as_one_call"

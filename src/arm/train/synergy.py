@@ -25,7 +25,7 @@ from arm.evals import world
 from arm.evals.compare import equivalent, holm, paired, pooled_spread
 from arm.evals.report import fill_block
 from arm.generate import Guidance
-from arm.model_directory import find_model, words_of
+from arm.model_directory import find_model, text_tokenizer_directory
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.text import TextTokenizer
 from arm.models.weights import read_json, weights_hash, write_json
@@ -107,10 +107,10 @@ def sft_flops(run: LMRun) -> int:
     """
     if run.rows:
         raise ConfigError("continued SFT at equal compute is counted in samples: set sft.rows=0")
-    words = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
-    model, vocab = train_lm.build(run, words.size)
+    text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
+    model, vocab = train_lm.build(run, text_tokenizer.size)
     chains = [c for _, c in zip(range(256), read_shards(run.shards[0]), strict=False)]
-    draw = train_lm.samples_of(run, chains, words, vocab)
+    draw = train_lm.samples_of(run, chains, text_tokenizer, vocab)
     batch = packed_batch(0, 0, run.samples, run.row_length, draw, run.weights, vocab)
     counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
     with counter:
@@ -129,7 +129,7 @@ def train_path(run: SynergyRun, seed: int, path: Sequence[str]) -> Path:
             begun = replace(
                 run.sft,
                 init_from=whole / "backbone",
-                text_tokenizer=words_of(whole),
+                text_tokenizer=text_tokenizer_directory(whole),
                 parts=str(source),
             )
             steps = round(run.t2i.loop.steps * paid / sft_flops(begun))

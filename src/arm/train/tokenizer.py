@@ -143,7 +143,7 @@ class TokenizerRun:
 
 
 @dataclass(frozen=True)
-class Words:
+class TextTokenizers:
     """The text tokenizers: the tower reads a Gemma vocabulary, the captioning model a Qwen2 one.
 
     `captions` is None where no loss needs a captioning model.
@@ -175,7 +175,11 @@ class TokenizerTrainer(nn.Module):
         return self
 
     def losses(
-        self, batch: PictureBatch, words: Words, weights: LossWeights, times: Timesteps
+        self,
+        batch: PictureBatch,
+        text_tokenizers: TextTokenizers,
+        weights: LossWeights,
+        times: Timesteps,
     ) -> Mapping[str, Tensor]:
         """Every loss that has a weight, and their weighted sum under 'loss'.
 
@@ -203,13 +207,13 @@ class TokenizerTrainer(nn.Module):
             found["feat"] = cosine_distance(z_q, z)
         if weights.cap:
             ids_BT, mask_BT = encode_captions(
-                words.captions, batch.details, device=device, most=CAPTION_TOKENS
+                text_tokenizers.captions, batch.details, device=device, most=CAPTION_TOKENS
             )
             found["cap"] = caption_loss(self.caption_lm, self.caption_adapter(z_q), ids_BT, mask_BT)
         if weights.sig:
-            ids_BT = tower_ids(self.siglip, words.tower, batch.captions)
+            ids_BT = tower_ids(self.siglip, text_tokenizers.tower, batch.captions)
             text_BD = tower_embeddings(self.siglip, ids_BT)
-            others = of_all_processes(batch, words.tower, ids_BT, text_BD)
+            others = of_all_processes(batch, text_tokenizers.tower, ids_BT, text_BD)
             found["sig"] = sigmoid_contrastive(
                 tok.pool(z_q), others.text, others.same, self.log_scale, self.bias, others.counted
             )
@@ -276,7 +280,7 @@ def sizes_of(config: TokenizerConfig) -> dict[str, Any]:
     return {**sizes, **{f"pixel.{name}": value for name, value in pixel.items()}}
 
 
-def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Words]:
+def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, TextTokenizers]:
     """The trainer, the SigLIP pair and the text tokenizers. Raises WeightsError where `init_from` is of
     another size than the run says.
     """
@@ -284,7 +288,7 @@ def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Words]:
     sources = run.pretrained
     siglip = load_siglip(sources.siglip, on_gpu)
     caption_lm = load_caption_lm(sources.caption_lm, on_gpu) if run.weights.cap else None
-    words = Words(
+    text_tokenizers = TextTokenizers(
         load_text_tokenizer(sources.siglip),
         load_text_tokenizer(sources.caption_lm) if run.weights.cap else None,
     )
@@ -297,13 +301,13 @@ def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, Words]:
         same_sizes(run.init_from, there, ours, "model.{}".format, "another tokenizer")
     tokenizer.projector.requires_grad_(not (run.keep_codes or run.keep_features))
     tokenizer.deprojector.requires_grad_(not run.keep_features)
-    return TokenizerTrainer(tokenizer, siglip, caption_lm), siglip, words
+    return TokenizerTrainer(tokenizer, siglip, caption_lm), siglip, text_tokenizers
 
 
 def main(run: TokenizerRun) -> None:
     """Trains the tokenizer and writes it to `out`. Under torchrun each process makes its own batches."""
     parallel.start()
-    trainer, siglip, words = build(run)
+    trainer, siglip, text_tokenizers = build(run)
     tokenizer = trainer.tokenizer
     for part in (tokenizer.projector, tokenizer.deprojector, tokenizer.pixel, trainer.caption_lm):
         if part is not None:
@@ -314,7 +318,7 @@ def main(run: TokenizerRun) -> None:
     own = open_pictures(run.data, run.grids, patch, run.out, held) if run.data else None
 
     if own is not None and run.weights.sig and parallel.is_main():
-        tell_unread(own.batch(run.loop.seed, 0, run.batch).captions, words.tower, siglip)
+        tell_unread(own.batch(run.loop.seed, 0, run.batch).captions, text_tokenizers.tower, siglip)
 
     def make_batch(step: int) -> PictureBatch:
         number = step * parallel.world_size() + parallel.rank()
@@ -327,16 +331,16 @@ def main(run: TokenizerRun) -> None:
 
     def step_fn(batch: PictureBatch) -> Mapping[str, Tensor]:
         draw_apart()
-        return trainer.losses(batch, words, run.weights, run.timesteps)
+        return trainer.losses(batch, text_tokenizers, run.weights, run.timesteps)
 
     def evaluate() -> Mapping[str, float]:
         if own is None:
             return quick_scores(
-                tokenizer, siglip, words.tower, run.grids, run.scale, run.eval_pictures
+                tokenizer, siglip, text_tokenizers.tower, run.grids, run.scale, run.eval_pictures
             )
         painter = PixelDetokenizer(tokenizer, run.eval_steps)
         found = fidelity(tokenizer, painter, own.held_out())
-        right = retrieval(tokenizer, siglip, words.tower, own.held_out())
+        right = retrieval(tokenizer, siglip, text_tokenizers.tower, own.held_out())
         return found if right is None else {**found, "retrieval": right}
 
     # Parts that stay as they are stand in no checkpoint.

@@ -43,7 +43,7 @@ def drawing_from(path: Path, arm: Arm) -> Maker:
     prompts = []
     for number, text in read_prompts(path).items():
         try:
-            prompts.append((text, arm.words.ids(text)))
+            prompts.append((text, arm.text_tokenizer.ids(text)))
         except InputError as error:
             raise DataError(f"{path}:{number}: {error}") from None
 
@@ -82,7 +82,7 @@ def editing_from(path: Path, skipped: Skipped) -> Maker:
             try:
                 record = source.record(index)
                 text = instruction_of(record.conversation)
-                ids = arm.words.ids(text)
+                ids = arm.text_tokenizer.ids(text)
                 picture = fit_to_grid(record.image(0), arm.defaults.grids, arm.tokenizer.patch)
             except (DataError, InputError) as error:
                 reason = str(error)
@@ -111,7 +111,7 @@ def conversations(
         conversation, codes = shards[int(rng.integers(len(shards)))]
         said = [part for m in conversation.messages if m.role == "assistant" for part in m.parts]
         if any(isinstance(part, str) for part in said):
-            sample = to_sample(conversation, codes, arm.words.ids)
+            sample = to_sample(conversation, codes, arm.text_tokenizer.ids)
             found.append(flatten(sample, arm.vocab, Weights(text=1.0, code=0.0)))
         if len(found) == count:
             return pack(found, max(map(len, found)), arm.vocab)

@@ -92,8 +92,8 @@ class ArmModel(lmms):
         def read(arguments: Sequence[Any]) -> tuple[Turn, str]:
             said = arguments[1]
             said = str(said(self._doc(arguments)) if callable(said) else said)
-            said = self.arm.words.known(said) if self.known_words else said
-            self.arm.words.ids(said)
+            said = self.arm.text_tokenizer.known(said) if self.known_words else said
+            self.arm.text_tokenizer.ids(said)
             return self._turn_of(arguments), said
 
         def reply(_: Sequence[Any], pairs: Sequence[tuple[Turn, str]], *__: Any) -> list[Any]:
