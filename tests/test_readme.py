@@ -15,6 +15,7 @@ from arm.evals.report import (
     markdown,
     markdown_grid,
 )
+from arm.evals.synergy import markdown as synergy_markdown
 from arm.model_directory import shipped_models
 from arm.train import synergy
 
@@ -49,7 +50,7 @@ def test_the_table_of_reinforcement_learning_comes_from_every_single_score(
     run = configs.micro()
     monkeypatch.setattr(synergy, "trained", None)  # all scores are there
     table = synergy.tables(replace(run, out=ROOT / "docs/synergy"))
-    assert _block(README, run.table) == synergy.markdown(table)
+    assert _block(README, run.table) == synergy_markdown(table)
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)", README))

@@ -8,13 +8,14 @@ import pytest
 
 import rl_run
 from arm.errors import ConfigError
+from arm.evals.synergy import TASKS, read_scores
 from arm.evals.world import Size
 from arm.models.weights import read_json
 from arm.pipeline import Arm
 from arm.train import synergy
 from arm.train.optim import Optim
 from arm.train.runtime import Loop
-from arm.train.synergy import AVERAGED, PATHS, TASKS, SynergyRun
+from arm.train.synergy import AVERAGED, PATHS, SynergyRun
 from conftest import TinyChain
 
 
@@ -91,7 +92,7 @@ def test_continued_supervision_begins_at_the_model(run: SynergyRun, tmp_path: Pa
     assert config["init_from"] == f"{run.model}/backbone" and config["loop"]["steps"] >= 1
 
 
-def test_scores_of_another_start_are_made_again(
+def test_models_are_measured_again_when_the_starting_weights_change(
     run: SynergyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     made: list[str] = []
@@ -100,6 +101,7 @@ def test_scores_of_another_start_are_made_again(
     for _ in range(2):
         synergy.scored(run, 0, "SFT")
     assert made == [run.model]
+    assert read_scores(tmp_path / "scores.json.gz")["seed0/start"]["scores"] == {"vqa": []}
     monkeypatch.setattr(synergy, "weights_hash", lambda directory: "another")
     synergy.scored(run, 0, "SFT")
     assert made == [run.model] * 2
@@ -108,16 +110,3 @@ def test_scores_of_another_start_are_made_again(
 def test_unknown_paths_are_refused(run: SynergyRun):
     with pytest.raises(ValueError, match=r"unknown: \{'T2I'\}"):
         replace(run, paths=("SFT", "T2I"))
-
-
-def test_the_best_temperature_is_the_models_own():
-    scores = {
-        "best": {"geneval": 0.3, "gedit": 0.0},
-        "settings": {
-            "t0": {"geneval": [0.1], "gedit": [2.0], "wise": [0.0]},
-            "t0.3": {"geneval": [0.4], "gedit": [1.0], "wise": [0.5]},
-        },
-        "vqa": [1.0],
-    }
-    found = {task: synergy.at_best(scores, task) for task in TASKS}
-    assert found == {"geneval": [0.4], "gedit": [2.0], "wise": [0.5], "vqa": [1.0]}
