@@ -15,7 +15,7 @@ import numpy as np
 
 from arm.errors import WeightsError
 from arm.evals.compare import equivalent, holm, paired, pooled_spread
-from arm.files import replacing
+from arm.files import atomic_write
 
 SUPERVISED = "SFT"
 CONTINUED = "SFT continued"
@@ -47,7 +47,7 @@ def write_scores(scores: Mapping[str, Any], path: Path) -> None:
     models are sorted by key and no time is recorded.
     """
     text = json.dumps(dict(sorted(scores.items())), separators=(",", ":"))
-    with replacing(path, keep_mode=True) as temporary:
+    with atomic_write(path, keep_mode=True) as temporary:
         temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
