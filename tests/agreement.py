@@ -11,14 +11,15 @@ import torch
 from torch import nn
 
 from arm.errors import TrainingError
-from arm.rewards.world import WorldReward
+from arm.rl import grpo
+from arm.rl.rewards import WorldReward
+from arm.rl.rollout import Rollout, Task
+from arm.rl.update import Objective, advantages_of
 from arm.sampling import Sampling
-from arm.train import checkpoint, grpo, parallel
+from arm.train import checkpoint, parallel
 from arm.train.optim import Optim
-from arm.train.rollout import Rollout, Task
 from arm.train.runtime import Loop, fit, training_device
 from arm.train.sharding import Parallel, share_out
-from arm.train.update import Objective, advantages_of
 
 
 def train(out: Path, losses_of: Any, module: nn.Module, **loop: Any) -> str:

@@ -20,11 +20,11 @@ LAYERS = (
     ("runs",),
     ("config",),
     ("models", "losses", "sampling"),
-    ("data", "world", "generate", "policy", "judge", "grpo", "rewards"),
+    ("data", "world", "generate", "judge"),
     ("model_directory",),
     ("pipeline",),
     ("evals", "hf"),
-    ("train", "serve"),
+    ("train", "serve", "rl"),
     ("bench",),
     ("configs", "cli", "demo"),
 )

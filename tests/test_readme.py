@@ -17,7 +17,7 @@ from arm.evals.report import (
 )
 from arm.evals.synergy import markdown as synergy_markdown
 from arm.model_directory import shipped_models
-from arm.train import synergy
+from arm.rl import synergy
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

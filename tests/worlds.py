@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from arm.data.shards import Chain
+from arm.world.chains import Chain
 from arm.world.edits import Edit, sample_edit
 from arm.world.sampling import sample_scene
 from arm.world.scene import Scene, Thing

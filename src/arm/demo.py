@@ -12,13 +12,13 @@ from arm.evals import painting, world
 from arm.evals.report import print_scores
 from arm.files import make_folder, write_picture
 from arm.pipeline import Arm
-from arm.world.edit_score import score_edit
 from arm.world.edits import EDITORS, sample_edit
 from arm.world.prompts import TAGS, sample_prompt, satisfies
 from arm.world.questions import ASKERS, ask
 from arm.world.reader import read
 from arm.world.render import render
 from arm.world.sampling import sample_scene
+from arm.world.scoring import score_edit
 
 CELL = 168
 TEXT = 34

@@ -17,8 +17,7 @@ import torch
 from jaxtyping import Int
 from PIL import Image as Pillow
 
-from arm.data.pictures import to_bytes, to_float
-from arm.data.transforms import as_rgb, fit_to_grid, open_image
+from arm.data.images import as_rgb, fit_to_grid, open_image, to_bytes, to_float
 from arm.errors import InputError, WeightsError
 from arm.generate import (
     MOST_GUIDANCE,

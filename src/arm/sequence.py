@@ -13,7 +13,7 @@ Loss falls on what the assistant says, and where `Weights` says so on the user's
 may say otherwise (`Image.loss`). `</image>` is never predicted: it follows by counting.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,6 +57,9 @@ class Turn:
 
 
 Sample = tuple[Turn, ...]
+
+Tokenize = Callable[[str], tuple[int, ...]]
+"""A sentence -> ids of the text tokenizer."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,18 @@ from typing import Any
 import pytest
 import torch
 
-from arm.bench.network import Shared, random_model
 from arm.bench.rounds import measure
-from arm.bench.train import Step, Wanted, alone, differ, lack_of_memory, rows_of, trials
+from arm.bench.train import (
+    Shared,
+    Step,
+    Wanted,
+    alone,
+    differ,
+    lack_of_memory,
+    random_model,
+    rows_of,
+    trials,
+)
 from arm.configs import lm
 from arm.errors import ConfigError
 from arm.models.weights import trained

@@ -11,10 +11,11 @@ from safetensors.numpy import load_file, save_file
 
 from arm.data import captioned
 from arm.data.captioned import Buckets, captioned_batch, open_buckets, sort_share
-from arm.data.pictures import GridWeight, PictureBatch, to_bytes
-from arm.data.skipped import Skipped
+from arm.data.images import GridWeight, to_bytes
+from arm.data.records import Skipped
 from arm.data.sources import open_source
 from arm.errors import DataError
+from arm.world.pictures import PictureBatch
 
 GRIDS = (GridWeight(2, 2), GridWeight(2, 4, 0.5), GridWeight(4, 2))
 PATCH = 8

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from arm.data.convert import convert
-from arm.data.record import Record
+from arm.data.records import Record
 from arm.data.sources import open_source
 from arm.errors import DataError, InputError
 from user_data import COLORS, png, turn, write_pictures

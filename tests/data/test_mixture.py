@@ -10,21 +10,13 @@ import torch
 
 from arm.data.code_shards import open_code_shards, write_code_shard
 from arm.data.conversation import parse_conversation
-from arm.data.mixture import (
-    TASKS,
-    Dropout,
-    Ratios,
-    conversation_samples,
-    filled_rows,
-    mixed,
-    packed_batch,
-    world_samples,
-)
-from arm.data.skipped import Skipped
+from arm.data.mixture import Dropout, Ratios, conversation_samples, filled_rows, mixed, packed_batch
+from arm.data.records import Skipped
 from arm.errors import DataError
 from arm.models.text import TextTokenizer
 from arm.sequence import Image, PackedBatch, Sample, Text, Weights, assistant, flatten, unpack
 from arm.vocab import Vocab
+from arm.world.tasks import TASKS, world_samples
 from arm.world.words import build_tokenizer
 from worlds import NUM_CODES, chains
 

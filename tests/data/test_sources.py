@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from arm.data import source_table
 from arm.data.conversation import caption_of, task_of, to_record
-from arm.data.record import Source
+from arm.data.records import Source
 from arm.data.sources import open_source
 from arm.errors import DataError
 from user_data import COLORS, DRAWING, EDITING, RECORDS, SHORT, TASKS, png, write_jsonl

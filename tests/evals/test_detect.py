@@ -15,8 +15,8 @@ import tiny_vision
 from arm.errors import WeightsError
 from arm.evals import detect
 from arm.evals.benchmarks.geneval import COLORS
-from arm.evals.color import ColorNamer, cut_out, load_color_namer
 from arm.evals.detect import COCO_CLASSES, Found, Mask2Former, load_detector
+from arm.evals.detections import ColorNamer, cut_out, load_color_namer
 from arm.evals.vision import weights_key
 
 

@@ -11,9 +11,8 @@ from PIL import Image
 from arm.errors import InputError
 from arm.evals.benchmarks import geneval
 from arm.evals.benchmarks.base import Item
-from arm.evals.color import ColorNamer
 from arm.evals.detect import Found
-from arm.evals.detections import Viewer, in_words, load_viewer, see
+from arm.evals.detections import ColorNamer, Viewer, in_words, load_viewer, see
 
 
 class Scripted:

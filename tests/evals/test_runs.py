@@ -11,8 +11,8 @@ from PIL import Image
 from scipy.stats import permutation_test, ttest_rel
 
 from arm.errors import DataError
-from arm.evals.compare import stratified
 from arm.evals.runs import compare_runs, read_run
+from arm.evals.statistics import stratified
 from conftest import Call
 
 A = {"time": {"1": 1.0, "2": 0.5, "3": 0.9}, "space": {"4": 0.2, "5": 0.4}}

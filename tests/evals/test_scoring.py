@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arm.data.transforms import open_image
+from arm.data.images import open_image
 from arm.evals import scoring
 from arm.evals.benchmarks import wise
 from arm.evals.benchmarks.base import Item

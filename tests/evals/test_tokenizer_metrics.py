@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import tiny_vision
-from arm.data.pictures import GridWeight, to_bytes
+from arm.data.images import GridWeight, to_bytes
 from arm.errors import DataError, InputError, WeightsError
 from arm.evals import tokenizer_metrics
 from arm.evals.reconstruction import held_out_batches

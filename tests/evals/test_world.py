@@ -9,10 +9,10 @@ from arm.evals import world
 from arm.evals.painting import encode_scenes
 from arm.evals.report import fill_block, markdown, rows
 from arm.pipeline import Arm
-from arm.world.combinations import held_out_scene
 from arm.world.edits import EDITORS
 from arm.world.prompts import TAGS
 from arm.world.render import render
+from arm.world.sampling import held_out_scene
 
 SMALL = world.Size(4, 2, 2, 2, 3, 6)
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from arm.models.encoder import vision_encoder
 from arm.models.latent import FluxPainter, SanaPainter, latent_shape
 from arm.models.qwen2 import Qwen2, Qwen2Config
+from arm.models.tokenizer import vision_encoder
 
 SO400M = {
     "hidden_size": 1152,

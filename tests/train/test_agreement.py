@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 import agreement
-from arm.train.update import Objective, advantages_of
+from arm.rl.update import Objective, advantages_of
 from launch import environment, torchrun
 
 CASES = (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from arm.data.pictures import GridWeight
+from arm.data.images import GridWeight
 from arm.errors import ConfigError, WeightsError
 from arm.model_directory import load_detokenizer
 from arm.models import flow

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arm.data.pictures import GridWeight
+from arm.data.images import GridWeight
 from arm.errors import ConfigError, DataError
 from arm.models.dit import DiTConfig
 from arm.models.pretrained import load_siglip
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train import encode
 from arm.train.encode import sample_chain
-from arm.world.combinations import held_out_scene
+from arm.world.sampling import held_out_scene
 from conftest import TinyChain
 from tiny_stages import stages
 

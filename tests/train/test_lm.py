@@ -15,8 +15,7 @@ from arm.configs import synergy
 from arm.configs.lm import arm7b_pt
 from arm.data.code_shards import write_code_shard
 from arm.data.conversation import parse_conversation
-from arm.data.mixture import packed_batch, world_samples
-from arm.data.shards import read_shards
+from arm.data.mixture import packed_batch
 from arm.errors import ConfigError, DataError, WeightsError
 from arm.model_directory import find_model
 from arm.models.backbone import load_backbone
@@ -30,6 +29,8 @@ from arm.train.finetune import Finetune, merged, prepare
 from arm.train.lm import Backbone, Conversations, LMRun
 from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
+from arm.world.chains import read_shards
+from arm.world.tasks import world_samples
 from conftest import TinyChain
 
 LOOP = Loop(steps=3, log_every=1, save_every=1)

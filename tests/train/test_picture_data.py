@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from arm.data.pictures import GridWeight
+from arm.data.images import GridWeight
 from arm.errors import DataError
 from arm.model_directory import find_model
 from arm.models.pretrained import load_siglip, load_text_tokenizer

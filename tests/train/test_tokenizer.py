@@ -11,7 +11,7 @@ import torch
 
 from arm.config import load_run
 from arm.configs import tokenizer as configs
-from arm.data.pictures import GridWeight, PictureBatch, world_batch
+from arm.data.images import GridWeight
 from arm.errors import ConfigError, WeightsError
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.dit import DiTConfig
@@ -30,6 +30,7 @@ from arm.train.tokenizer import (
     main,
     of_all_processes,
 )
+from arm.world.pictures import PictureBatch, world_batch
 from checkpoints import caption_lm, fixed_size_towers, gemma_like, naflex_towers, qwen_like, save
 from shades import folder_of
 

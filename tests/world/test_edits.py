@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from arm.world.combinations import held_out_scene
 from arm.world.edits import EDITORS, Edit, sample_edit
-from arm.world.sampling import sample_scene
+from arm.world.sampling import held_out_scene, sample_scene
 from arm.world.scene import BACKGROUNDS, COLORS, SHAPES, Scene, Thing
 from worlds import fits_words, lies_free, ninth, referents, training_scenes
 

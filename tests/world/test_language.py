@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from arm.models.text import TextTokenizer
-from arm.world.captions import long_caption, short_caption
 from arm.world.edits import EDITORS, sample_edit
-from arm.world.facts import FACTS, applicable, fact_turn, indirect_caption
 from arm.world.language import (
     at_region,
     counted,
     listed,
+    long_caption,
     noun_phrase,
     plural,
     references,
+    short_caption,
     with_article,
 )
-from arm.world.questions import ASKERS, ask
+from arm.world.questions import ASKERS, FACTS, applicable, ask, fact_turn, indirect_caption
 from arm.world.scene import Scene, Thing
 from arm.world.words import build_tokenizer
 from worlds import referents, training_scenes

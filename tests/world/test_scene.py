@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from arm.world.combinations import (
+from arm.world.sampling import (
     HELD_OUT_COLORED,
     HELD_OUT_COUNTS,
     HELD_OUT_RELATIONS,
@@ -13,8 +13,8 @@ from arm.world.combinations import (
     held_out_scene,
     held_out_shapes,
     held_out_thing,
+    sample_scene,
 )
-from arm.world.sampling import sample_scene
 from arm.world.scene import (
     BACKGROUNDS,
     COLORS,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from arm.bench.rounds import Trial, Variant
-from arm.data.pictures import to_float
+from arm.data.images import to_float
 from arm.model_directory import load_detokenizer
 from arm.models.detokenizer import Detokenizer
 from arm.models.latent import LatentDetokenizer

@@ -1,20 +1,91 @@
-"""Timing variants of one piece of work side by side.
+"""The machine that is measured: what it is, and what memory is free and taken.
+
+Timing variants of one piece of work side by side.
 
 Every round runs every variant once, so a machine that grows slower or busier slows all of them alike,
 and what a variant gains is its ratio to the first within a round. Medians over the rounds, with the
 quartiles. Before the rounds each variant runs once to warm up, where its result is compared with the
 first's, and once more to see its memory.
-"""
 
+
+What a device can do: plain products of large square matrices, beside which a training step is seen."""
+
+import os
+import platform
 import statistics
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from arm.bench.machine import peak_bytes_of, wait_for
+from arm.train.measure import LiveStorages
+
+
+def wait_for(device: torch.device) -> None:
+    """Returns when the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_bytes_of(
+    run: Callable[[], object], alive: Callable[[], object], device: torch.device
+) -> float:
+    """The most bytes of tensors at a time during a call: CUDA's own figure on a GPU; on a CPU the
+    storages that the call makes and those of `alive`.
+    """
+    if device.type == "cuda":
+        wait_for(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        wait_for(device)
+        return torch.cuda.max_memory_allocated(device)
+    with LiveStorages() as storages:
+        storages.see(alive())
+        run()
+    return max(storages.peak, storages.now)
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that a run may take; infinite where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        (kilobytes,) = (line.split()[1] for line in lines if line.startswith("MemAvailable"))
+        return 1024.0 * int(kilobytes)
+    except (OSError, ValueError):
+        return float("inf")
+
+
+def described(device: torch.device) -> dict[str, Any]:
+    """What a reader of the figures needs to know of the machine, as JSON types."""
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": name,
+        "cores": usable,
+        "threads": torch.get_num_threads(),
+        "load": None if load is None else round(load, 2),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
 
 Clock = Callable[[], float]
 Tick = Callable[[str], object]
@@ -188,3 +259,33 @@ def _tried(
         return peak, ""
     torch.cuda.empty_cache()  # here, since the error held on to the call's tensors
     return None, "the device has no memory for it"
+
+
+SIDE_CPU, SIDE_GPU = 2048, 8192
+"""Of the matrices, large enough to fill the device."""
+ON_GPU = 20
+"""Products a call there, or launching them would weigh."""
+
+
+def matrix_products(device: torch.device, side: int = 0) -> Variant:
+    """bf16 on a GPU, fp32 on a CPU. side: 0 takes the device's own. The matrices are there while it runs
+    alone, so that they count to no other variant's memory.
+    """
+    on_gpu = device.type == "cuda"
+    n, times = side or (SIDE_GPU if on_gpu else SIDE_CPU), ON_GPU if on_gpu else 1
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    matrices: list[Tensor] = []
+
+    @contextmanager
+    def within() -> Iterator[None]:
+        matrices.extend(torch.randn(n, n, device=device, dtype=dtype) for _ in range(3))
+        yield
+        matrices.clear()
+
+    def run() -> None:
+        a, b, out = matrices
+        for _ in range(times):
+            torch.mm(a, b, out=out)
+
+    name = f"matrices of {n:,} x {n:,} in {'bf16' if on_gpu else 'fp32'}"
+    return Variant(name, float(times), run, flops=2.0 * n**3 * times, within=within)

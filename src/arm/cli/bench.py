@@ -117,8 +117,7 @@ def _numbers(text: str, option: str, example: str) -> tuple[int, ...]:
 
 def _measure(subject: str, trials: "Iterable[Trial]", repeats: int, json_file: Path | None) -> None:
     """Measures and prints one table after the other; the file holds all so far."""
-    from arm.bench.machine import described
-    from arm.bench.rounds import measure
+    from arm.bench.rounds import described, measure
     from arm.bench.tables import heading, print_table, to_dict
     from arm.train.runtime import training_device
 

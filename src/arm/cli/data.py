@@ -11,9 +11,7 @@ from arm.cli.options import JsonFile, Model, quiet, write_json_file
 from arm.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from arm.data.check import Report
-    from arm.data.record import Source
-    from arm.data.skipped import Skipped
+    from arm.data.records import Report, Skipped, Source
 
 data_app = typer.Typer(
     help="Check a data set, or convert a public one.", no_args_is_help=True, rich_markup_mode=None
@@ -38,7 +36,7 @@ def check(
     json: JsonFile = None,
 ) -> None:
     """Read every record and picture; say what is there and name every fault. Exit code 1 with faults."""
-    from arm.data.check import check_source
+    from arm.data.records import check_source
     from arm.data.sources import open_source
 
     source = open_source(path)
@@ -100,7 +98,7 @@ def words(
     model: Model = "micro",
 ) -> None:
     """Write the model's text tokenizer with the words of a data set added, for a model that knows few."""
-    from arm.data.skipped import SKIPPED, Skipped
+    from arm.data.records import SKIPPED, Skipped
     from arm.data.sources import open_source
     from arm.files import make_folder
 
@@ -128,7 +126,7 @@ def words(
 def _texts(source: "Source", indices: Iterable[int], skipped: "Skipped") -> Iterator[str]:
     """The words of every message; records that are broken are noted."""
     from arm.data.conversation import PLACEHOLDER
-    from arm.data.skipped import without_place
+    from arm.data.records import without_place
 
     for index in indices:
         try:

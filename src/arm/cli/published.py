@@ -245,8 +245,8 @@ def _score(
     from arm.evals import plots, scoring
     from arm.evals import report as report_tables
     from arm.evals.html import write_page
-    from arm.evals.intervals import mean_score
     from arm.evals.page import page
+    from arm.evals.statistics import mean_score
     from arm.models.weights import write_json
 
     out = wanted.out

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from arm.configs.standins import TINY_GRIDS
-from arm.data.pictures import GridWeight
+from arm.data.images import GridWeight
 from arm.models.pretrained import Pretrained
 from arm.train.encode import EncodeRun
 

@@ -13,16 +13,15 @@ from pathlib import Path
 
 from arm.generate import Guidance
 from arm.judge import JudgeConfig
-from arm.rewards.vlm import JudgeReward
-from arm.rewards.world import WorldReward
+from arm.rl.grpo import GRPORun
+from arm.rl.rewards import JudgeReward, WorldReward
+from arm.rl.rollout import Task
+from arm.rl.update import Anchors, Objective
 from arm.sampling import Sampling
 from arm.train.finetune import Finetune
-from arm.train.grpo import GRPORun
 from arm.train.optim import Optim
-from arm.train.rollout import Task
 from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
-from arm.train.update import Anchors, Objective
 
 
 def _drawing(prompts: int) -> Task:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from arm.configs import grpo
-from arm.train.rates import RatesRun
+from arm.rl.rates import RatesRun
 
 
 def micro() -> RatesRun:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from arm.data.pictures import GridWeight
+from arm.data.images import GridWeight
 from arm.train.optim import Optim
 from arm.train.runtime import Loop
 from arm.train.standins import VAE, CaptionLM, StandinsRun, Towers

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from arm.configs import grpo, lm
 from arm.evals.world import Size
+from arm.rl.synergy import SynergyRun
 from arm.train.optim import Optim
 from arm.train.runtime import Loop
-from arm.train.synergy import SynergyRun
 
 
 def micro() -> SynergyRun:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from arm.configs.standins import MICRO_GRIDS, TINY_GRIDS
-from arm.data.pictures import GridWeight
+from arm.data.images import GridWeight
 from arm.model_directory import find_model
 from arm.models.dit import DiTConfig
 from arm.models.pretrained import Pretrained

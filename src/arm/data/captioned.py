@@ -18,12 +18,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from arm.data.conversation import caption_of
-from arm.data.pictures import GridWeight, PictureBatch, to_float
-from arm.data.record import Source
-from arm.data.skipped import Skipped, without_place
-from arm.data.transforms import best_grid, fit_to_grid
+from arm.data.images import GridWeight, best_grid, fit_to_grid, to_float
+from arm.data.records import Skipped, Source, without_place
 from arm.errors import DataError
 from arm.files import atomic_write, disk_errors
+from arm.world.pictures import PictureBatch
 
 Ratio = tuple[int, int]
 """(height, width) in lowest terms: grids of 6x6 and 7x7 share the pictures of (1, 1)."""

@@ -22,9 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from arm.data.conversation import Conversation, parse_conversation, to_record
-from arm.data.lines import LineIndex, index_lines
-from arm.data.skipped import SKIPPED
-from arm.data.source_jsonl import parse_json
+from arm.data.records import SKIPPED
+from arm.data.source_jsonl import LineIndex, index_lines, parse_json
 from arm.errors import DataError
 from arm.files import atomic_write, write_text
 

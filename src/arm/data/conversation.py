@@ -30,9 +30,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from arm.data.tasks import Tokenize
 from arm.errors import DataError, did_you_mean, not_utf8, shown
-from arm.sequence import Image, Part, Sample, Text, Turn
+from arm.sequence import Image, Part, Sample, Text, Tokenize, Turn
 
 PLACEHOLDER = "<image>"
 KEYS = ("messages", "images", "image_loss", "id")

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from arm.data.conversation import PLACEHOLDER, parse_conversation
-from arm.data.skipped import SKIPPED, Skipped, without_place
+from arm.data.records import SKIPPED, Skipped, without_place
 from arm.data.source_jsonl import parse_json
 from arm.data.source_table import ROWS, picture_data, whole_parquet
 from arm.errors import DataError, did_you_mean, shown

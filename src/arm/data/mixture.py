@@ -9,17 +9,18 @@ import torch
 
 from arm.data.code_shards import CodeConversations
 from arm.data.conversation import task_of, to_sample
-from arm.data.copying import copying
-from arm.data.edit import edit
-from arm.data.interleaved import interleaved
-from arm.data.shards import Chain
-from arm.data.skipped import Skipped
-from arm.data.t2i import draw
-from arm.data.tasks import Task, Tokenize
-from arm.data.text import facts
-from arm.data.understand import understand
+from arm.data.records import Skipped
 from arm.errors import DataError, InputError
-from arm.sequence import PackedBatch, Sample, Tokens, Weights, drop_condition, flatten, pack
+from arm.sequence import (
+    PackedBatch,
+    Sample,
+    Tokenize,
+    Tokens,
+    Weights,
+    drop_condition,
+    flatten,
+    pack,
+)
 from arm.vocab import Vocab
 
 
@@ -54,18 +55,6 @@ class Dropout:
             raise ValueError("text, image and both must not be negative, and at most 1 together")
 
 
-TASKS: dict[str, Task] = {
-    "text": facts,
-    "image_to_text": understand,
-    "text_to_image": draw,
-    "editing": edit,
-    "interleaved": interleaved,
-    "copying": copying,
-}
-GUIDED = ("text_to_image", "editing")
-"""Tasks whose condition is sometimes dropped."""
-
-
 Draw = Callable[[np.random.Generator], Sample]
 """One random sample of a mix."""
 
@@ -80,24 +69,6 @@ def drop_some(rng: np.random.Generator, sample: Sample, dropout: Dropout) -> Sam
     if draw < dropout.both + dropout.text + dropout.image:
         return drop_condition(sample, text=False, image=True)
     return sample
-
-
-def world_samples(
-    chains: Sequence[Chain], ratios: Ratios, dropout: Dropout, tokenize: Tokenize
-) -> Draw:
-    """The mix of the world's tasks, each sample from a random chain."""
-    names = tuple(TASKS)
-    weights = np.array([getattr(ratios, name) for name in names])
-
-    def draw(rng: np.random.Generator) -> Sample:
-        while True:
-            name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
-            chain = chains[int(rng.integers(len(chains)))]
-            sample = TASKS[name](rng, chain, tokenize)
-            if sample is not None:
-                return drop_some(rng, sample, dropout) if name in GUIDED else sample
-
-    return draw
 
 
 TRIES = 100

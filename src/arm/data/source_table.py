@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arm.data.conversation import KEYS, NEEDED, SHORT_KEYS, is_record, parse_conversation
-from arm.data.record import Record
+from arm.data.records import Record
 from arm.errors import DataError, did_you_mean
 
 ROWS = 64

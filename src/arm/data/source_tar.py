@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arm.data.conversation import parse_conversation
-from arm.data.lines import read_at
-from arm.data.record import PICTURE_SUFFIXES, Record
-from arm.data.source_jsonl import parse_json
+from arm.data.records import PICTURE_SUFFIXES, Record
+from arm.data.source_jsonl import parse_json, read_at
 from arm.errors import DataError
 
 

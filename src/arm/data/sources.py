@@ -13,10 +13,8 @@ The order of records is that of the files' names, so a record's index means the 
 
 from pathlib import Path
 
-from arm.data.record import Source
-from arm.data.skipped import SKIPPED
-from arm.data.source_folder import open_folder
-from arm.data.source_jsonl import open_jsonl
+from arm.data.records import SKIPPED, Source
+from arm.data.source_jsonl import open_folder, open_jsonl
 from arm.data.source_table import open_dataset, open_parquet
 from arm.data.source_tar import open_tars
 from arm.errors import DataError

@@ -7,10 +7,10 @@ read as the same scene.
 from pathlib import Path
 from typing import Any
 
-from arm.data.pictures import GridWeight, to_bytes
-from arm.evals.intervals import mean_score
+from arm.data.images import GridWeight, to_bytes
 from arm.evals.reconstruction import held_out_batches, reconstruct
 from arm.evals.sheet import sheet
+from arm.evals.statistics import mean_score
 from arm.files import make_folder, write_picture
 from arm.model_directory import load_detokenizer
 from arm.models.detokenizer import Detokenizer

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from arm.evals import painting, world
-from arm.evals.intervals import mean_of_groups
 from arm.evals.sheet import sheet
+from arm.evals.statistics import mean_of_groups
 from arm.files import make_folder, write_picture
 from arm.generate import Guidance
 from arm.pipeline import Arm
-from arm.world.edit_score import score_edit
 from arm.world.prompts import satisfies
 from arm.world.reader import read
 from arm.world.render import render
+from arm.world.scoring import score_edit
 
 SCALES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 SHOWN = 4

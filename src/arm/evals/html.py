@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from arm.data.transforms import open_image
+from arm.data.images import open_image
 from arm.errors import InputError
 from arm.files import atomic_write
 

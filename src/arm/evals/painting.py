@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from arm.data.pictures import to_bytes, to_float
+from arm.data.images import to_bytes, to_float
 from arm.pipeline import Arm, Codes
 from arm.world.reader import Reading, read
 from arm.world.render import render

@@ -13,7 +13,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from torch.nn import functional as F
 
-from arm.data.pictures import GridWeight, PictureBatch, to_bytes, world_batch
+from arm.data.images import GridWeight, to_bytes
 from arm.models.detokenizer import Detokenizer, PixelDetokenizer
 from arm.models.text import (
     same_texts,
@@ -24,6 +24,7 @@ from arm.models.text import (
 )
 from arm.models.tokenizer import VisualTokenizer
 from arm.world.language import with_article
+from arm.world.pictures import PictureBatch, world_batch
 from arm.world.reader import agrees, read
 from arm.world.scene import SHAPES, same_scene
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from arm.errors import DataError, InputError
 from arm.evals.benchmarks.base import json_lines, json_object, need
-from arm.evals.compare import Difference, holm, stratified
+from arm.evals.statistics import Difference, holm, stratified
 
 FIELDS: Mapping[str, Any] = {
     "benchmark": str, "overall": dict, "missing": int, "judge": dict | None, "groups": dict,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from arm.data.transforms import open_image
+from arm.data.images import open_image
 from arm.errors import InputError
 from arm.evals.benchmarks.base import Item
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from arm.evals import world
-from arm.evals.intervals import mean_of_groups
+from arm.evals.statistics import mean_of_groups
 from arm.generate import Guidance
 from arm.pipeline import Arm
 from arm.sampling import Sampling

@@ -1,6 +1,6 @@
 """The table of the synergy experiment, made from the scores of every single item without any model.
 
-`train/synergy.py` trains and measures the models and keeps their scores; this file reads, writes and
+`rl/synergy.py` trains and measures the models and keeps their scores; this file reads, writes and
 compares them.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from arm.errors import WeightsError
-from arm.evals.compare import equivalent, holm, paired, pooled_spread
+from arm.evals.statistics import equivalent, holm, paired, pooled_spread
 from arm.files import atomic_write
 
 SUPERVISED = "SFT"

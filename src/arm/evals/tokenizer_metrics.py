@@ -22,13 +22,12 @@ from PIL import Image as Pillow
 from torch import Tensor
 from torch.nn import functional as F
 
-from arm.data.pictures import to_bytes, to_float
-from arm.data.transforms import fit_to_grid, open_image
+from arm.data.images import fit_to_grid, open_image, to_bytes, to_float
 from arm.errors import DataError, InputError, WeightsError
 from arm.evals.benchmarks.base import json_object
-from arm.evals.intervals import mean_score
 from arm.evals.reconstruction import psnr, ssim, usage
 from arm.evals.sheet import sheet
+from arm.evals.statistics import mean_score
 from arm.evals.vision import model_type, open_model, open_part, weights_key
 from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.models.text import TextTokenizer, text_embeddings

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from arm.data.pictures import GridWeight
-from arm.evals.intervals import Score, mean_of_groups, mean_score
+from arm.data.images import GridWeight
 from arm.evals.painting import encode_scenes, read_codes, scene_size
 from arm.evals.reconstruction import (
     held_out_batches,
@@ -21,13 +20,12 @@ from arm.evals.reconstruction import (
     usage,
     zero_shot,
 )
+from arm.evals.statistics import Score, mean_of_groups, mean_score
 from arm.generate import Guidance
 from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.pipeline import Arm, Codes
 from arm.sampling import GREEDY, Sampling
-from arm.world.edit_score import EditScore, score_edit
 from arm.world.edits import EDITORS, Edit, sample_edit
-from arm.world.facts import FACT_KINDS
 from arm.world.prompts import (
     TAGS,
     Prompt,
@@ -36,9 +34,10 @@ from arm.world.prompts import (
     sample_prompt,
     satisfies,
 )
-from arm.world.questions import ASKERS, Question, ask
+from arm.world.questions import ASKERS, FACT_KINDS, Question, ask
 from arm.world.sampling import sample_scene
 from arm.world.scene import Scene
+from arm.world.scoring import EditScore, score_edit
 
 Report = Callable[[str], None]
 

@@ -15,8 +15,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 
-from arm.data.pictures import to_bytes, to_float
-from arm.data.transforms import as_rgb, fit_to_grid, open_image
+from arm.data.images import as_rgb, fit_to_grid, open_image, to_bytes, to_float
 from arm.errors import InputError
 from arm.hf import reading
 from arm.model_directory import load_defaults, load_detokenizer

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arm.models.attention import Documents, attend
-from arm.models.kv_cache import KVCache
-from arm.models.shared_prefix import SharedPrefix
+from arm.models.kv_cache import KVCache, SharedPrefix
 from arm.models.visual import Visual
 from arm.models.weights import assign
 

@@ -1,8 +1,22 @@
-"""The visual tokenizer (ARM section 1): frozen encoder -> projector -> FSQ -> de-projector.
+"""Finite scalar quantisation with two levels a dimension (ARM section 1; FSQ, arXiv 2309.15505).
+
+Each latent dimension becomes its sign, so `bits` dimensions make 2**bits codes with no codebook to
+learn. Bit i of a code is 1 where dimension i is +1.
+
+
+SigLIP vision towers behind one shape of call (ARM section 1: the frozen encoder, output z).
+
+Fixed-size towers, which most SigLIP2 checkpoints are, read a picture and interpolate their position
+table to its grid. NaFlex towers read patches and are told the grid.
+
+B batch, N = h * w tokens of a grid, D width. Pictures are (B, 3, H, W) in [-1, 1]: what SigLIP's and
+SigLIP2's own processors make of bytes by mean 0.5 and deviation 0.5.
+
+
+The visual tokenizer (ARM section 1): frozen encoder -> projector -> FSQ -> de-projector.
 
 B batch, N = h * w tokens of a grid, D encoder width. Pictures are (B, 3, H, W) in [-1, 1]; a grid
-is (height, width) in tokens, one token an encoder patch.
-"""
+is (height, width) in tokens, one token an encoder patch."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -16,9 +30,7 @@ from torch import Tensor, nn
 from arm.config import from_json
 from arm.errors import ConfigError, WeightsError
 from arm.models.blocks import GridTransformer
-from arm.models.dit import DiTConfig, PixelDiT
-from arm.models.encoder import vision_encoder
-from arm.models.fsq import FSQ
+from arm.models.dit import DiTConfig, PixelDiT, patchify
 from arm.models.weights import (
     load_parameters,
     load_tensors,
@@ -26,6 +38,91 @@ from arm.models.weights import (
     save_tensors,
     write_json,
 )
+
+
+class FSQ(nn.Module):
+    """Quantiser of (..., bits) latents. Gradients pass straight through the sign."""
+
+    powers: Tensor
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        if not 1 <= bits <= 30:
+            raise ValueError(f"bits must be in 1..30, not {bits}")
+        self.bits = bits
+        self.register_buffer("powers", 2 ** torch.arange(bits), persistent=False)
+
+    @property
+    def num_codes(self) -> int:
+        return 2**self.bits
+
+    def forward(self, latent: Float[Tensor, "*n bits"]) -> Float[Tensor, "*n bits"]:
+        """Signs in {-1, +1}; the gradient is that of tanh, so that far values stop moving."""
+        bounded = torch.tanh(latent)
+        signs = torch.where(latent > 0, 1.0, -1.0).to(latent.dtype)
+        return bounded + (signs - bounded).detach()
+
+    def to_codes(self, signs: Float[Tensor, "*n bits"]) -> Int[Tensor, "*n"]:
+        """Signs -> integers in [0, 2**bits)."""
+        return ((signs > 0).long() * self.powers).sum(-1)
+
+    def to_signs(self, codes: Int[Tensor, "*n"]) -> Float[Tensor, "*n bits"]:
+        """Integers in [0, 2**bits) -> signs. The inverse of `to_codes`."""
+        return ((codes[..., None] & self.powers) > 0).float() * 2 - 1
+
+
+class VisionEncoder(nn.Module):
+    """A transformers vision tower; whatever dtype it is in, features have the dtype of the pictures.
+
+    `features` are the tower's last hidden state; `pool` is its own attention pooling over them, in
+    the space of the text tower.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.patch: int = model.config.patch_size
+        self.width: int = model.config.hidden_size
+
+    def features(self, images_B3HW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        """Height and width must be multiples of the patch."""
+        raise NotImplementedError
+
+    def pool(self, features_BND: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
+        return self.model.head(features_BND.to(self.model.dtype)).to(features_BND.dtype)
+
+
+class FixedSizeEncoder(VisionEncoder):
+    """SiglipVisionModel: one position table, interpolated to the grid."""
+
+    def features(self, images_B3HW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        pixels = images_B3HW.to(self.model.dtype)
+        found = self.model(pixels, interpolate_pos_encoding=True)
+        return found.last_hidden_state.to(images_B3HW.dtype)
+
+
+class NaFlexEncoder(VisionEncoder):
+    """Siglip2VisionModel: rows of patches, each (row, column, channel) inside, and their grid.
+
+    A batch has one grid here, so no patch is padding.
+    """
+
+    def features(self, images_B3HW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        patches_BNP = patchify(images_B3HW.to(self.model.dtype), self.patch)
+        B, N, _ = patches_BNP.shape
+        grid = [side // self.patch for side in images_B3HW.shape[-2:]]
+        found = self.model(
+            pixel_values=patches_BNP,
+            pixel_attention_mask=torch.ones(B, N, dtype=torch.long, device=images_B3HW.device),
+            spatial_shapes=torch.tensor([grid] * B, device=images_B3HW.device),
+        )
+        return found.last_hidden_state.to(images_B3HW.dtype)
+
+
+def vision_encoder(model: Any) -> VisionEncoder:
+    """The encoder around the vision tower of what `load_siglip` gives."""
+    naflex = model.config.model_type == "siglip2_vision_model"
+    return NaFlexEncoder(model) if naflex else FixedSizeEncoder(model)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from typing import Any
 from torch.utils.flop_counter import FlopCounterMode
 
 from arm.config import to_json
-from arm.data.pictures import world_batch
-from arm.evals.intervals import mean_score
 from arm.evals.reconstruction import (
     held_out_batches,
     locality,
@@ -23,11 +21,13 @@ from arm.evals.reconstruction import (
     zero_shot,
 )
 from arm.evals.report import LOSS_COLUMNS, fill_block, markdown_grid, print_scores
+from arm.evals.statistics import mean_score
 from arm.models.detokenizer import PixelDetokenizer
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import read_json, write_json
 from arm.train.tokenizer import LossWeights, TokenizerRun, build
 from arm.train.tokenizer import main as train_tokenizer
+from arm.world.pictures import world_batch
 
 
 @dataclass(frozen=True)

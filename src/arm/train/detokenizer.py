@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from arm.data.pictures import GridWeight, world_batch
+from arm.data.images import GridWeight
 from arm.errors import ConfigError, InputError, WeightsError
 from arm.evals.reconstruction import fidelity, held_out_batches
 from arm.models import flow
@@ -33,6 +33,7 @@ from arm.train.optim import Optim
 from arm.train.picture_data import draw_apart, open_pictures
 from arm.train.runtime import Loop, fit, training_device
 from arm.train.sharding import share_out
+from arm.world.pictures import world_batch
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Stage 2: pictures become code shards, once (see `data/shards.py` for the layout)."""
+"""Stage 2: pictures become code shards, once (see `world/chains.py` for the layout)."""
 
 import time
 from collections.abc import Sequence
@@ -10,17 +10,16 @@ import numpy as np
 
 from arm.config import to_json
 from arm.data.code_shards import shard_path
-from arm.data.pictures import GridWeight, pick_grid, to_float
-from arm.data.shards import Chain, write_shard
+from arm.data.images import GridWeight, pick_grid, to_float
 from arm.errors import ConfigError, DataError
 from arm.models.pretrained import Pretrained, load_siglip
 from arm.models.tokenizer import VisualTokenizer
 from arm.train.manifest import agree, tokenizer_hash
 from arm.train.runtime import training_device
-from arm.world.combinations import held_out_shapes
+from arm.world.chains import Chain, write_shard
 from arm.world.edits import Edit, sample_edit
 from arm.world.render import render
-from arm.world.sampling import Kind, pick, sample_scene
+from arm.world.sampling import Kind, held_out_shapes, pick, sample_scene
 from arm.world.scene import MAX_THINGS, SHAPES, Scene
 
 

@@ -23,11 +23,9 @@ from numpy.typing import NDArray
 
 from arm.data.code_shards import Encoded, shard_path, write_code_shard
 from arm.data.conversation import Conversation
-from arm.data.pictures import to_float
-from arm.data.record import Source
-from arm.data.skipped import SKIPPED, Skipped, without_place
+from arm.data.images import fit_to_grid, to_float
+from arm.data.records import SKIPPED, Skipped, Source, without_place
 from arm.data.sources import open_source
-from arm.data.transforms import fit_to_grid
 from arm.errors import ArmError, ConfigError, DataError, TrainingError
 from arm.model_directory import find_model, load_defaults, parts_of
 from arm.models.pretrained import load_siglip

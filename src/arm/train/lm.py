@@ -18,10 +18,8 @@ from arm.data.mixture import (
     filled_rows,
     mixed,
     packed_batch,
-    world_samples,
 )
-from arm.data.shards import Chain, code_counts, read_shards
-from arm.data.skipped import SKIPPED, Skipped
+from arm.data.records import SKIPPED, Skipped
 from arm.errors import ConfigError, WeightsError
 from arm.model_directory import copy_text_tokenizer, find_model, parts_of
 from arm.models.backbone import load_backbone, save_backbone, with_text_size
@@ -42,6 +40,8 @@ from arm.train.optim import Optim
 from arm.train.runtime import Loop, fit, same_sizes, training_device
 from arm.train.sharding import is_sharded, materializer, share_out
 from arm.vocab import Vocab
+from arm.world.chains import Chain, code_counts, read_shards
+from arm.world.tasks import world_samples
 
 SHARED = True
 """Several processes may run it together (`train/chain.py`)."""

@@ -23,7 +23,6 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from arm.data.mixture import filled_rows, packed_batch
-from arm.data.shards import read_shards
 from arm.errors import DataError
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.qwen2 import Qwen2
@@ -41,6 +40,7 @@ from arm.train.precision import multiply_in_bf16
 from arm.train.runtime import to_device, training_device, uses_bf16
 from arm.train.sharding import Averages, averages_of, follow, is_sharded
 from arm.vocab import Vocab
+from arm.world.chains import read_shards
 
 
 @dataclass(frozen=True)

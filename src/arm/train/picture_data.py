@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from arm.data.captioned import Buckets, captioned_batch, open_buckets, ratio_of, sort_share
-from arm.data.pictures import GridWeight, PictureBatch
-from arm.data.skipped import SKIPPED, Skipped
+from arm.data.images import GridWeight
+from arm.data.records import SKIPPED, Skipped
 from arm.data.sources import open_source
 from arm.errors import DataError
 from arm.models.text import says_something, tower_ids
 from arm.train import parallel
+from arm.world.pictures import PictureBatch
 
 EVALUATED = 32
 """Held-out pictures in one batch."""

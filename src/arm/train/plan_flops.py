@@ -106,7 +106,7 @@ def _block(run: LMRun, sizes: Sizes, work: Work, block: Block) -> tuple[float, f
 
 
 def _muon(shape: tuple[int, int]) -> float:
-    """Five steps of Newton-Schulz iteration (`train/muon.py`)."""
+    """Five steps of Newton-Schulz iteration (`train/optim.py`)."""
     small, large = sorted(shape)
     return 5.0 * (4 * small * small * large + 2 * small**3)
 

@@ -19,9 +19,9 @@ from arm.models.qwen2 import Qwen2
 from arm.models.qwen2_files import read_config
 from arm.models.tokenizer import TokenizerConfig
 from arm.models.weights import opened, read_json
+from arm.rl.grpo import GRPORun
 from arm.train.detokenizer import DetokenizerRun, PretrainedPainter
 from arm.train.finetune import prepare
-from arm.train.grpo import GRPORun
 from arm.train.optim import Optim
 from arm.train.plan import Cluster
 from arm.train.plan_sizes import Count

@@ -18,13 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipConfig, SiglipModel
 
-from arm.data.pictures import (
-    GridWeight,
-    PictureBatch,
-    counted_pairs,
-    world_batch,
-)
-from arm.data.regions import ATTRIBUTES, Regions, regions
+from arm.data.images import GridWeight
 from arm.evals.reconstruction import held_out_batches, zero_shot
 from arm.files import usual_modes
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
@@ -34,6 +28,14 @@ from arm.models.text import caption_logits, encode_captions, same_texts, tower_e
 from arm.train.optim import Optim
 from arm.train.runtime import Loop, fit, to_device, training_device
 from arm.train.sharding import blocks
+from arm.world.pictures import (
+    ATTRIBUTES,
+    PictureBatch,
+    Regions,
+    counted_pairs,
+    regions,
+    world_batch,
+)
 from arm.world.words import build_tokenizer
 
 NORM_GROUPS = 8

@@ -15,12 +15,7 @@ import torch.distributed
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from arm.data.pictures import (
-    GridWeight,
-    PictureBatch,
-    counted_pairs,
-    world_batch,
-)
+from arm.data.images import GridWeight
 from arm.evals.reconstruction import fidelity, quick_scores, retrieval
 from arm.losses import (
     cosine_distance,
@@ -52,6 +47,7 @@ from arm.train.optim import Optim
 from arm.train.picture_data import draw_apart, open_pictures, tell_unread
 from arm.train.runtime import Loop, fit, same_sizes, training_device
 from arm.train.sharding import blocks, recompute
+from arm.world.pictures import PictureBatch, counted_pairs, world_batch
 
 CAPTION_TOKENS = 256
 """What L_cap reads of a caption, its end included."""

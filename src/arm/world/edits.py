@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from arm.world.combinations import held_out_scene
 from arm.world.language import at_region, noun_phrase, references, with_article
-from arm.world.sampling import ANY, fill, pick, place
+from arm.world.sampling import ANY, fill, held_out_scene, pick, place
 from arm.world.scene import (
     BACKGROUNDS,
     COLORS,

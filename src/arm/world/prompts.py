@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arm.world.combinations import (
+from arm.world.language import NUMBERS, listed, plural, with_article
+from arm.world.questions import FACTS, Fact
+from arm.world.reader import Reading, ReadThing
+from arm.world.sampling import (
     HELD_OUT_COLORED,
     HELD_OUT_COUNTS,
     HELD_OUT_RELATIONS,
     HELD_OUT_TOGETHER,
+    pick,
 )
-from arm.world.facts import FACTS, Fact
-from arm.world.language import NUMBERS, listed, plural, with_article
-from arm.world.reader import Reading, ReadThing
-from arm.world.sampling import pick
 from arm.world.scene import COLORS, RELATIONS, SHAPES, Scene, holds
 
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")

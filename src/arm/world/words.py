@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from arm.world import facts, language, scene
+from arm.world import language, scene
+from arm.world import questions as facts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

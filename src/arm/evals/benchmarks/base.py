@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from arm.errors import DataError
-from arm.evals.intervals import Score, weighted_mean_of_groups
+from arm.evals.statistics import Score, weighted_mean_of_groups
 
 V = TypeVar("V")
 

@@ -1,0 +1,1 @@
+"""Reinforcement learning (ARM section 4): GRPO on visual tokens."""

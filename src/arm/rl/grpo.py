@@ -1,0 +1,322 @@
+"""Reinforcement learning on visual tokens (ARM section 4): sample, paint, score, update.
+
+A step is a pure function of the weights, (seed, step) and what the rewards said. Rollouts and scores
+are journalled (`rl/rollout.py`), the update is `rl/update.py`, the arithmetic `rl/objective.py`."""
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arm.data.code_shards import open_code_shards
+from arm.data.records import SKIPPED, Skipped
+from arm.errors import TrainingError
+from arm.evals import painting, world
+from arm.model_directory import find_model, load_defaults
+from arm.models.backbone import load_backbone, save_backbone
+from arm.models.qwen2 import Qwen2
+from arm.models.weights import weights_hash
+from arm.pipeline import Arm
+from arm.rl.objective import Advantages
+from arm.rl.problems import Maker, drawing_from, drawing_problems, editing_from, editing_problems
+from arm.rl.rewards import Kind
+from arm.rl.rollout import (
+    Rollout,
+    Task,
+    claim,
+    missing_share,
+    sample_rollout,
+    score_rollout,
+    write_scores,
+)
+from arm.rl.update import Anchors, Objective, Updater, advantages_of
+from arm.train import parallel
+from arm.train.export import with_backbone
+from arm.train.finetune import Finetune, merged, prepare
+from arm.train.log import Logged
+from arm.train.optim import Optim
+from arm.train.precision import multiply_in_bf16
+from arm.train.runtime import Loop, Unready, fit, training_device, uses_bf16
+from arm.train.sharding import gathered, materializer, share_out
+
+SHARED = True
+"""Several processes may run it together (`train/chain.py`)."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """A step with more than `max_missing` of its rewards missing is saved and waited for: `tries`
+    times, `wait_s` seconds each, before the run ends with an error.
+    """
+
+    max_missing: float = 0.1
+    wait_s: float = 30.0
+    tries: int = 40
+
+
+@dataclass(frozen=True)
+class GRPORun:
+    """model: a shipped name or a model directory. drawing, editing: None leaves the task away.
+
+    finetune: what of the model trains (`train/finetune.py`).
+    kl_budget: the run ends with an error when the mean KL to the reference, nats a code, exceeds it.
+    watch: held-out scores every so many steps, `watch_size` for each kind of prompt (0: never).
+    """
+
+    out: Path
+    model: str
+    drawing: Task | None
+    editing: Task | None
+    loop: Loop
+    optim: Optim
+    objective: Objective = field(default_factory=Objective)
+    anchors: Anchors = field(default_factory=Anchors)
+    patience: Patience = field(default_factory=Patience)
+    kl_budget: float | None = None
+    watch: int = 25
+    watch_size: int = 10
+    shuffle_rewards: bool = False
+    finetune: Finetune = field(default_factory=Finetune)
+
+    def __post_init__(self) -> None:
+        if self.drawing is None and self.editing is None:
+            raise ValueError("a run needs drawing, editing or both")
+        if self.loop.workers:
+            raise ValueError("rollouts are made by the model in training: loop.workers must be 0")
+
+    @property
+    def tasks(self) -> dict[Kind, Task]:
+        both: dict[Kind, Task | None] = {"drawing": self.drawing, "editing": self.editing}
+        return {kind: task for kind, task in both.items() if task is not None}
+
+
+@dataclass(eq=False)
+class Update:
+    """What one optimiser step sees: rollouts, and which of their samples are its mini-batch."""
+
+    rollouts: dict[Kind, Rollout]
+    rollout: int
+    part: int
+    step: int
+
+
+def maker_of(task: Task, kind: Kind, arm: Arm, out: Path) -> Maker:
+    """Where a task's problems come from. Raises DataError where a user's cannot be used."""
+    if task.data is None:
+        return drawing_problems if kind == "drawing" else editing_problems
+    if kind == "drawing":
+        return drawing_from(task.data, arm)
+    return editing_from(task.data, Skipped(out / SKIPPED))
+
+
+class Trainer:
+    """The two halves of a step, `rollouts` and `losses`, around one model and its reference (None: a
+    copy of the model as it is).
+    """
+
+    def __init__(self, run: GRPORun, arm: Arm, reference: Qwen2 | None = None) -> None:
+        self.run, self.arm = run, arm
+        if reference is None:
+            reference = copy.deepcopy(arm.model)
+            prepare(arm.model, run.finetune)
+            for network in (arm.model, reference):
+                share_out(network, run.loop.parallel, training_device())
+        reference.requires_grad_(False)
+        if uses_bf16(run.loop, training_device()):
+            multiply_in_bf16(reference)  # as the policy does, or the two differ by rounding
+        # Opened once, and before a rollout that a judge is paid for.
+        answers = open_code_shards(run.anchors.data) if run.anchors.data else None
+        self.updater = Updater(arm, reference, run.objective, run.anchors, run.loop.seed, answers)
+        self.journal = run.out / "journal"
+        self.makers = {kind: maker_of(task, kind, arm, run.out) for kind, task in run.tasks.items()}
+        self.tries = 0
+        self.made: dict[Kind, Rollout] = {}
+        self.waiting: tuple[int, dict[Kind, Rollout]] | None = None
+
+    # Sampling and scoring
+
+    def batch(self, step: int) -> Update:
+        """The rollouts for an update; a new one where the last has been used up."""
+        index, part = divmod(step, self.run.objective.mini_batches)
+        if part == 0 or not self.made:
+            self.made = self.rollouts(index)
+        return Update(self.made, index, part, step)
+
+    def rollouts(self, index: int) -> dict[Kind, Rollout]:
+        """Rollout `index` of every task. Raises Unready while too many rewards are missing."""
+        run = self.run
+        if self.waiting is None or self.waiting[0] != index:
+            self.waiting = (index, self.sampled(index))
+        made = self.waiting[1]
+        for kind, rollout in made.items():
+            score_rollout(self.arm, rollout, kind, self.journal, index)
+        missing = float(parallel.mean(torch.tensor(missing_share(list(made.values())))))
+        if missing > run.patience.max_missing:
+            self.tries += 1
+            reason = f"{missing:.0%} of the rewards are missing"
+            if self.tries > run.patience.tries:
+                raise TrainingError(
+                    f"{run.out.name}: {reason} after {run.patience.tries} tries; what was sampled "
+                    "and scored is kept, start again when the reward answers"
+                )
+            raise Unready(reason, run.patience.wait_s)
+        self.tries = 0
+        self.waiting = None
+        for kind, rollout in made.items():
+            write_scores(rollout, kind, self.journal, index, settled=True)
+            rollout.pictures = None
+        return made
+
+    def sampled(self, index: int) -> dict[Kind, Rollout]:
+        """Rollout `index` of every task, not scored yet: this process's problems."""
+        run, made = self.run, {}
+        for kind, task in run.tasks.items():
+            share = task.prompts // parallel.world_size()
+            mine = range(parallel.rank() * share, (parallel.rank() + 1) * share)
+            problems = self.makers[kind](self.arm, run.loop.seed, index, mine)
+            with gathered(self.arm.model):
+                made[kind] = sample_rollout(
+                    self.arm, task, kind, problems, self.journal, run.loop.seed, index
+                )
+        return made
+
+    # Updating
+
+    def losses(self, update: Update) -> Mapping[str, Tensor]:
+        """Accumulates the gradients of an update; returns its loss and everything to watch."""
+        run, begun = self.run, time.monotonic()
+        values: dict[str, float] = {}
+        total = 0.0
+        for kind, rollout in update.rollouts.items():
+            order_N = None
+            if run.shuffle_rewards:
+                rng = np.random.default_rng([run.loop.seed, update.rollout, 3])
+                samples = len(rollout.codes) * parallel.world_size()
+                order_N = torch.from_numpy(rng.permutation(samples))
+            reward_N, advantage = advantages_of(rollout, run.objective, order_N)
+            loss, seen = self.updater.policy(rollout, advantage, update.part)
+            total += loss
+            kl = float(parallel.mean(torch.tensor(seen.get("kl", 0.0))))
+            if run.kl_budget is not None and kl > run.kl_budget:
+                raise TrainingError(
+                    f"{run.out.name}: the KL to the reference is {kl:.3g} nats a code, over "
+                    f"the budget of {run.kl_budget:g}; raise kl_budget to go on, or name another `out` "
+                    "for a run at a lower rate"
+                )
+            named = {**seen, **_reward_values(rollout, reward_N, advantage)}
+            values |= {f"{kind}/{name}": value for name, value in named.items()}
+        loss, seen = self.updater.understanding(update.step)
+        values |= seen
+        values["seconds/update"] = time.monotonic() - begun
+        for name in ("sample", "paint", "score"):
+            spent = sum(r.seconds.get(name, 0.0) for r in update.rollouts.values())
+            values[f"seconds/{name}"] = spent
+        return {k: torch.tensor(v) for k, v in {"loss": total + loss, **values}.items()}
+
+    # Watching
+
+    def watched(self) -> dict[str, Logged]:
+        """Held-out scores of all three tasks, and a sheet of drawings and edits."""
+        return watch(self.arm, self.run.watch_size)
+
+
+def _reward_values(rollout: Rollout, reward_N: Tensor, advantage: Advantages) -> dict[str, float]:
+    values = {
+        name: float(part[~part.isnan()].mean()) if not part.isnan().all() else 0.0
+        for name, part in {**rollout.component_tensors(), "reward": reward_N}.items()
+    }
+    # What is logged is averaged name by name, also with a process whose rewards are all missing.
+    names = parallel.first(rollout.names) or ("reward",)
+    return {
+        **{name: values.get(name, 0.0) for name in (*names, "reward")},
+        "spread": advantage.spread,
+        "constant_groups": advantage.constant / max(1, advantage.groups),
+        "missing": advantage.missing / (len(reward_N) * parallel.world_size()),
+    }
+
+
+def watch(arm: Arm, size: int) -> dict[str, Logged]:
+    """Scores on held-out combinations with the model's default sampling, `size` of each kind; a row
+    of drawings, and edits below their sources.
+    """
+    small = world.Size(
+        prompts_per_tag=size, images_per_prompt=1, edits_per_kind=max(1, size // 2),
+        questions_per_kind=2 * size, seed=5,
+    )  # fmt: skip
+    setting = world.Setting("default")
+    prompts = world.geneval_prompts(small)
+    drawn = world.draw_and_check(arm, prompts, 1, setting, small.seed)
+    edits = world.sampled_edits(arm, small)
+    edited = world.edit_and_score(arm, edits, setting, small.seed)
+    codes = arm.draw_prompts([p.text for p in prompts[:: max(1, size // 2)]], seed=small.seed)
+    alike = [e for e in edits if (e.source.height, e.source.width) == painting.scene_size(arm, 0)][
+        :8
+    ]
+    sources = painting.encode_scenes(arm, [e.source for e in alike])
+    changed = arm.edit_codes(sources, [e.instruction for e in alike], seed=small.seed)
+    pairs = [np.concatenate(painting.paint_each(arm, c), 1) for c in (sources, changed)]
+    return {
+        "held_out/geneval": float(np.mean([np.mean(v) for v in drawn.values()])),
+        "held_out/gedit": float(
+            np.mean([np.mean([s.overall for s in v]) for v in edited.values()])
+        ),
+        "held_out/vqa": float(world.vqa_scores(arm, small)["accuracy"]["value"]),
+        "drawings": np.concatenate(painting.paint_each(arm, codes), 1),
+        "edits": np.concatenate(pairs, 0),
+    }
+
+
+def load(run: GRPORun, source: Path) -> tuple[Arm, Qwen2 | None]:
+    """The model, and of one that is shared out its reference: no process ever holds all of either."""
+    device, how = training_device(), run.loop.parallel
+    if not how.shard or run.finetune.partial:
+        arm = Arm.from_pretrained(source).to(device)
+        arm.model.requires_grad_(True)
+        return arm, None
+    materialize = materializer(how, device)
+    arm = Arm.from_pretrained(source, materialize=materialize).to(device)
+    reference, _ = load_backbone(source / "backbone", materialize)
+    return arm, reference
+
+
+def main(run: GRPORun) -> None:
+    """Trains, and writes a whole model directory to `out`/model."""
+    parallel.start()
+    source = find_model(run.model)
+    scale = load_defaults(source).scale
+    for kind, task in run.tasks.items():
+        task.reward.check(kind, of_world=task.data is None, scale=scale)
+        if task.prompts % parallel.world_size():
+            raise TrainingError(
+                f"{task.prompts} prompts cannot be shared by {parallel.world_size()} processes"
+            )
+    reference_hash = weights_hash(source / "backbone")
+    claim(run.out / "journal", run, reference_hash)
+    arm, reference = load(run, source)
+    trainer = Trainer(run, arm, reference)
+    fit(
+        arm.model,
+        trainer.batch,
+        trainer.losses,
+        run_dir=run.out,
+        name=run.out.name,
+        config=run,
+        loop=run.loop,
+        optim=run.optim,
+        evaluate=trainer.watched if run.watch else None,
+        eval_every=run.watch,
+        eval_first=True,
+        batches_of="each",
+        origin={"reference": reference_hash},
+    )
+    merged(arm.model)
+    backbone = run.out / "backbone"
+    save_backbone(arm.model, arm.vocab, backbone, torch.float16, write=parallel.is_main())
+    if parallel.is_main():
+        with_backbone(source, backbone, run.out / "model")
+    parallel.wait()

@@ -1,0 +1,177 @@
+"""What every reward shares: an attempt goes in, named components in [0, 1] come out.
+
+How well a picture fits its text, by the two towers of a SigLIP model.
+
+For drawing only: the sigmoid of the scaled cosine, the probability that the towers give to the pair.
+Our stand-in towers or a real SigLIP2 by the same loader.
+
+
+A vision-language judge's verdict as a reward (ARM section 4), see `judge/`.
+
+Drawing: objects, attributes, relations. Editing: instruction, preservation, quality, of the source
+and the edited picture.
+
+
+The world's rewards, exact and free: the reader says what a picture shows.
+
+Drawing: follow, restraint, quality (`world/scoring.py`). Editing: follow, preserve, quality
+(`world/scoring.py`), of which a copied source follows nothing and a blank or over-edited picture
+preserves nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch.nn import functional as F
+
+from arm.data.images import to_float
+from arm.errors import ConfigError
+from arm.judge import Case, Judge, JudgeConfig, rubric_named
+from arm.models.pretrained import load_siglip, load_text_tokenizer
+from arm.models.text import text_embeddings
+from arm.models.tokenizer import vision_encoder
+from arm.world.edits import Edit
+from arm.world.prompts import Prompt
+from arm.world.reader import read
+from arm.world.scoring import score_drawing, score_edit
+
+Picture = UInt8[np.ndarray, "h w 3"]
+Components = Mapping[str, float]
+Kind = Literal["drawing", "editing"]
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One picture that was made for a text. `source` is the picture that was to be edited, `truth`
+    what the world knows about the task; None where it is nobody's.
+    """
+
+    text: str
+    picture: Picture
+    source: Picture | None = None
+    truth: Prompt | Edit | None = None
+
+
+class Reward(Protocol):
+    """A frozen dataclass, so that a run's configuration can record it."""
+
+    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
+        """Raises ArmError in one line where this reward cannot work, before anything is trained.
+
+        kind: the task. of_world: whether the world itself asks, so that attempts hold their truth.
+        scale: pixels a unit of the model's pictures.
+        """
+        ...
+
+    def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
+        """The components of each attempt, all under the same names; None where they are missing,
+        which is never zero: a missing reward leaves every statistic.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SiglipReward:
+    """`towers`: a directory or hub id with the model and its text tokenizer."""
+
+    towers: Path
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        return load_siglip(self.towers), load_text_tokenizer(self.towers)
+
+    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
+        """Raises ConfigError for editing, WeightsError where the towers cannot be loaded."""
+        if kind == "editing":
+            raise ConfigError(
+                "SigLIP scores a picture by its text and cannot tell what an edit changed"
+            )
+        _ = self._loaded
+
+    @torch.no_grad()
+    def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
+        model, tokenizer = self._loaded
+        encoder = vision_encoder(model.vision_model)
+        found: list[Components | None] = [None] * len(attempts)
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, attempt in enumerate(attempts):
+            by_shape.setdefault(attempt.picture.shape, []).append(i)
+        for indices in by_shape.values():
+            pixels = to_float(np.stack([attempts[i].picture for i in indices]))
+            texts = [attempts[i].text for i in indices]
+            image = encoder.pool(encoder.features(pixels))
+            text = text_embeddings(model, tokenizer, texts)
+            cosine = F.cosine_similarity(image, text)
+            fit = torch.sigmoid(cosine * model.logit_scale.exp() + model.logit_bias)
+            for i, value in zip(indices, fit.flatten().tolist(), strict=True):
+                found[i] = {"fit": value}
+        return found
+
+
+@dataclass(frozen=True)
+class JudgeReward:
+    judge: JudgeConfig
+    rubric: Kind
+
+    @cached_property
+    def client(self) -> Judge:
+        """The client, with the tally of what it asked. A step that lacks too many rewards calls again
+        for them alone, and then also for what could not be read: nothing else could end its wait.
+        """
+        return Judge(replace(self.judge, ask_again=True), rubric_named(self.rubric))
+
+    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
+        """Raises ConfigError for another task's rubric, JudgeError where the endpoint is down or lacks
+        the model.
+        """
+        if self.rubric != kind:
+            raise ConfigError(
+                f"{kind}.reward judges by the rubric of {self.rubric}: set {kind}.reward.rubric={kind}"
+            )
+        self.client.endpoint.check()
+
+    def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
+        cases = []
+        for attempt in attempts:
+            if self.rubric == "editing" and attempt.source is None:
+                raise ValueError("an edit is judged beside its source, which this attempt lacks")
+            pictures = (
+                (attempt.picture,) if attempt.source is None else (attempt.source, attempt.picture)
+            )
+            cases.append(Case(attempt.text, pictures))
+        return [None if v is None else v.scores for v in self.client(cases)]
+
+
+@dataclass(frozen=True)
+class WorldReward:
+    """Scores attempts whose `truth` is a prompt or an edit. `scale`: pixels a unit of the pictures."""
+
+    scale: int = 1
+
+    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
+        """Raises ConfigError for a user's prompts and edits, and for pictures of another scale."""
+        if not of_world:
+            raise ConfigError(
+                f"the world's reward scores only what the world asks for: with {kind}.data set, "
+                f"{kind}.reward must be another one, such as a judge's"
+            )
+        if scale != self.scale:
+            raise ConfigError(
+                f"the model's pictures have {scale} pixels a unit: set {kind}.reward.scale={scale}"
+            )
+
+    def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
+        return [self._score(attempt) for attempt in attempts]
+
+    def _score(self, attempt: Attempt) -> Components:
+        reading = read(attempt.picture, self.scale)
+        if isinstance(attempt.truth, Prompt):
+            return asdict(score_drawing(attempt.truth, reading))
+        if isinstance(attempt.truth, Edit):
+            return asdict(score_edit(attempt.truth, reading))
+        raise ValueError("the world scores only what it asked for: this attempt has no truth")

@@ -1,0 +1,203 @@
+"""Rollouts: a group of pictures for each problem, journalled before they are scored, and their scores.
+
+    journal/000012_drawing_0of1.safetensors     codes and log-probabilities, written when sampled
+    journal/000012_drawing_0of1.json            components of each sample, written when scored
+    journal/run.json                            the run that all of it belongs to
+
+A run that is killed finds what it had sampled and what it had been told, and asks for neither again."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arm.config import to_json, with_defaults
+from arm.errors import ConfigError
+from arm.evals.painting import paint_each
+from arm.files import write_text
+from arm.generate import Guidance, Request, drawing_request, generate
+from arm.models.weights import load_tensors, read_json, save_tensors, write_json
+from arm.pipeline import Arm
+from arm.rl.problems import Problem
+from arm.rl.rewards import Attempt, Components, Kind, Picture
+from arm.sampling import Sampling
+from arm.train import parallel
+from arm.train.runtime import same_run
+
+
+@dataclass(frozen=True)
+class Task:
+    """`prompts` problems a step over all processes, `samples` pictures of each (the paper's K).
+
+    sampling, guidance: the policy's, in sampling, training and reference alike. combine: "gated"
+    multiplies the reward's components, "gdpo" normalises each and sums, whatever the objective's
+    normalization. data: a text file of prompts, or for editing a data source of edits (their targets
+    are not used); None asks for the world's.
+    """
+
+    prompts: int
+    sampling: Sampling
+    reward: Any
+    samples: int = 16
+    guidance: Guidance = field(default_factory=lambda: Guidance(1.0, 1.0))
+    combine: Literal["gated", "gdpo"] = "gated"
+    data: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.prompts < 1 or self.samples < 2:
+            raise ValueError("a task needs at least 1 prompt and 2 samples of each")
+        if self.sampling.temperature == 0:
+            raise ValueError("a policy needs a temperature above 0: greedy cannot be trained")
+
+
+@dataclass(eq=False)
+class Rollout:
+    """N samples in groups: those of problem p are p * K to p * K + K - 1. `pictures` stay from when they are
+    painted until all is scored.
+    """
+
+    task: Task
+    problems: list[Problem]
+    requests: list[Request]
+    codes: list[NDArray[np.int64]]
+    logprobs: list[NDArray[np.float32]]
+    components: list[Components | None]
+    seconds: dict[str, float]
+    pictures: Sequence[Picture] | None = None
+
+    @property
+    def groups_N(self) -> Tensor:
+        return torch.arange(len(self.problems)).repeat_interleave(self.task.samples)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """What the components are called; None where all of them are missing."""
+        return next((tuple(c) for c in self.components if c is not None), None)
+
+    def component_tensors(self, names: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Each component (N,), NaN where missing; `names`: what they are called where all are missing."""
+        return {
+            name: torch.tensor([np.nan if c is None else c[name] for c in self.components])
+            for name in self.names or names or ("reward",)
+        }
+
+    def behaviour_NT(self) -> Tensor:
+        """Log-probabilities that the sampler reported, padded with 0."""
+        most = max(map(len, self.logprobs))
+        return torch.from_numpy(np.stack([np.pad(p, (0, most - len(p))) for p in self.logprobs]))
+
+
+def claim(journal: Path, config: Any, reference: str) -> None:
+    """Says whose rollouts a journal holds: a run's, and those of a model by its hash. Raises ConfigError
+    where they are another run's, which may have no checkpoint yet by which to tell.
+    """
+    path = journal / "run.json"
+    if path.is_file():
+        kept = read_json(path)
+        same_run(with_defaults(kept["config"], config), to_json(config), journal.parent)
+        if kept["reference"] != reference:
+            raise ConfigError(f"{journal} holds rollouts of another model; name another `out`")
+    parallel.wait()
+    if parallel.is_main():
+        try:
+            write_json({"config": to_json(config), "reference": reference}, path)
+        except OSError as error:
+            raise ConfigError(
+                f"{journal} cannot be made ({error.strerror}); name another `out`"
+            ) from None
+    parallel.wait()
+
+
+def _stem(journal: Path, step: int, kind: Kind) -> Path:
+    return journal / f"{step:06d}_{kind}_{parallel.rank()}of{parallel.world_size()}"
+
+
+def sample_rollout(
+    arm: Arm, task: Task, kind: Kind, problems: list[Problem], journal: Path, seed: int, step: int
+) -> Rollout:
+    """Draws a group for each problem, or takes it from the journal."""
+    requests = [
+        drawing_request(
+            (problem.turn,), arm.vocab, problem.grid, task.guidance, has_image=kind == "editing"
+        )
+        for problem in problems
+    ]
+    path = _stem(journal, step, kind).with_suffix(".safetensors")
+    begun = time.monotonic()
+    sizes = [p.grid[0] * p.grid[1] for p in problems for _ in range(task.samples)]
+    if path.is_file():
+        kept = load_tensors(path)
+        flat_codes, flat_logprobs = kept["codes"].numpy(), kept["logprobs"].numpy()
+    else:
+        first = parallel.rank() * len(problems)
+        drawn = generate(
+            arm.model, arm.vocab, requests, images=task.sampling,
+            seed=seed * 1_000_003 + step, first=first, num_samples=task.samples,
+        )  # fmt: skip
+        results = [result for group in drawn for result in group]
+        flat_codes = np.concatenate([r.codes.ravel() for r in results if r.codes is not None])
+        flat_logprobs = np.concatenate([np.array(r.logprobs, dtype=np.float32) for r in results])
+        tensors = {
+            "codes": torch.from_numpy(flat_codes),
+            "logprobs": torch.from_numpy(flat_logprobs),
+        }
+        save_tensors(tensors, path)
+    ends = np.cumsum(sizes)[:-1]
+    grids = [p.grid for p in problems for _ in range(task.samples)]
+    return Rollout(
+        task,
+        problems,
+        [r for r in requests for _ in range(task.samples)],
+        [c.reshape(g) for c, g in zip(np.split(flat_codes, ends), grids, strict=True)],
+        np.split(flat_logprobs, ends),
+        [None] * len(sizes),
+        {"sample": time.monotonic() - begun},
+    )
+
+
+def attempts(rollout: Rollout, pictures: Sequence[Picture]) -> list[Attempt]:
+    owners = [p for p in rollout.problems for _ in range(rollout.task.samples)]
+    return [
+        Attempt(p.text, picture, p.source, p.truth)
+        for p, picture in zip(owners, pictures, strict=True)
+    ]
+
+
+def score_rollout(arm: Arm, rollout: Rollout, kind: Kind, journal: Path, step: int) -> None:
+    """Fills in the components: from the journal, and by the reward for those that are missing there."""
+    path = _stem(journal, step, kind).with_suffix(".json")
+    settled = False
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        rollout.components, settled = kept["components"], kept["settled"]
+    open_ = [i for i, c in enumerate(rollout.components) if c is None]
+    if settled or not open_:
+        return
+    begun = time.monotonic()
+    if rollout.pictures is None:
+        rollout.pictures = paint_each(arm, rollout.codes)
+    painted = time.monotonic()
+    every = attempts(rollout, rollout.pictures)
+    for i, found in zip(open_, rollout.task.reward([every[i] for i in open_]), strict=True):
+        rollout.components[i] = found
+    rollout.seconds |= {"paint": painted - begun, "score": time.monotonic() - painted}
+    write_scores(rollout, kind, journal, step, settled=False)
+
+
+def write_scores(rollout: Rollout, kind: Kind, journal: Path, step: int, *, settled: bool) -> None:
+    """Journals the components. Once settled they are what the update used, missing ones included."""
+    components = [None if c is None else dict(c) for c in rollout.components]
+    data = {"settled": settled, "components": components}
+    write_text(json.dumps(data), _stem(journal, step, kind).with_suffix(".json"))
+
+
+def missing_share(rollouts: Sequence[Rollout]) -> float:
+    every = [c for rollout in rollouts for c in rollout.components]
+    return sum(c is None for c in every) / len(every)

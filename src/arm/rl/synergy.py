@@ -1,0 +1,261 @@
+"""A small version of the paper's Table 8: how reinforcement learning of one task affects the others.
+
+Each path of stages starts at the same supervised model and is trained once per seed; paths share their
+common prefixes. Three controls rule out other explanations of a gain: the supervised model at its own
+best temperature (sharper sampling), continued supervised training with the same FLOPs (more training),
+and reinforcement learning with shuffled rewards (any change at all). All models get the same prompts,
+edits and questions about held-out combinations."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from arm.config import to_json, with_defaults
+from arm.data.mixture import packed_batch
+from arm.errors import ConfigError
+from arm.evals import world
+from arm.evals.report import fill_block
+from arm.evals.synergy import CONTINUED, markdown, read_scores, table, write_scores
+from arm.generate import Guidance
+from arm.model_directory import find_model, text_tokenizer_directory
+from arm.models.pretrained import load_text_tokenizer
+from arm.models.text import TextTokenizer
+from arm.models.weights import weights_hash, write_json
+from arm.pipeline import Arm
+from arm.rl import grpo
+from arm.rl.grpo import GRPORun, Trainer
+from arm.sampling import Sampling
+from arm.train import lm as train_lm
+from arm.train import merge, parallel
+from arm.train.lm import LMRun
+from arm.train.measure import ATTENTION
+from arm.train.merge import MergeRun
+from arm.world.chains import read_shards
+
+SHARED = True
+"""Several processes may run this stage together (`train/chain.py`)."""
+PATHS: dict[str, tuple[str, ...]] = {
+    "SFT": (),
+    CONTINUED: ("sft",),
+    "T2I RL": ("t2i",),
+    "Edit RL": ("edit",),
+    "T2I -> Edit": ("t2i", "edit"),
+    "Edit -> T2I": ("edit", "t2i"),
+    "T2I -> Edit -> Joint": ("t2i", "edit", "joint"),
+    "shuffled rewards": ("placebo",),
+}
+AVERAGED = {"averaged": ("T2I -> Edit -> Joint", "Edit RL")}
+"""Models whose weights are the mean of the final models of other paths (`train/merge.py`)."""
+
+
+@dataclass(frozen=True)
+class SynergyRun:
+    """model: the supervised model that every path starts from. t2i, edit, joint: the stages of
+    reinforcement learning; their `out`, `model` and seed are set here.
+
+    sft: the supervised stage that is continued for as many steps as the FLOPs of `t2i` allow.
+    temperatures: the candidates from which each model's best one is chosen on training combinations.
+    table: the name of the table, which is written to `out`/NAME.json and to the block of that name in
+    each Markdown file of `into`.
+    """
+
+    out: Path
+    model: str
+    t2i: GRPORun
+    edit: GRPORun
+    joint: GRPORun
+    sft: LMRun
+    size: world.Size
+    seeds: tuple[int, ...] = (0, 1, 2)
+    temperatures: tuple[float, ...] = (0.0, 0.3, 0.6)
+    paths: tuple[str, ...] = (*PATHS, *AVERAGED)
+    into: tuple[Path, ...] = ()
+    table: str = "synergy"
+
+    def __post_init__(self) -> None:
+        known = [*PATHS, *AVERAGED]
+        unknown = set(self.paths) - set(known)
+        if unknown or "SFT" not in self.paths:
+            raise ValueError(f"paths are SFT and any of {', '.join(known)}; unknown: {unknown}")
+
+
+def rl_flops(run: GRPORun) -> float:
+    """FLOPs of one step over all processes: sampling, decoding, policy and reference, backward pass."""
+    arm = Arm.from_pretrained(run.model)
+    arm.model.requires_grad_(True)
+    # A temporary folder, since a step whose journal exists would not be sampled again.
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(replace(run, out=Path(folder)), arm)
+        counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
+        with counter:
+            trainer.losses(trainer.batch(0))
+    flops = torch.tensor(float(counter.get_total_flops()), dtype=torch.float64)
+    return float(parallel.mean(flops)) * parallel.world_size()
+
+
+def sft_flops(run: LMRun) -> int:
+    """FLOPs of the forward and backward pass of one supervised step over all processes. Raises
+    ConfigError for a run with a fixed number of rows, whose FLOPs depend on how full the rows are.
+    """
+    if run.rows:
+        raise ConfigError("continued SFT at equal compute is counted in samples: set sft.rows=0")
+    text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
+    model, vocab = train_lm.build(run, text_tokenizer.size)
+    chains = [c for _, c in zip(range(256), read_shards(run.shards[0]), strict=False)]
+    draw = train_lm.samples_of(run, chains, text_tokenizer, vocab)
+    batch = packed_batch(0, 0, run.samples, run.row_length, draw, run.weights, vocab)
+    counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
+    with counter:
+        train_lm.step_losses(run, model, batch)["loss"].backward()
+    return counter.get_total_flops()
+
+
+def train_path(run: SynergyRun, seed: int, path: Sequence[str]) -> Path:
+    """Trains the stages of a path that are not finished and returns the directory of its final model."""
+    source: str | Path = run.model
+    for depth, stage in enumerate(path):
+        out = run.out / f"seed{seed}" / "-".join(path[: depth + 1])
+        if stage == "sft":
+            paid = rl_flops(replace(run.t2i, model=str(source)))
+            whole = find_model(str(source))
+            begun = replace(
+                run.sft,
+                init_from=whole / "backbone",
+                text_tokenizer=text_tokenizer_directory(whole),
+                parts=str(source),
+            )
+            steps = round(run.t2i.loop.steps * paid / sft_flops(begun))
+            loop = replace(run.sft.loop, steps=steps, seed=1000 + seed)
+            train_lm.main(replace(begun, out=out, loop=loop))
+            source = out / "arm"
+            continue
+        base = {"t2i": run.t2i, "edit": run.edit, "joint": run.joint}.get(stage, run.t2i)
+        grpo.main(
+            replace(
+                base,
+                out=out,
+                model=str(source),
+                shuffle_rewards=stage == "placebo",
+                loop=replace(base.loop, seed=1000 * (depth + 1) + seed),
+            )
+        )
+        source = out / "model"
+    return find_model(str(source))
+
+
+def stages_of(name: str) -> list[str]:
+    """The training stages of a model of the table; for an average, those of all models it averages."""
+    return [stage for part in AVERAGED.get(name, (name,)) for stage in PATHS[part]]
+
+
+def trained(run: SynergyRun, seed: int, name: str) -> Path:
+    """The directory of the final model of a path, or of the average of several, trained if necessary."""
+    if name in PATHS:
+        return train_path(run, seed, PATHS[name])
+    parts = tuple(str(train_path(run, seed, PATHS[part])) for part in AVERAGED[name])
+    out = run.out / f"seed{seed}" / name
+    if parallel.is_main():
+        merge.main(MergeRun(out, run.model, parts, (1 / len(parts),) * len(parts)))
+    parallel.wait()
+    return out / "model"
+
+
+def settings(run: SynergyRun) -> list[world.Setting]:
+    """Sampled and greedy without guidance, then each temperature with the model's default guidance."""
+    plain, warm = Guidance(1.0, 1.0), Sampling(0.7)
+    bare = [
+        world.Setting("unguided, sampled", warm, warm, plain),
+        world.Setting("unguided, greedy", world.GREEDY, world.GREEDY, plain),
+    ]
+    return bare + [world.Setting(f"t{t:g}", Sampling(t), Sampling(t)) for t in run.temperatures]
+
+
+def score_model(run: SynergyRun, directory: Path) -> dict[str, Any]:
+    """Measures a model in every setting. Returns `scores` as `evals.synergy.read_scores` describes it."""
+    arm = Arm.from_pretrained(directory)
+    size, by_setting = run.size, {}
+    prompts, knowledge = world.geneval_prompts(size), world.wise_prompts(size)
+    edits = world.sampled_edits(arm, size)
+    for setting in settings(run):
+        drawn = world.draw_and_check(arm, prompts, size.images_per_prompt, setting, size.seed)
+        edited = world.edit_and_score(arm, edits, setting, size.seed)
+        known = world.draw_and_check(arm, knowledge, size.images_per_prompt, setting, size.seed)
+        by_setting[setting.name] = {
+            "geneval": [x for v in drawn.values() for x in v],
+            "gedit": [round(s.overall, 4) for v in edited.values() for s in v],
+            "wise": [x for v in known.values() for x in v],
+        }
+    trained = world.geneval_prompts(size, held_out=False)
+    trained_edits = world.sampled_edits(arm, size, held_out=False)
+    best = {}
+    for task in ("geneval", "gedit"):
+        by_temperature = {}
+        for t in run.temperatures:
+            setting = world.Setting("", Sampling(t), Sampling(t))
+            if task == "geneval":
+                right = world.draw_and_check(arm, trained, 1, setting, size.seed + 1)
+                by_temperature[t] = np.mean([x for v in right.values() for x in v])
+            else:
+                edited = world.edit_and_score(arm, trained_edits, setting, size.seed + 1)
+                by_temperature[t] = np.mean([s.overall for v in edited.values() for s in v])
+        best[task] = max(by_temperature, key=lambda t: float(by_temperature[t]))
+    vqa = [float(question.answer == said) for question, said in world.answered(arm, size)]
+    return {"settings": by_setting, "best": best, "vqa": vqa}
+
+
+def scores_file(run: SynergyRun) -> Path:
+    """The file that `evals.synergy.read_scores` reads: the scores of every model of the run."""
+    return run.out / "scores.json.gz"
+
+
+def scored(run: SynergyRun, seed: int, name: str) -> dict[str, Any]:
+    """The scores of the final model of a path, which is trained and measured unless they are on file."""
+    stages = stages_of(name)
+    seed = seed if stages else 0
+    key = f"seed{seed}/{name if name in AVERAGED else '-'.join(stages) or 'start'}"
+    # Only the settings that these scores depend on: those of other paths may change.
+    everything = to_json(run)
+    settings_of = {"placebo": ("t2i",), "sft": ("sft", "t2i")}
+    of_stages = [name for stage in stages for name in settings_of.get(stage, (stage,))]
+    made_by = {field: everything[field] for field in ("size", "temperatures", *of_stages)}
+    start = weights_hash(find_model(run.model) / "backbone")
+    kept = read_scores(scores_file(run)).get(key)
+    if kept and kept["start"] == start:
+        recorded = {k: with_defaults(v, getattr(run, k)) for k, v in kept["made_by"].items()}
+        if recorded == made_by:
+            return kept["scores"]
+    directory = trained(run, seed, name)
+    if parallel.is_main():
+        print(f"scoring {name}, seed {seed}", flush=True)
+        entry = {"start": start, "made_by": made_by, "scores": score_model(run, directory)}
+        write_scores({**read_scores(scores_file(run)), key: entry}, scores_file(run))
+    parallel.wait()
+    return read_scores(scores_file(run))[key]["scores"]
+
+
+def tables(run: SynergyRun) -> dict[str, Any]:
+    """Trains and measures what is missing and returns the table of `evals.synergy.table`."""
+    return table(
+        {
+            name: [scored(run, seed, name) for seed in (run.seeds if stages_of(name) else (0,))]
+            for name in run.paths
+        }
+    )
+
+
+def main(run: SynergyRun) -> None:
+    """Trains and measures what is missing, then writes and prints the table."""
+    parallel.start()
+    result = tables(run)
+    if not parallel.is_main():
+        return
+    write_json(result, run.out / f"{run.table}.json")
+    print(markdown(result), flush=True)
+    for path in run.into:
+        fill_block(path, run.table, markdown(result))

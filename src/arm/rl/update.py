@@ -1,0 +1,281 @@
+"""One update of reinforcement learning: the policy's loss on a rollout, and what anchors it.
+
+The policy that is trained is the one that was sampled, the visual head alone; the reference and the
+anchors stand at the model that the run started from. Samples go through the network in pieces whose
+gradients add up, so a rollout need not fit into memory at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arm.data.code_shards import CodeConversations
+from arm.errors import TrainingError
+from arm.generate import Request
+from arm.models.qwen2 import Qwen2, document_mask
+from arm.pipeline import Arm
+from arm.rl.objective import (
+    Advantages,
+    KLEstimator,
+    Level,
+    Normalization,
+    entropy,
+    exact_kl,
+    gated,
+    gdpo_advantages,
+    group_advantages,
+    policy_loss,
+    sampled_kl,
+    token_mean,
+)
+from arm.rl.policy import CodePolicy, code_policy
+from arm.rl.problems import conversations, questions
+from arm.rl.rollout import Rollout
+from arm.sampling import Sampling
+from arm.sequence import PackedBatch
+from arm.train import parallel
+from arm.train.runtime import to_device
+from arm.train.sharding import as_one_call, gathered
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The paper's clip and KL weight; its advantages are normalised by group.
+
+    mini_batches: updates a rollout, from the sampler's log-probabilities. `update` samples go through
+    the network at a time. ratio_tolerance: the largest mean |log ratio| before a rollout's first
+    update; above it the trained distribution is not the sampled one.
+    """
+
+    clip: float = 0.2
+    kl: float = 0.01
+    kl_estimator: KLEstimator = "exact"
+    normalization: Normalization = "group"
+    floor: float = 0.1
+    level: Level = "token"
+    mini_batches: int = 1
+    update: int = 64
+    ratio_tolerance: float = 0.02
+
+    def __post_init__(self) -> None:
+        if min(self.mini_batches, self.update) < 1:
+            raise ValueError("mini_batches and update must be at least 1")
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Weights of the KL to the start model on prompts left empty (of a share of the pictures), and
+    on the answers of `questions` conversations a step and process, the world's or those of the code
+    shards `data`. Not in the paper; 0 switches one off.
+    """
+
+    null: float = 0.05
+    null_share: float = 0.125
+    understanding: float = 0.5
+    questions: int = 8
+    data: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.null_share <= 1 or self.questions < 0:
+            raise ValueError("null_share must be from 0 to 1, and questions not negative")
+
+
+def advantages_of(
+    rollout: Rollout, objective: Objective, order_N: Tensor | None = None
+) -> tuple[Tensor, Advantages]:
+    """The rewards (N,) of this process's rollout and its advantages, whose counts are of all processes.
+
+    The statistics are too: what a batch's spread divides must not depend on how the batch is shared.
+    order_N: permutes the rewards of all processes (a placebo).
+    """
+    own = len(rollout.components)
+    names = parallel.first(rollout.names) or ("reward",)
+    parts = {k: parallel.joined(v) for k, v in rollout.component_tensors(names).items()}
+    groups_N = parallel.joined(rollout.groups_N + parallel.rank() * len(rollout.problems))
+    if order_N is not None:
+        parts = {name: part_N[order_N] for name, part_N in parts.items()}
+    reward_N = gated(parts)
+    if rollout.task.combine == "gdpo":
+        found = gdpo_advantages(parts, groups_N, floor=objective.floor)
+    else:
+        normalization, floor = objective.normalization, objective.floor
+        found = group_advantages(reward_N, groups_N, normalization, floor)
+    mine = slice(parallel.rank() * own, (parallel.rank() + 1) * own)
+    values_N, used_N = found.values_N[mine], found.used_N[mine]
+    return reward_N[mine], replace(found, values_N=values_N, used_N=used_N)
+
+
+def answer_kl(model: Qwen2, reference: Qwen2, batch: PackedBatch) -> Tensor:
+    """Mean KL(reference || model) over the answers' words, in nats."""
+
+    def logprobs(network: Qwen2) -> Tensor:
+        x = network.embed(batch.ids, batch.codes, batch.rows, batch.cols)
+        hidden = network(x, batch.positions, document_mask(batch.document_ids))[:, :-1]
+        return network.text_logits(hidden[batch.weights[:, 1:] > 0]).float().log_softmax(-1)
+
+    with torch.no_grad():
+        kept = as_one_call(reference, logprobs)
+    return exact_kl(kept, logprobs(model)).mean()
+
+
+def _everywhere(count: float) -> float:
+    """The mean of a count over the processes, at least 1: what each divides its sums by."""
+    return float(parallel.mean(torch.tensor(count)).clamp(min=1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Shares:
+    """What a piece of a rollout is weighed by, and the sampler's log-probabilities of it."""
+
+    advantage: Advantages
+    known_N: Tensor
+    behaviour_NT: Tensor
+    used: float
+    every: float
+    nulls: float
+
+
+@dataclass(frozen=True, eq=False)
+class Updater:
+    """Accumulates gradients in `arm.model`; `reference` is what it started from. answers: the conversations
+    of `anchors.data`, that understanding is kept by; None for the world's.
+    """
+
+    arm: Arm
+    reference: Qwen2
+    objective: Objective
+    anchors: Anchors
+    seed: int
+    answers: CodeConversations | None
+
+    def policy(
+        self, rollout: Rollout, advantage: Advantages, part: int
+    ) -> tuple[float, dict[str, float]]:
+        """One task's share of the loss, for mini-batch `part` of its samples, and what to watch.
+
+        Raises TrainingError where the first update of a rollout is not on policy.
+        """
+        objective, anchors = self.objective, self.anchors
+        # Samples whose reward is missing go along without weight, so that all processes, which share
+        # a model out perhaps, take the same number of pieces.
+        chosen = [n for n in range(len(rollout.codes)) if n % objective.mini_batches == part]
+        known_N = torch.tensor([c is not None for c in rollout.components])
+        stride = round(1 / anchors.null_share) if anchors.null and anchors.null_share else 0
+        anchored = set(chosen[::stride]) if stride else set()
+        used = _everywhere(float(advantage.used_N[chosen].sum()))
+        every, nulls = _everywhere(float(known_N[chosen].sum())), _everywhere(float(len(anchored)))
+        behaviour_NT = rollout.behaviour_NT()
+        total, seen = 0.0, {}
+        for start in range(0, len(chosen), objective.update):
+            piece = chosen[start : start + objective.update]
+            shares = _Shares(advantage, known_N, behaviour_NT[piece], used, every, nulls)
+            null = [n for n in piece if n in anchored]
+            loss, values = as_one_call(self.arm.model, self._piece, rollout, piece, null, shares)
+            loss.backward()
+            total += float(loss.detach())
+            largest = max(seen.pop("max_ratio", 0.0), values.pop("max_ratio"))
+            weight = len(piece) / len(chosen)
+            if null:
+                values["null_kl"] *= 1 / nulls / weight
+            seen = {k: seen.get(k, 0.0) + values.get(k, 0.0) * weight for k in {**seen, **values}}
+            seen["max_ratio"] = largest
+        off = parallel.largest(seen["mismatch"]) if part == 0 and seen else 0.0
+        if off > objective.ratio_tolerance:
+            raise TrainingError(
+                "before a rollout's first update the ratio must be 1, but |log ratio| is "
+                f"{off:.3g} on average (tolerance {objective.ratio_tolerance:g}): the "
+                "distribution in training is not the one that was sampled"
+            )
+        return total, seen
+
+    def _piece(
+        self, model: Qwen2, rollout: Rollout, piece: list[int], null: list[int], shares: "_Shares"
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The loss of the samples `piece`, of which `null` are anchored, and what to watch."""
+        objective, sampling, vocab = self.objective, rollout.task.sampling, self.arm.vocab
+        requests = [rollout.requests[n] for n in piece]
+        codes = [rollout.codes[n] for n in piece]
+        policy = code_policy(model, vocab, requests, codes, sampling)
+        reference = self._reference(requests, codes, sampling, policy)
+        device, mask_NT = policy.mask_NT.device, policy.mask_NT
+        behaved_NT = shares.behaviour_NT[:, : mask_NT.shape[1]].to(device)
+        surrogate = policy_loss(
+            policy.drawn_NT, behaved_NT, shares.advantage.values_N[piece].to(device), mask_NT,
+            objective.clip, objective.level,
+        )  # fmt: skip
+        kl_NT = exact_NT = exact_kl(policy.logprobs_NTK, reference.logprobs_NTK)
+        if objective.kl_estimator != "exact":
+            kl_NT = sampled_kl(policy.drawn_NT, reference.drawn_NT, objective.kl_estimator)
+        used_N, known_N = shares.advantage.used_N[piece], shares.known_N[piece]
+        loss = (surrogate.loss_N * used_N.to(device)).sum() / shares.used
+        kl_N = token_mean(kl_NT, mask_NT) * known_N.to(device)
+        loss = loss + objective.kl * kl_N.sum() / shares.every
+        values = {**_watched(policy, exact_NT, behaved_NT), **surrogate.shares()}
+        if null:
+            of = [piece.index(n) for n in null]
+            null_kl = self._null_kl(model, [requests[i] for i in of], [codes[i] for i in of])
+            loss = loss + self.anchors.null * null_kl / shares.nulls
+            values["null_kl"] = float(null_kl.detach())
+        return loss, values
+
+    @torch.no_grad()
+    def _reference(
+        self,
+        requests: Sequence[Request],
+        codes: Sequence[np.ndarray],
+        sampling: Sampling,
+        support: CodePolicy | None = None,
+    ) -> CodePolicy:
+        arguments = (self.arm.vocab, requests, codes, sampling, support)
+        return as_one_call(self.reference, code_policy, *arguments)
+
+    def _null_kl(
+        self, model: Qwen2, requests: Sequence[Request], codes: Sequence[np.ndarray]
+    ) -> Tensor:
+        """Summed KL of the branches without text, along the pictures that were drawn; a picture's
+        branches share its weight.
+        """
+        nulls = [
+            (Request((null,), (1.0,), request.grid), picture, 1 / len(request.nulls))
+            for request, picture in zip(requests, codes, strict=True)
+            for null in request.nulls
+        ]
+        asked, pictures, shares = zip(*nulls, strict=True)
+        plain = Sampling(1.0)
+        policy = code_policy(model, self.arm.vocab, asked, pictures, plain)
+        there = self._reference(asked, pictures, plain)
+        divergence_NT = exact_kl(there.logprobs_NTK, policy.logprobs_NTK)
+        share_N = torch.tensor(shares, device=divergence_NT.device)
+        return (token_mean(divergence_NT, policy.mask_NT) * share_N).sum()
+
+    def understanding(self, step: int) -> tuple[float, dict[str, float]]:
+        """The anchor on answers: its share of the loss, and the KL that it holds down."""
+        anchors = self.anchors
+        if not anchors.questions:
+            return 0.0, {}
+        which = (self.seed, step, parallel.rank(), anchors.questions)
+        asked = (
+            questions(self.arm, *which)
+            if self.answers is None
+            else conversations(self.arm, self.answers, *which)
+        )
+        model = self.arm.model
+        asked = to_device(asked, model.embed_tokens.weight.device)
+        if anchors.understanding:
+            divergence = as_one_call(model, answer_kl, self.reference, asked)
+            (anchors.understanding * divergence).backward()
+        else:  # watched alone; without a backward pass a shared model has to be parted again
+            with torch.no_grad(), gathered(model):
+                divergence = answer_kl(model, self.reference, asked)
+        found = float(divergence.detach())
+        return anchors.understanding * found, {"understanding_kl": found}
+
+
+@torch.no_grad()
+def _watched(policy: CodePolicy, kl_NT: Tensor, behaved_NT: Tensor) -> dict[str, float]:
+    off_NT = (policy.drawn_NT - behaved_NT).abs()
+    each = {"kl": kl_NT, "entropy": entropy(policy.logprobs_NTK), "mismatch": off_NT}
+    return {k: float(token_mean(v, policy.mask_NT).mean()) for k, v in each.items()}

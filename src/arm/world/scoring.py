@@ -1,0 +1,127 @@
+"""How well a drawn picture shows what a prompt asks: the reward beside `satisfies`, with degrees.
+
+`satisfies` is GenEval's yes or no. A reward needs steps on the way there, and must not pay for a
+picture full of things of which some will be right: follow x restraint x quality.
+
+
+How well an edited picture does what was asked: the world's GEdit.
+
+SC (0-10) = 10 * min(follow, preserve): the asked change is there, and nothing else changed.
+Preserve is the share of the other things that are as they were, new things counted as lost ones, and
+half of that where the background changed unasked.
+PQ (0-10) = 10 * cleanliness of the picture. O = sqrt(SC * PQ). A copied source follows nothing."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from arm.world.edits import Edit
+from arm.world.prompts import MIN_CONFIDENCE, Prompt, satisfies
+from arm.world.reader import Reading, ReadThing
+from arm.world.scene import POSITION_TOLERANCE, Thing, holds, in_region, near
+
+
+@dataclass(frozen=True)
+class DrawScore:
+    """All in [0, 1]. follow: half for the share of the conditions met, half for meeting all of
+    them; restraint: 1 / (1 + things more than were named); quality: cleanliness of the picture.
+    """
+
+    follow: float
+    restraint: float
+    quality: float
+
+
+def _conditions(prompt: Prompt, reading: Reading) -> list[bool]:
+    """Each object that was named, its shape alone and whole, and the relation."""
+    clear = [thing for thing in reading.things if thing.confidence >= MIN_CONFIDENCE]
+    met: list[bool] = []
+    for wanted in prompt.wanted:
+        like = [thing for thing in clear if thing.shape == wanted.shape]
+        matching = [thing for thing in like if wanted.matches(thing)]
+        need = wanted.count or 1
+        met += [len(like) >= n + 1 for n in range(need)]
+        if wanted.color is not None:
+            met.append(bool(matching))
+    if prompt.relation is not None:
+        first, second = (
+            [thing for thing in clear if wanted.matches(thing)] for wanted in prompt.wanted
+        )
+        met.append(any(holds(a, prompt.relation, b) for a in first for b in second))
+    return met
+
+
+def score_drawing(prompt: Prompt, reading: Reading) -> DrawScore:
+    met = _conditions(prompt, reading)
+    follow = 0.5 * sum(met) / len(met) + 0.5 * satisfies(prompt, reading)
+    named = sum(wanted.count or 1 for wanted in prompt.wanted)
+    more = max(0, len(reading.things) - named)
+    return DrawScore(follow, 1 / (1 + more), reading.cleanliness)
+
+
+@dataclass(frozen=True)
+class EditScore:
+    """follow, preserve and quality in [0, 1]; sc, pq and overall in [0, 10]."""
+
+    follow: float
+    preserve: float
+    quality: float
+
+    @property
+    def sc(self) -> float:
+        return 10 * min(self.follow, self.preserve)
+
+    @property
+    def pq(self) -> float:
+        return 10 * self.quality
+
+    @property
+    def overall(self) -> float:
+        return math.sqrt(self.sc * self.pq)
+
+
+def _take(things: list[ReadThing], wanted: Thing, edit: Edit, anywhere: bool) -> bool:
+    """Removes the thing that is as wanted from the list; whether there was one."""
+    target = edit.target
+    for index, thing in enumerate(things):
+        if thing.kind != wanted.kind or thing.confidence < MIN_CONFIDENCE:
+            continue
+        if anywhere and edit.place is not None:
+            size = (target.height, target.width)
+            there = in_region(thing.x, thing.y, edit.place, *size, slack=POSITION_TOLERANCE)
+        else:
+            there = near(thing, wanted)
+        if there:
+            del things[index]
+            return True
+    return False
+
+
+def _share(found: Sequence[bool]) -> float:
+    return sum(found) / len(found) if found else 1.0
+
+
+def score_edit(edit: Edit, reading: Reading) -> EditScore:
+    """Scores a reading of the edited picture against the one scene that the edit asks for."""
+    left = list(reading.things)
+    kept = [t for i, t in enumerate(edit.target.things) if i not in edit.changed]
+    intact = [_take(left, thing, edit, anywhere=False) for thing in kept]
+    changed = [_take(left, edit.target.things[i], edit, anywhere=True) for i in edit.changed]
+    background = reading.background == edit.target.background
+    if edit.kind == "background":
+        follow = float(background)
+    elif edit.kind == "remove":
+        # Gone, if nothing is left where the removed thing was.
+        gone = next(t for t in edit.source.things if t not in edit.target.things)
+        follow = float(not any(near(thing, gone) for thing in left))
+    else:
+        follow = _share(changed)
+    # What is left over is neither kept nor asked for; it counts against preservation, unless it is
+    # the changed thing itself done wrongly, which `follow` has already punished.
+    extra = max(0, len(left) - changed.count(False))
+    if edit.kind == "remove":
+        extra = max(0, extra - (1 - int(follow)))
+    preserve = _share([*intact, *[False] * extra])
+    if edit.kind != "background" and not background:
+        preserve /= 2
+    return EditScore(follow, preserve, reading.cleanliness)

@@ -1,0 +1,220 @@
+"""Users' pictures: every broken file is one clear line, and every size finds its grid."""
+
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from arm.data.images import as_rgb, best_grid, fit_to_grid, open_image
+from arm.errors import InputError
+
+GRIDS = ((6, 6), (6, 8), (8, 6))  # height, width in tokens
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    """Red grows to the right, green downwards."""
+    x = np.broadcast_to(np.linspace(0, 255, width)[None], (height, width))
+    y = np.broadcast_to(np.linspace(0, 255, height)[:, None], (height, width))
+    return Image.fromarray(np.stack([x, y, 0 * x], -1).astype(np.uint8))
+
+
+def encoded(image: Image.Image, form: str) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, form)
+    return buffer.getvalue()
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(InputError) as error:
+        open_image(path)
+    message = str(error.value)
+    assert str(path) in message and "\n" not in message
+    return message
+
+
+# Opening
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "GIF", "WEBP"])
+def test_a_picture_is_rgb(tmp_path: Path, form: str):
+    path = tmp_path / "a.picture"  # what it is tells the content, not the name
+    path.write_bytes(encoded(Image.new("RGB", (5, 3), (0, 0, 255)), form))
+    image = open_image(path)
+    assert (image.mode, image.size) == ("RGB", (5, 3))
+    assert np.abs(np.asarray(image, dtype=int) - (0, 0, 255)).max() < 8
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "I;16", "F"])
+def test_other_modes_become_rgb(mode: str):
+    assert as_rgb(Image.new(mode, (4, 4))).mode == "RGB"
+
+
+def test_transparency_is_laid_over_white():
+    image = Image.new("RGBA", (3, 1))
+    image.putdata([(255, 0, 0, 255), (255, 0, 0, 0), (0, 0, 0, 51)])  # whole, none, a fifth
+    assert np.asarray(as_rgb(image)).tolist() == [[[255, 0, 0], [255, 255, 255], [204, 204, 204]]]
+    gray = Image.new("LA", (1, 1), (0, 0))
+    assert as_rgb(gray).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_transparent_palette_entry_is_white(tmp_path: Path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([0, 1])
+    image.save(tmp_path / "palette.png", transparency=1)
+    opened = open_image(tmp_path / "palette.png")
+    assert np.asarray(opened).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def test_no_file(tmp_path: Path):
+    assert "does not exist or is no file" in refused(tmp_path / "none.png")
+    assert "does not exist or is no file" in refused(tmp_path)
+    with pytest.raises(InputError, match=r"^w+\.{3}w+ \(300 characters\) does not exist or is no"):
+        open_image("w" * 300)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff"]
+)
+def test_a_file_that_is_no_picture(tmp_path: Path, content: bytes):
+    path = tmp_path / "notes.png"
+    path.write_bytes(content)
+    assert "is no readable picture" in refused(path)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_a_truncated_picture(tmp_path: Path, form: str, share: float):
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    data = encoded(noise, form)
+    path = tmp_path / "cut"
+    path.write_bytes(data[: int(share * len(data))])
+    assert "is no readable picture" in refused(path)
+
+
+SMALL = {
+    form: encoded(gradient(12, 9), form) for form in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(deadline=None, max_examples=150)
+@given(
+    st.sampled_from(sorted(SMALL)),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
+    st.floats(0.1, 1),
+)
+def test_any_damage_is_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory,
+    form: str,
+    bytes_at: list[tuple[float, int]],
+    kept: float,
+):
+    data = bytearray(SMALL[form])
+    for place, value in bytes_at:
+        data[int(place * len(data))] = value
+    path = tmp_path_factory.mktemp("fuzz") / "picture"
+    path.write_bytes(bytes(data[: int(kept * len(data))]))
+    try:
+        assert open_image(path).mode == "RGB"
+    except InputError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+
+
+def test_more_than_64_megapixels(tmp_path: Path):
+    path = tmp_path / "bomb.png"
+    Image.new("1", (9000, 9000)).save(path)
+    assert path.stat().st_size < 100_000
+    message = refused(path)
+    assert "9000x9000 = 81 megapixels" in message and "64 is the limit" in message
+
+
+def test_far_more_than_64_megapixels(tmp_path: Path):
+    """A header that promises a terapixel; nothing is decoded."""
+    data = bytearray(encoded(Image.new("1", (8, 8)), "PNG"))
+    data[16:24] = struct.pack(">II", 1_000_000, 1_000_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path = tmp_path / "bomb.png"
+    path.write_bytes(bytes(data))
+    assert "more than 64 megapixels" in refused(path)
+
+
+# Fitting
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "grid"),
+    [
+        (100, 100, (6, 6)),
+        (400, 300, (6, 8)),
+        (300, 400, (8, 6)),
+        (5000, 10, (6, 8)),
+        (10, 5000, (8, 6)),
+        (110, 100, (6, 6)),  # 1.10 is nearer to 1 than to 4/3
+        (120, 100, (6, 8)),  # 1.20 is nearer to 4/3 in proportion
+    ],
+)
+def test_the_grid_of_the_nearest_aspect_ratio(width: int, height: int, grid: tuple[int, int]):
+    assert best_grid(width, height, GRIDS) == grid
+
+
+def test_the_first_of_equal_grids():
+    assert best_grid(50, 50, ((4, 4), (8, 8))) == (4, 4)
+    assert best_grid(50, 50, ((8, 8), (4, 4))) == (8, 8)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_exact_size_is_untouched(grid: tuple[int, int]):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (grid[0] * 8, grid[1] * 8, 3), dtype=np.uint8)
+    assert np.array_equal(fit_to_grid(Image.fromarray(pixels), GRIDS, 8), pixels)
+
+
+def test_a_size_that_is_almost_exact_is_fitted():
+    assert fit_to_grid(gradient(50, 48), GRIDS, 8).shape == (48, 48, 3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_every_size_becomes_a_grid(width: int, height: int):
+    fitted = fit_to_grid(gradient(width, height), GRIDS, 8)
+    grid = best_grid(width, height, GRIDS)
+    assert fitted.shape == (grid[0] * 8, grid[1] * 8, 3) and fitted.dtype == np.uint8
+
+
+def test_shapes_keep_their_proportions_and_the_centre_stays():
+    """A disc in a wide picture: cut left and right, still round, in the middle."""
+    y, x = np.mgrid[:200, :400]
+    disc = (x - 199.5) ** 2 + (y - 99.5) ** 2 <= 60**2
+    image = Image.fromarray(np.where(disc[..., None], 255, 0).repeat(3, 2).astype(np.uint8))
+    fitted = fit_to_grid(image, ((6, 6),), 16)[..., 0] > 127  # 96 pixels from 200
+    rows, cols = np.flatnonzero(fitted.any(1)), np.flatnonzero(fitted.any(0))
+    assert rows[-1] - rows[0] == cols[-1] - cols[0]
+    assert abs((rows[-1] - rows[0] + 1) - 120 * 96 / 200) <= 1
+    assert rows[0] + rows[-1] == cols[0] + cols[-1] == 95
+
+
+def test_the_cut_is_centred_by_hand():
+    """24 x 8 pixels in three colours onto one 8 x 8 patch: the middle third is left."""
+    stripes = np.zeros((8, 24, 3), dtype=np.uint8)
+    stripes[:, :8, 0], stripes[:, 8:16, 1], stripes[:, 16:, 2] = 255, 255, 255
+    fitted = fit_to_grid(Image.fromarray(stripes), ((1, 1),), 8)
+    assert (fitted == (0, 255, 0)).all()
+
+
+@pytest.mark.parametrize("said", range(1, 9))
+def test_upright_is_what_pillow_makes_of_each_orientation(said: int, tmp_path: Path):
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
+    exif = Image.Exif()
+    exif[0x0112] = said
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    with Image.open(tmp_path / "x.png") as image:
+        turned = ImageOps.exif_transpose(image)
+    assert np.array_equal(np.array(open_image(tmp_path / "x.png")), np.array(turned))
