@@ -175,6 +175,16 @@ def test_a_reward_that_does_not_fit_its_task_is_named_at_the_start(
         grpo.main(rl_run.world(str(chain.model), tmp_path / "file"))
 
 
+class Darkness:
+    """1 for black, 0 for white."""
+
+    def check(self, kind: str, *, of_world: bool, scale: int) -> None:
+        pass
+
+    def __call__(self, attempts):
+        return [{"dark": 1 - float(a.picture.mean()) / 255} for a in attempts]
+
+
 def test_a_step_that_waits_is_not_painted_again(
     chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -197,6 +207,44 @@ def test_a_step_that_waits_is_not_painted_again(
     )  # fmt: skip
     grpo.main(run)
     assert Late.calls == 3 and len(painted) == 2
+
+
+class Fixed(Darkness):
+    """One value for every attempt."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self, attempts):
+        return [self.value] * len(attempts)
+
+
+def rewarded(model: Path, out: Path, value: Any, tries: int = 0) -> grpo.GRPORun:
+    task = rollout.Task(2, Sampling(1.0), Fixed(value), samples=2)
+    return rl_run.world(
+        str(model), out, drawing=task, editing=None, loop=Loop(steps=5, seed=3, log_every=1),
+        objective=Objective(), patience=grpo.Patience(wait_s=0.0, tries=tries),
+    )  # fmt: skip
+
+
+def test_a_reward_of_nan_is_missing(chain: TinyChain, tmp_path: Path):
+    with pytest.raises(TrainingError, match="100% of the rewards are missing after 1 tries"):
+        grpo.main(rewarded(chain.model, tmp_path, {"fit": np.float32("nan")}, tries=1))
+
+
+def test_a_constant_reward_is_reported(
+    chain: TinyChain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """NumPy scalars are rewards; of five constant rollouts the first, second and fourth are reported."""
+    grpo.main(rewarded(chain.model, tmp_path, np.float32(0.25)))
+    steps = [line for line in scalars(tmp_path) if "loss" in line]
+    assert [line["drawing/reward"] for line in steps] == [0.25] * 5
+    reports = [line for line in capsys.readouterr().out.splitlines() if "do not differ" in line]
+    where = tmp_path.name
+    assert [line.partition(": the")[0] for line in reports] == [
+        f"{where}: step {step}" for step in (1, 2, 4)
+    ]
+    assert "within any of the 2 groups (100%), as in the 3 rollouts before;" in reports[-1]
 
 
 def test_groups_are_told_by_problem_and_not_by_text(chain: TinyChain):
@@ -287,16 +335,6 @@ def test_it_learns_what_is_paid(chain: TinyChain, tmp_path: Path):
     earned = [line["drawing/reward"] for line in scalars(tmp_path)]
     # What an untrained decoder paints hardly differs; the lift is many times what it varies by chance.
     assert np.mean(earned[-5:]) - np.mean(earned[:5]) > 5 * np.std(earned[:5])
-
-
-class Darkness:
-    """1 for black, 0 for white."""
-
-    def check(self, kind: str, *, of_world: bool, scale: int) -> None:
-        pass
-
-    def __call__(self, attempts):
-        return [{"dark": 1 - float(a.picture.mean()) / 255} for a in attempts]
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,17 @@
-"""The text-image score of the shipped towers.
-
-A judge's verdict as a reward.
-
-What the world's reward pays: an honest attempt more than any trick."""
+"""Rewards: the shipped towers' text-image score, a judge's verdict, the world's scores, and accepted values."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from arm.errors import ConfigError, WeightsError
+from arm.errors import ConfigError, TrainingError, WeightsError
 from arm.judge import JudgeConfig
 from arm.model_directory import find_model, parts_of
 from arm.rl.objective import gated
-from arm.rl.rewards import Attempt, JudgeReward, SiglipReward, WorldReward
+from arm.rl.rewards import Attempt, JudgeReward, SiglipReward, WorldReward, as_components
 from arm.world.edits import EDITORS, Edit, sample_edit
 from arm.world.language import short_caption
 from arm.world.prompts import Prompt, Wanted, dense_prompt, satisfies
@@ -193,3 +190,39 @@ def test_an_over_edited_picture_loses_what_it_should_have_kept():
     honest = pay(Attempt("", render(target), render(scene), edit))
     assert pay(Attempt("", over, render(scene), edit)) < 0.6 * honest
     assert pay(Attempt("", render(scene), render(scene), edit)) < 0.1
+
+
+# Values that a reward may return
+
+HALVES = (0.5, np.float32(0.5), np.float64(0.5), np.float16(0.5), np.array(0.5), np.array([0.5]),
+          torch.tensor(0.5), torch.tensor([0.5], dtype=torch.bfloat16))  # fmt: skip
+
+
+@pytest.mark.parametrize("half", HALVES, ids=repr)
+def test_scalars_of_any_library_are_rewards(half: object):
+    for value, name in (({"fit": half}, "fit"), (half, "reward")):
+        components = as_components(value)
+        assert components == {name: 0.5} and type(components[name]) is float
+    assert as_components({"a": np.int64(1), "b": np.bool_(True)}) == {"a": 1.0, "b": 1.0}
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [None, float("nan"), float("inf"), -float("inf"), np.float32("nan"), torch.tensor(float("inf")), 1e39,
+     {"a": 1.0, "b": float("nan")}, {"a": None, "b": 1.0}],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_not_finite_is_missing(missing: object):
+    assert as_components(missing) is None
+
+
+@pytest.mark.parametrize("wrong", ["0.5", {"a": "0.5"}, [0.5, 0.5], np.zeros(2), 1j, 10**400, {}])
+def test_other_values_are_one_line(wrong: object):
+    with pytest.raises(TrainingError, match=r"^the reward returned [^\n]*$"):
+        as_components(wrong)
+
+
+def test_all_attempts_have_the_same_names():
+    assert as_components({"b": 1, "a": 0}, ("a", "b")) == {"a": 0.0, "b": 1.0}
+    with pytest.raises(TrainingError, match="the components a, but a, b for another attempt"):
+        as_components({"a": 1}, ("a", "b"))

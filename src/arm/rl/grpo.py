@@ -5,6 +5,7 @@ are journalled (`rl/rollout.py`), the update is `rl/update.py`, the arithmetic `
 
 import copy
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,7 @@ class Trainer:
         self.journal = run.out / "journal"
         self.makers = {kind: maker_of(task, kind, arm, run.out) for kind, task in run.tasks.items()}
         self.tries = 0
+        self.constant: Counter[Kind] = Counter()
         self.made: dict[Kind, Rollout] = {}
         self.waiting: tuple[int, dict[Kind, Rollout]] | None = None
 
@@ -199,6 +201,8 @@ class Trainer:
                 samples = len(rollout.codes) * parallel.world_size()
                 order_N = torch.from_numpy(rng.permutation(samples))
             reward_N, advantage = advantages_of(rollout, run.objective, order_N)
+            if update.part == 0:
+                self._report_constant(kind, advantage, update.step)
             loss, seen = self.updater.policy(rollout, advantage, update.part)
             total += loss
             kl = float(parallel.mean(torch.tensor(seen.get("kl", 0.0))))
@@ -217,6 +221,23 @@ class Trainer:
             spent = sum(r.seconds.get(name, 0.0) for r in update.rollouts.values())
             values[f"seconds/{name}"] = spent
         return {k: torch.tensor(v) for k, v in {"loss": total + loss, **values}.items()}
+
+    def _report_constant(self, kind: Kind, advantage: Advantages, step: int) -> None:
+        """Prints one line where no group's rewards differ, so that a rollout teaches nothing; again when
+        twice as many rollouts in a row were such.
+        """
+        if advantage.constant < advantage.groups:
+            self.constant[kind] = 0
+            return
+        self.constant[kind] += 1
+        rollouts = self.constant[kind]
+        if parallel.is_main() and rollouts.bit_count() == 1:
+            often = "" if rollouts == 1 else f", as in the {rollouts - 1} rollouts before"
+            print(
+                f"{self.run.out.name}: step {step + 1}: the rewards of {kind} do not differ within any of "
+                f"the {advantage.groups} groups (100%){often}; the policy learns nothing from them",
+                flush=True,
+            )
 
     # Watching
 

@@ -1,24 +1,12 @@
-"""What every reward shares: an attempt goes in, named components in [0, 1] come out.
+"""Rewards for reinforcement learning (ARM section 4): an attempt goes in, named components in [0, 1] come out.
 
-How well a picture fits its text, by the two towers of a SigLIP model.
+`SiglipReward`: how well a drawing fits its text, the sigmoid of the scaled cosine of a SigLIP model's two
+towers. `JudgeReward`: the scores of a vision-language judge (`judge/`); drawing: objects, attributes, relations;
+editing: instruction, preservation, quality. `WorldReward`: exact scores of the world's reader
+(`world/scoring.py`); drawing: follow, restraint, quality; editing: follow, preserve, quality.
+"""
 
-For drawing only: the sigmoid of the scaled cosine, the probability that the towers give to the pair.
-Our stand-in towers or a real SigLIP2 by the same loader.
-
-
-A vision-language judge's verdict as a reward (ARM section 4), see `judge/`.
-
-Drawing: objects, attributes, relations. Editing: instruction, preservation, quality, of the source
-and the edited picture.
-
-
-The world's rewards, exact and free: the reader says what a picture shows.
-
-Drawing: follow, restraint, quality (`world/scoring.py`). Editing: follow, preserve, quality
-(`world/scoring.py`), of which a copied source follows nothing and a blank or over-edited picture
-preserves nothing."""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,10 +15,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torch import Tensor
 from torch.nn import functional as F
 
 from arm.data.images import to_float
-from arm.errors import ConfigError
+from arm.errors import ConfigError, TrainingError, shown
 from arm.judge import Case, Judge, JudgeConfig, rubric_named
 from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.models.text import text_embeddings
@@ -70,9 +59,53 @@ class Reward(Protocol):
 
     def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
         """The components of each attempt, all under the same names; None where they are missing,
-        which is never zero: a missing reward leaves every statistic.
+        which is never zero: a missing reward leaves every statistic. `as_components` says which other
+        forms are accepted.
         """
         ...
+
+
+def as_components(value: Any, names: Sequence[str] | None = None) -> Components | None:
+    """A reward's value for one attempt as named Python floats.
+
+    value: a mapping from names to numbers, or one number, which is then called "reward". A number is a Python,
+    NumPy or torch scalar, or an array of one element. names: those of the other attempts, None if unknown.
+    Returns None, a missing reward, for None and where a component is None, NaN or infinite (in float32, in
+    which advantages are computed). Raises TrainingError for anything else.
+    """
+    if value is None:
+        return None
+    components = dict(value) if isinstance(value, Mapping) else {"reward": value}
+    if not components:
+        raise TrainingError("the reward returned no component; return numbers by name, or None")
+    if names is not None and set(components) != set(names):
+        raise TrainingError(
+            f"the reward returned the components {_listed(components)}, but {_listed(names)} for another "
+            "attempt; all attempts need the same names"
+        )
+    numbers = {str(name): _as_float(name, number) for name, number in components.items()}
+    finite = {k: v for k, v in numbers.items() if v is not None and abs(v) <= FLOAT32_MAX}
+    return finite if len(finite) == len(numbers) else None
+
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(sorted(shown(str(name)) for name in names))
+
+
+def _as_float(name: object, number: Any) -> float | None:
+    try:
+        item = number.item() if isinstance(number, np.ndarray | Tensor) else number
+        if item is None or isinstance(item, float | int | np.number | np.bool_):
+            return None if item is None else float(item)
+    except (OverflowError, RuntimeError, TypeError, ValueError):
+        pass
+    raise TrainingError(
+        f"the reward returned {shown(repr(number))} for '{shown(str(name))}'; a reward is a number, numbers "
+        "by name, or None where it is missing"
+    )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ A run that is killed finds what it had sampled and what it had been told, and as
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arm.config import to_json, with_defaults
-from arm.errors import ConfigError
+from arm.errors import ConfigError, TrainingError
 from arm.evals.painting import paint_each
 from arm.files import write_text
 from arm.generate import Guidance, Request, drawing_request, generate
 from arm.models.weights import load_tensors, read_json, save_tensors, write_json
 from arm.pipeline import Arm
 from arm.rl.problems import Problem
-from arm.rl.rewards import Attempt, Components, Kind, Picture
+from arm.rl.rewards import Attempt, Components, Kind, Picture, as_components
 from arm.sampling import Sampling
 from arm.train import parallel
 from arm.train.runtime import same_run
@@ -171,12 +171,17 @@ def attempts(rollout: Rollout, pictures: Sequence[Picture]) -> list[Attempt]:
 
 
 def score_rollout(arm: Arm, rollout: Rollout, kind: Kind, journal: Path, step: int) -> None:
-    """Fills in the components: from the journal, and by the reward for those that are missing there."""
+    """Fills in the components: from the journal, and by the reward for those that are missing there.
+
+    Raises TrainingError where the reward returns anything else than `rewards.Reward` says.
+    """
     path = _stem(journal, step, kind).with_suffix(".json")
     settled = False
     if path.is_file():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        rollout.components, settled = kept["components"], kept["settled"]
+        # A journal of an earlier version may hold NaN, which is a missing reward.
+        rollout.components = [as_components(value) for value in kept["components"]]
+        settled = kept["settled"]
     open_ = [i for i, c in enumerate(rollout.components) if c is None]
     if settled or not open_:
         return
@@ -185,8 +190,15 @@ def score_rollout(arm: Arm, rollout: Rollout, kind: Kind, journal: Path, step: i
         rollout.pictures = paint_each(arm, rollout.codes)
     painted = time.monotonic()
     every = attempts(rollout, rollout.pictures)
-    for i, found in zip(open_, rollout.task.reward([every[i] for i in open_]), strict=True):
-        rollout.components[i] = found
+    returned = rollout.task.reward([every[i] for i in open_])
+    rewards = list(returned) if isinstance(returned, Iterable) else []
+    if len(rewards) != len(open_):
+        raise TrainingError(
+            f"the reward returned {len(rewards)} values for {len(open_)} attempts; return a list with one "
+            "for each"
+        )
+    for i, value in zip(open_, rewards, strict=True):
+        rollout.components[i] = as_components(value, rollout.names)
     rollout.seconds |= {"paint": painted - begun, "score": time.monotonic() - painted}
     write_scores(rollout, kind, journal, step, settled=False)
 
