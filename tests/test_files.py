@@ -13,8 +13,10 @@ from safetensors.numpy import save_file
 from arm.errors import InputError
 from arm.files import (
     atomic_write,
+    decode_text,
     disk_errors,
     fill_folder,
+    read_text,
     usual_modes,
     write_json,
     write_picture,
@@ -107,3 +109,33 @@ def test_a_picture_that_cannot_be_written_is_one_line(tmp_path: Path):
         write_picture(Image.new("RGBA", (2, 2)), tmp_path / "x.jpg")
     assert (tmp_path / "a/x.png").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be-marked", "utf-32", "utf-32-be-marked"]
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_text_of_any_mark_and_line_ending(tmp_path: Path, encoding: str, newline: str):
+    text = f"a réd star{newline}{newline}二{newline}"
+    content = text.encode(encoding.removesuffix("-marked"))
+    if encoding.endswith("-marked"):
+        content = "\ufeff".encode(encoding.removesuffix("-marked")) + content
+    (tmp_path / "x.txt").write_bytes(content)
+    assert read_text(tmp_path / "x.txt") == decode_text(content, "x") == "a réd star\n\n二\n"
+
+
+def test_text_that_cannot_be_read(tmp_path: Path):
+    path = tmp_path / "x.txt"
+    with pytest.raises(InputError, match=r"x\.txt cannot be read \(No such file or directory\)"):
+        read_text(path)
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+        read_text(tmp_path)
+    path.write_bytes(b"abc\xff")
+    with pytest.raises(InputError, match=r"is not UTF-8 text \(invalid start byte at byte 3\)"):
+        read_text(path)
+    path.write_bytes(b"abcd")
+    assert read_text(path, max_bytes=4) == "abcd"
+    with pytest.raises(InputError, match="is larger than 3 bytes; name a smaller"):
+        read_text(path, max_bytes=3)
+    with pytest.raises(InputError, match=r"^\\x1b\[31m\.txt cannot be read"):
+        read_text(Path("\x1b[31m.txt"))

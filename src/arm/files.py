@@ -2,6 +2,7 @@
 umask asks for.
 """
 
+import codecs
 import errno
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from arm.errors import InputError
+from arm.errors import InputError, shown
 
 
 @contextmanager
@@ -106,6 +107,51 @@ def _swap(new: Path, place: Path, old: Path) -> None:
         if there:
             os.replace(old, place)
         raise
+
+
+TEXT_BYTES = 2**28
+"""The largest text file of a user that is read: 256 MiB."""
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+    codecs.BOM_UTF32_LE: "utf-32-le",  # begins with the mark of UTF-16, so it comes later
+    codecs.BOM_UTF32_BE: "utf-32-be",
+}
+
+
+def decode_text(content: bytes, name: str) -> str:
+    """The text of a user's file, in UTF-8 or with a byte-order mark of UTF-16 or UTF-32, without the mark and with
+    "\\n" at the ends of lines. Raises InputError, which begins with `name`, for other bytes.
+    """
+    encoding, start = "utf-8", 0
+    for mark, marked in BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            encoding, start = marked, len(mark)
+    try:
+        text = content[start:].decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name} is not UTF-8 text ({error.reason} at byte {error.start + start}); "
+            "save it as UTF-8"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_text(path: Path, max_bytes: int = TEXT_BYTES) -> str:
+    """The text of a user's file as `decode_text` returns it. Raises InputError for a file that cannot be read,
+    is larger than `max_bytes`, or is no text.
+    """
+    name = shown(str(path))
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name} cannot be read ({reason}); name a text file") from None
+    if len(content) > max_bytes:
+        raise InputError(f"{name} is larger than {max_bytes:,} bytes; name a smaller text file")
+    return decode_text(content, name)
 
 
 def write_text(text: str, path: Path, shared: bool = False) -> None:

@@ -189,6 +189,26 @@ def test_every_size_becomes_a_grid(width: int, height: int):
     assert fitted.shape == (grid[0] * 8, grid[1] * 8, 3) and fitted.dtype == np.uint8
 
 
+@pytest.mark.parametrize("size", [(1000, 907), (512, 492), (30, 29), (907, 1000), (1, 1)])
+@pytest.mark.parametrize("grids", [((7, 7), (6, 8), (8, 6)), ((8, 8), (7, 9), (9, 7)), ((7, 9),)])
+def test_sizes_whose_cut_is_rounded_to_the_outside(
+    size: tuple[int, int], grids: tuple[tuple[int, int], ...]
+):
+    fitted = fit_to_grid(Image.new("RGB", size, (10, 20, 30)), grids, 8)
+    assert (fitted == (10, 20, 30)).all()
+
+
+SIDES = st.one_of(st.integers(1, 64), st.integers(1, 4000))
+
+
+@settings(deadline=None, max_examples=100)
+@given(SIDES, SIDES, st.lists(st.tuples(st.integers(1, 64), st.integers(1, 64)), min_size=1))
+def test_any_size_fits_any_grids(width: int, height: int, grids: list[tuple[int, int]]):
+    """Up to 4,000 pixels a side. One patch is one pixel, so that this tests the cut alone."""
+    fitted = fit_to_grid(Image.new("L", (width, height), 7), grids, 1)
+    assert fitted.shape in grids and (fitted == 7).all()
+
+
 def test_shapes_keep_their_proportions_and_the_centre_stays():
     """A disc in a wide picture: cut left and right, still round, in the middle."""
     y, x = np.mgrid[:200, :400]

@@ -48,7 +48,7 @@ def test_files_without_prompts(tmp_path: Path):
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(DataError, match=r"empty\.txt holds no prompts; write one a line"):
         read_prompts(tmp_path / "empty.txt")
-    with pytest.raises(DataError, match=r"none\.txt is no text file of prompts"):
+    with pytest.raises(DataError, match=r"^prompts, one a line: .*none\.txt cannot be read"):
         read_prompts(tmp_path / "none.txt")
 
 

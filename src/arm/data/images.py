@@ -145,7 +145,13 @@ def fit_to_grid(
     width, height = grid_width * scale, grid_height * scale
     left, top = (image.width - width) / 2, (image.height - height) / 2
     size = (grid_width * patch, grid_height * patch)
-    box = (left, top, left + width, top + height)
+    # Rounding may put an edge some 1e-13 of a pixel outside the picture, which Pillow refuses.
+    box = (
+        max(0.0, left),
+        max(0.0, top),
+        min(float(image.width), left + width),
+        min(float(image.height), top + height),
+    )
     return np.array(image.resize(size, Image.Resampling.LANCZOS, box=box))
 
 

@@ -21,6 +21,7 @@ from arm.data.records import Skipped
 from arm.data.sources import open_source
 from arm.errors import DataError, InputError
 from arm.evals.painting import encode_scenes, scene_size
+from arm.files import read_text
 from arm.pipeline import Arm
 from arm.rl.rewards import Picture
 from arm.sequence import Image, PackedBatch, Text, Tokens, Turn, Weights, flatten, pack, user
@@ -119,9 +120,9 @@ Maker = Callable[[Arm, int, int, Sequence[int]], list[Problem]]
 def read_prompts(path: Path) -> dict[int, str]:
     """The lines of a text file that are not empty, by their number from 1. Raises DataError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no text file of prompts, one a line ({error})") from None
+        lines = read_text(path).split("\n")
+    except InputError as error:
+        raise DataError(f"prompts, one a line: {error}") from None
     prompts = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
     if not prompts:
         raise DataError(f"{path} holds no prompts; write one a line")
