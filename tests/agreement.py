@@ -19,7 +19,7 @@ from arm.sampling import Sampling
 from arm.train import checkpoint, parallel
 from arm.train.optim import Optim
 from arm.train.runtime import Loop, fit, training_device
-from arm.train.sharding import Parallel, share_out
+from arm.train.sharding import Parallel, apply_parallelism
 
 
 def train(out: Path, losses_of: Any, module: nn.Module, **loop: Any) -> str:
@@ -44,8 +44,8 @@ def one_loss_is_nan(out: Path) -> str:
 def a_long_wait(out: Path) -> str:
     if not parallel.is_main():
         time.sleep(3)
-    parallel.wait()
-    return f"{parallel.mean(torch.tensor(float(parallel.rank()))):g}"
+    parallel.barrier()
+    return f"{parallel.all_reduce_mean(torch.tensor(float(parallel.rank()))):g}"
 
 
 def one_sees_no_checkpoint(out: Path) -> str:
@@ -66,7 +66,7 @@ def one_sees_no_checkpoint(out: Path) -> str:
 
 def killed_after_a_checkpoint(out: Path) -> str:
     module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
-    share_out(module, Parallel(shard=True), training_device())
+    apply_parallelism(module, Parallel(shard=True), training_device())
     steps: list[int] = []
 
     def losses(x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -77,7 +77,7 @@ def killed_after_a_checkpoint(out: Path) -> str:
         return {"loss": module(x).square().mean()}
 
     told = train(out, losses, module, steps=10, save_every=5)
-    parallel.wait()
+    parallel.barrier()
     newest = checkpoint.newest(out)
     return f"{told} {newest and newest.name}"
 
@@ -129,9 +129,9 @@ def reinforce(out: Path, kl: float, missing: bool) -> str:
 
 if __name__ == "__main__":
     parallel.MESSAGE = timedelta(seconds=2)
-    parallel.start()
+    parallel.init_processes()
     for case in sys.argv[2:]:
         out = Path(sys.argv[1]) / case
         said = globals()[case](out)
         (Path(sys.argv[1]) / f"{case}_{parallel.rank()}.txt").write_text(said)
-    parallel.stop()
+    parallel.destroy_processes()

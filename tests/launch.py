@@ -26,7 +26,7 @@ def command(*arguments: str, processes: int = 1) -> list[str]:
 
 def environment(**more: str) -> dict[str, str]:
     """This one, in which the runs of the tests can be named too, and one thread a process."""
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    path = os.pathsep.join(str(folder) for folder in (TESTS.parent / "src", TESTS.parent, TESTS))
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
 

@@ -29,8 +29,8 @@ def test_two_processes_equal_one(chain: TinyChain, tmp_path: Path):
 def test_one_process_needs_no_group():
     batch = torch.arange(6)
     assert parallel.is_main()
-    assert parallel.share(batch) is batch
-    assert parallel.mean(batch) is batch
+    assert parallel.shard_batch(batch) is batch
+    assert parallel.all_reduce_mean(batch) is batch
 
 
 def test_shares_split_the_rows(monkeypatch: pytest.MonkeyPatch):
@@ -38,7 +38,7 @@ def test_shares_split_the_rows(monkeypatch: pytest.MonkeyPatch):
     shares = []
     for rank in range(3):
         monkeypatch.setenv("RANK", str(rank))
-        shares.append(parallel.share(torch.arange(7)).tolist())
+        shares.append(parallel.shard_batch(torch.arange(7)).tolist())
     assert shares == [[0, 3, 6], [1, 4], [2, 5]]
     with pytest.raises(ConfigError, match="a batch of 2 rows for 3 processes"):
-        parallel.share(torch.arange(2))
+        parallel.shard_batch(torch.arange(2))

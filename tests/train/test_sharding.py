@@ -151,10 +151,10 @@ def test_replicas_need_shards():
 
 def test_averages_follow():
     p = {"w": nn.Parameter(torch.tensor([0.0, 4.0]))}
-    average = sharding.averages_of(p)
+    average = sharding.init_ema(p)
     with torch.no_grad():
         p["w"].copy_(torch.tensor([2.0, 8.0]))
-    sharding.follow(average, p, 0.75)
+    sharding.update_ema(average, p, 0.75)
     assert average["w"].tolist() == [0.5, 5.0]
 
 

@@ -33,7 +33,7 @@ from arm.train.plan_memory import Setting, dtype_of, fullest
 from arm.train.plan_sizes import Sizes, Work, sizes_of, work_of
 from arm.train.precision import has_bf16_units, multiply_in_bf16
 from arm.train.runtime import to_device, uses_bf16
-from arm.train.sharding import Recompute, averages_of, blocks, is_sharded, recompute, share_out
+from arm.train.sharding import Recompute, apply_parallelism, blocks, init_ema, is_sharded, recompute
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Shared:
 
     @cached_property
     def averages(self) -> dict[str, Tensor]:
-        return averages_of(trained(self.model)) if self.run.optim.ema else {}
+        return init_ema(trained(self.model)) if self.run.optim.ema else {}
 
     @contextmanager
     def treated(self, how: How) -> Iterator[None]:
@@ -108,11 +108,11 @@ def random_model(run: LMRun, words: int, device: torch.device) -> Qwen2:
     how = replace(run.loop.parallel, recompute="nothing")
     adds = run.finetune.partial  # LoRA's layers stand on weights that are there
     if not adds:
-        share_out(model, how, device)
+        apply_parallelism(model, how, device)
     _fill(model.to_empty(device=device))
     if adds:
         prepare(model, run.finetune)
-        share_out(model, how, device)
+        apply_parallelism(model, how, device)
     return model.train()
 
 

@@ -239,7 +239,7 @@ def train(
         from arm.train.chain import start
 
         start(config)
-        parallel.stop()
+        parallel.destroy_processes()
 
 
 app.command()(plan)

@@ -132,7 +132,7 @@ def _make(
     from arm.train import parallel
 
     with quiet():
-        parallel.start()  # before the model goes to a GPU: to this process's own
+        parallel.init_processes()  # before the model goes to a GPU: to this process's own
     arm = load(wanted.model, wanted.decoder)
     patch, (height, width) = arm.tokenizer.patch, arm.defaults.grids[0]
     show_cost(benchmark, items, wanted, endpoint, (width * patch, height * patch))
@@ -161,7 +161,7 @@ def _make(
         making.begin(wanted.out, manifest)
         share = making.Shard(parallel.rank(), parallel.world_size())
         failed = make(wanted.shard or share)
-        parallel.wait()
+        parallel.barrier()
         if share.count > 1 and parallel.is_main():
             failed = make(making.WHOLE)  # all is made; what the others could not make is named
     if failed:

@@ -71,7 +71,7 @@ def drop_some(rng: np.random.Generator, sample: Sample, dropout: Dropout) -> Sam
     return sample
 
 
-TRIES = 100
+MAX_REJECTED = 100
 """Conversations in a row that cannot be used, after which their source is given up."""
 
 
@@ -86,12 +86,12 @@ def conversation_samples(
     """Random conversations of code shards, with condition dropout where a picture is drawn.
 
     One that is damaged, or has more than `length` tokens, or words or codes that the model does not
-    have, is noted in `skipped` and another taken. Raises DataError after TRIES of them in a row.
+    have, is noted in `skipped` and another taken. Raises DataError after MAX_REJECTED of them in a row.
     """
 
     def draw(rng: np.random.Generator) -> Sample:
         reason = ""
-        for _ in range(TRIES):
+        for _ in range(MAX_REJECTED):
             index = int(rng.integers(len(shards)))
             try:
                 conversation, codes = shards[index]
@@ -107,7 +107,7 @@ def conversation_samples(
             # Sources share the file, and all call their shards the same.
             skipped.add(f"{shards.directory}: {shards.where(index)}", reason)
         raise DataError(
-            f"{shards.directory}: {TRIES} conversations in a row cannot be used; the last: {reason}"
+            f"{shards.directory}: {MAX_REJECTED} conversations in a row cannot be used; the last: {reason}"
         )
 
     return draw
@@ -133,7 +133,7 @@ def packed_batch(
     return pack([flatten(draw(rng), vocab, weights) for _ in range(count)], length, vocab)
 
 
-MISSES = 4
+MAX_MISFITS = 4
 """Samples that did not fit, after which a row counts as full."""
 
 
@@ -160,7 +160,7 @@ def filled_rows(
         rng = np.random.default_rng([seed, step, row])
         found: list[Tokens] = []
         room, missed = length, 0
-        while room and missed < MISSES:
+        while room and missed < MAX_MISFITS:
             tokens = flatten(draw(rng), vocab, weights)
             if len(tokens) > room:
                 missed += 1
@@ -171,7 +171,7 @@ def filled_rows(
                 room -= len(tokens)
         if not found:
             raise DataError(
-                f"no sample of {MISSES} fits a row of {length} tokens; raise row_length"
+                f"no sample of {MAX_MISFITS} fits a row of {length} tokens; raise row_length"
             )
         made.append(pack(found, length, vocab))
     return PackedBatch(

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from arm.data.images import GridWeight, to_bytes
 from arm.models.detokenizer import Detokenizer, PixelDetokenizer
 from arm.models.text import (
+    has_known_word,
     same_texts,
-    says_something,
     text_embeddings,
     tower_embeddings,
     tower_ids,
@@ -202,7 +202,7 @@ def retrieval(
     right: list[bool] = []
     for batch in batches:
         ids = tower_ids(siglip, text_tokenizer, batch.captions)
-        told = says_something(text_tokenizer, ids)
+        told = has_known_word(text_tokenizer, ids)
         ids, images = ids[told], batch.images[told.cpu()]
         if len(ids):
             pooled = F.normalize(pooled_codes(tokenizer)(images), dim=-1)

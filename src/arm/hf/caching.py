@@ -15,7 +15,7 @@ from arm.models.kv_cache import KVCache
 
 
 class CacheAdapter(KVCache):
-    """One forward pass's view of a transformers cache. The mask is the caller's (`visible`)."""
+    """One forward pass's view of a transformers cache. The mask is the caller's (`causal_mask`)."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache, self.length = cache, int(cache.get_seq_length())
@@ -58,7 +58,7 @@ def remember(cache: Cache, ids_BT: Tensor, num_layers: int) -> Tensor:
     return ids_B1S1[:, 0, : length + ids_BT.shape[1], 0]
 
 
-def visible(real_BS: Tensor, new_tokens: int) -> Tensor | None:
+def causal_mask(real_BS: Tensor, new_tokens: int) -> Tensor | None:
     """What the last `new_tokens` tokens attend to: themselves, and causally all that take part.
 
     real_BS: whether a token takes part. Returns bool (B, 1, T, S), or None where plain causal (or,

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
 from arm.errors import WeightsError
-from arm.hf.caching import CacheAdapter, remember, visible
+from arm.hf.caching import CacheAdapter, causal_mask, remember
 from arm.hf.configuration import ArmConfig
 from arm.hf.grammar import PictureGrammar
 from arm.hf.reading import read_ids
@@ -94,7 +94,7 @@ class ArmForCausalLM(PreTrainedModel, GenerationMixin):
         h_BTD = model(
             x_BTD,
             reading.positions[:, -T:],
-            visible(ids_BS >= 0, T),
+            causal_mask(ids_BS >= 0, T),
             None if cache is None else CacheAdapter(cache),
         )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep

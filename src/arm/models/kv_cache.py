@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from arm.models.qwen2 import Qwen2Config
 
 
-def visible(
+def causal_mask(
     length: int, new_tokens: int, valid_BS: Tensor | None, device: torch.device | str
 ) -> Tensor:
     """What `new_tokens` tokens behind `length` cached ones attend to: valid cached ones (None: all), themselves
@@ -88,12 +88,12 @@ class KVCache:
         self.valid_BS = after_padding(padding_B, self.max_tokens)
 
     def mask(self, new_tokens: int) -> Tensor | None:
-        """What the next `new_tokens` tokens attend to (`visible`), or None where plain causal (or, for
+        """What the next `new_tokens` tokens attend to (`causal_mask`), or None where plain causal (or, for
         one token, full) attention says the same.
         """
         if self.valid_BS is None and (new_tokens == 1 or self.length == 0):
             return None
-        return visible(self.length, new_tokens, self.valid_BS, self.k_LBKSH.device)
+        return causal_mask(self.length, new_tokens, self.valid_BS, self.k_LBKSH.device)
 
     def repeat(self, n: int) -> "KVCache":
         """A new cache with each row n times in a row: one prefill shared by n samples."""
@@ -148,4 +148,4 @@ class SharedPrefix:
         """Causal, without the padding, which attends to itself alone: bool (P or S, 1, T, L + T)."""
         padding = self.padding_P if self.owner_S is None else self.padding_P[self.owner_S]
         valid = after_padding(padding, self.length + new_tokens)
-        return visible(self.length, new_tokens, valid, padding.device)
+        return causal_mask(self.length, new_tokens, valid, padding.device)

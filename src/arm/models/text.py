@@ -50,7 +50,7 @@ def tower_ids(siglip: Any, tokenizer: Any, texts: Sequence[str]) -> Int[Tensor, 
     return encode_captions(tokenizer, lower, length, siglip.device)[0]
 
 
-def says_something(tokenizer: Any, ids_BT: Int[Tensor, "b t"]) -> Bool[Tensor, " b"]:
+def has_known_word(tokenizer: Any, ids_BT: Int[Tensor, "b t"]) -> Bool[Tensor, " b"]:
     """Whether a text has a word that its tokenizer knows."""
     empty = (tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
     ids = torch.tensor([i for i in empty if i is not None], device=ids_BT.device)

@@ -25,7 +25,7 @@ def bit_products(signs_CB: Tensor, order: int) -> Tensor:
     return torch.stack(columns, 1)
 
 
-COMPOSED_OF = 3
+MAX_BITS_PER_PRODUCT = 3
 """Most bits in one product of what rare rows are composed of."""
 RIDGE = 1e-3
 """Weight of the composed part's squared coefficients, against 1 for the mean squared error."""
@@ -48,7 +48,7 @@ def compose_rare_rows(visual: "Visual", counts_C: Tensor, min_count: int) -> int
         return 0
     signs_CB = signs_of(torch.arange(len(counts_C)), *visual.bits).double()
     known = int((~rare_C).sum())
-    for order in range(COMPOSED_OF, 0, -1):
+    for order in range(MAX_BITS_PER_PRODUCT, 0, -1):
         inputs_CF = bit_products(signs_CB, order)
         if known >= 2 * inputs_CF.shape[1]:
             break

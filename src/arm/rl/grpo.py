@@ -43,7 +43,7 @@ from arm.train.log import Logged
 from arm.train.optim import Optim
 from arm.train.precision import multiply_in_bf16
 from arm.train.runtime import Loop, Unready, fit, training_device, uses_bf16
-from arm.train.sharding import gathered, materializer, share_out
+from arm.train.sharding import apply_parallelism, materializer, unsharded
 
 SHARED = True
 """Several processes may run it together (`train/chain.py`)."""
@@ -126,7 +126,7 @@ class Trainer:
             reference = copy.deepcopy(arm.model)
             prepare(arm.model, run.finetune)
             for network in (arm.model, reference):
-                share_out(network, run.loop.parallel, training_device())
+                apply_parallelism(network, run.loop.parallel, training_device())
         reference.requires_grad_(False)
         if uses_bf16(run.loop, training_device()):
             multiply_in_bf16(reference)  # as the policy does, or the two differ by rounding
@@ -157,7 +157,7 @@ class Trainer:
         made = self.waiting[1]
         for kind, rollout in made.items():
             score_rollout(self.arm, rollout, kind, self.journal, index)
-        missing = float(parallel.mean(torch.tensor(missing_share(list(made.values())))))
+        missing = float(parallel.all_reduce_mean(torch.tensor(missing_share(list(made.values())))))
         if missing > run.patience.max_missing:
             self.tries += 1
             reason = f"{missing:.0%} of the rewards are missing"
@@ -181,7 +181,7 @@ class Trainer:
             share = task.prompts // parallel.world_size()
             mine = range(parallel.rank() * share, (parallel.rank() + 1) * share)
             problems = self.makers[kind](self.arm, run.loop.seed, index, mine)
-            with gathered(self.arm.model):
+            with unsharded(self.arm.model):
                 made[kind] = sample_rollout(
                     self.arm, task, kind, problems, self.journal, run.loop.seed, index
                 )
@@ -205,7 +205,7 @@ class Trainer:
                 self._report_constant(kind, advantage, update.step)
             loss, seen = self.updater.policy(rollout, advantage, update.part)
             total += loss
-            kl = float(parallel.mean(torch.tensor(seen.get("kl", 0.0))))
+            kl = float(parallel.all_reduce_mean(torch.tensor(seen.get("kl", 0.0))))
             if run.kl_budget is not None and kl > run.kl_budget:
                 raise TrainingError(
                     f"{run.out.name}: the KL to the reference is {kl:.3g} nats a code, over "
@@ -252,7 +252,7 @@ def _reward_values(rollout: Rollout, reward_N: Tensor, advantage: Advantages) ->
         for name, part in {**rollout.component_tensors(), "reward": reward_N}.items()
     }
     # What is logged is averaged name by name, also with a process whose rewards are all missing.
-    names = parallel.first(rollout.names) or ("reward",)
+    names = parallel.first_available(rollout.names) or ("reward",)
     return {
         **{name: values.get(name, 0.0) for name in (*names, "reward")},
         "spread": advantage.spread,
@@ -307,7 +307,7 @@ def load(run: GRPORun, source: Path) -> tuple[Arm, Qwen2 | None]:
 
 def main(run: GRPORun) -> None:
     """Trains, and writes a whole model directory to `out`/model."""
-    parallel.start()
+    parallel.init_processes()
     source = find_model(run.model)
     scale = load_defaults(source).scale
     for kind, task in run.tasks.items():
@@ -340,4 +340,4 @@ def main(run: GRPORun) -> None:
     save_backbone(arm.model, arm.vocab, backbone, torch.float16, write=parallel.is_main())
     if parallel.is_main():
         with_backbone(source, backbone, run.out / "model")
-    parallel.wait()
+    parallel.barrier()

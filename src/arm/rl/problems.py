@@ -16,7 +16,7 @@ import numpy as np
 from arm.data.code_shards import CodeConversations
 from arm.data.conversation import Conversation, to_sample
 from arm.data.images import fit_to_grid, to_float
-from arm.data.mixture import TRIES
+from arm.data.mixture import MAX_REJECTED
 from arm.data.records import Skipped
 from arm.data.sources import open_source
 from arm.errors import DataError, InputError
@@ -170,7 +170,7 @@ def editing_from(path: Path, skipped: Skipped) -> Maker:
 
     def one(arm: Arm, rng: np.random.Generator) -> Problem:
         reason = ""
-        for _ in range(TRIES):
+        for _ in range(MAX_REJECTED):
             index = int(rng.integers(len(source)))
             try:
                 record = source.record(index)
@@ -184,7 +184,7 @@ def editing_from(path: Path, skipped: Skipped) -> Maker:
             codes = arm.tokenizer.encode(to_float(picture[None]))[0].cpu().numpy()
             turn = user(Image(codes), Text(ids))
             return Problem(turn, text, (codes.shape[0], codes.shape[1]), None, picture)
-        raise DataError(f"{path}: {TRIES} records in a row are no edits; the last: {reason}")
+        raise DataError(f"{path}: {MAX_REJECTED} records in a row are no edits; the last: {reason}")
 
     def make(arm: Arm, seed: int, step: int, indices: Sequence[int]) -> list[Problem]:
         return [one(arm, np.random.default_rng([seed, step, index, 1])) for index in indices]
@@ -200,7 +200,7 @@ def conversations(
     """
     rng = np.random.default_rng([seed, step, rank, 2])
     found = []
-    for _ in range(TRIES * count):
+    for _ in range(MAX_REJECTED * count):
         conversation, codes = shards[int(rng.integers(len(shards)))]
         said = [part for m in conversation.messages if m.role == "assistant" for part in m.parts]
         if any(isinstance(part, str) for part in said):

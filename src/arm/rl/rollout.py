@@ -29,7 +29,7 @@ from arm.rl.problems import Problem
 from arm.rl.rewards import Attempt, Components, Kind, Picture, as_components
 from arm.sampling import Sampling
 from arm.train import parallel
-from arm.train.runtime import same_run
+from arm.train.runtime import check_same_run
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ def claim(journal: Path, config: Any, reference: str) -> None:
     path = journal / "run.json"
     if path.is_file():
         kept = read_json(path)
-        same_run(with_defaults(kept["config"], config), to_json(config), journal.parent)
+        check_same_run(with_defaults(kept["config"], config), to_json(config), journal.parent)
         if kept["reference"] != reference:
             raise ConfigError(f"{journal} holds rollouts of another model; name another `out`")
-    parallel.wait()
+    parallel.barrier()
     if parallel.is_main():
         try:
             write_json({"config": to_json(config), "reference": reference}, path)
@@ -112,7 +112,7 @@ def claim(journal: Path, config: Any, reference: str) -> None:
             raise ConfigError(
                 f"{journal} cannot be made ({error.strerror}); name another `out`"
             ) from None
-    parallel.wait()
+    parallel.barrier()
 
 
 def _stem(journal: Path, step: int, kind: Kind) -> Path:

@@ -96,7 +96,7 @@ def rl_flops(run: GRPORun) -> float:
         with counter:
             trainer.losses(trainer.batch(0))
     flops = torch.tensor(float(counter.get_total_flops()), dtype=torch.float64)
-    return float(parallel.mean(flops)) * parallel.world_size()
+    return float(parallel.all_reduce_mean(flops)) * parallel.world_size()
 
 
 def sft_flops(run: LMRun) -> int:
@@ -162,7 +162,7 @@ def trained(run: SynergyRun, seed: int, name: str) -> Path:
     out = run.out / f"seed{seed}" / name
     if parallel.is_main():
         merge.main(MergeRun(out, run.model, parts, (1 / len(parts),) * len(parts)))
-    parallel.wait()
+    parallel.barrier()
     return out / "model"
 
 
@@ -235,7 +235,7 @@ def scored(run: SynergyRun, seed: int, name: str) -> dict[str, Any]:
         print(f"scoring {name}, seed {seed}", flush=True)
         entry = {"start": start, "made_by": made_by, "scores": score_model(run, directory)}
         write_scores({**read_scores(scores_file(run)), key: entry}, scores_file(run))
-    parallel.wait()
+    parallel.barrier()
     return read_scores(scores_file(run))[key]["scores"]
 
 
@@ -251,7 +251,7 @@ def tables(run: SynergyRun) -> dict[str, Any]:
 
 def main(run: SynergyRun) -> None:
     """Trains and measures what is missing, then writes and prints the table."""
-    parallel.start()
+    parallel.init_processes()
     result = tables(run)
     if not parallel.is_main():
         return

@@ -38,7 +38,7 @@ from arm.sampling import Sampling
 from arm.sequence import PackedBatch
 from arm.train import parallel
 from arm.train.runtime import to_device
-from arm.train.sharding import as_one_call, gathered
+from arm.train.sharding import call_as_forward, unsharded
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def advantages_of(
     order_N: permutes the rewards of all processes (a placebo).
     """
     own = len(rollout.components)
-    names = parallel.first(rollout.names) or ("reward",)
-    parts = {k: parallel.joined(v) for k, v in rollout.component_tensors(names).items()}
-    groups_N = parallel.joined(rollout.groups_N + parallel.rank() * len(rollout.problems))
+    names = parallel.first_available(rollout.names) or ("reward",)
+    parts = {k: parallel.all_gather_rows(v) for k, v in rollout.component_tensors(names).items()}
+    groups_N = parallel.all_gather_rows(rollout.groups_N + parallel.rank() * len(rollout.problems))
     if order_N is not None:
         parts = {name: part_N[order_N] for name, part_N in parts.items()}
     reward_N = gated(parts)
@@ -117,13 +117,13 @@ def answer_kl(model: Qwen2, reference: Qwen2, batch: PackedBatch) -> Tensor:
         return network.text_logits(hidden[batch.weights[:, 1:] > 0]).float().log_softmax(-1)
 
     with torch.no_grad():
-        kept = as_one_call(reference, logprobs)
+        kept = call_as_forward(reference, logprobs)
     return exact_kl(kept, logprobs(model)).mean()
 
 
 def _everywhere(count: float) -> float:
     """The mean of a count over the processes, at least 1: what each divides its sums by."""
-    return float(parallel.mean(torch.tensor(count)).clamp(min=1))
+    return float(parallel.all_reduce_mean(torch.tensor(count)).clamp(min=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +173,9 @@ class Updater:
             piece = chosen[start : start + objective.update]
             shares = _Shares(advantage, known_N, behaviour_NT[piece], used, every, nulls)
             null = [n for n in piece if n in anchored]
-            loss, values = as_one_call(self.arm.model, self._piece, rollout, piece, null, shares)
+            loss, values = call_as_forward(
+                self.arm.model, self._piece, rollout, piece, null, shares
+            )
             loss.backward()
             total += float(loss.detach())
             largest = max(seen.pop("max_ratio", 0.0), values.pop("max_ratio"))
@@ -182,7 +184,7 @@ class Updater:
                 values["null_kl"] *= 1 / nulls / weight
             seen = {k: seen.get(k, 0.0) + values.get(k, 0.0) * weight for k in {**seen, **values}}
             seen["max_ratio"] = largest
-        off = parallel.largest(seen["mismatch"]) if part == 0 and seen else 0.0
+        off = parallel.all_reduce_max(seen["mismatch"]) if part == 0 and seen else 0.0
         if off > objective.ratio_tolerance:
             raise TrainingError(
                 "before a rollout's first update the ratio must be 1, but |log ratio| is "
@@ -230,7 +232,7 @@ class Updater:
         support: CodePolicy | None = None,
     ) -> CodePolicy:
         arguments = (self.arm.vocab, requests, codes, sampling, support)
-        return as_one_call(self.reference, code_policy, *arguments)
+        return call_as_forward(self.reference, code_policy, *arguments)
 
     def _null_kl(
         self, model: Qwen2, requests: Sequence[Request], codes: Sequence[np.ndarray]
@@ -265,10 +267,10 @@ class Updater:
         model = self.arm.model
         asked = to_device(asked, model.embed_tokens.weight.device)
         if anchors.understanding:
-            divergence = as_one_call(model, answer_kl, self.reference, asked)
+            divergence = call_as_forward(model, answer_kl, self.reference, asked)
             (anchors.understanding * divergence).backward()
         else:  # watched alone; without a backward pass a shared model has to be parted again
-            with torch.no_grad(), gathered(model):
+            with torch.no_grad(), unsharded(model):
                 divergence = answer_kl(model, self.reference, asked)
         found = float(divergence.detach())
         return anchors.understanding * found, {"understanding_kl": found}

@@ -36,13 +36,13 @@ def start(config: Any) -> None:
 
 
 def main(stages: Stages) -> None:
-    parallel.start()
+    parallel.init_processes()
     stages.out.mkdir(parents=True, exist_ok=True)
     marks = [stages.out / f"{name.replace(':', '_')}.done.json" for name in stages.runs]
     for place, (name, mark) in enumerate(zip(stages.runs, marks, strict=True)):
         config = load_run(name)
         done = mark.is_file() and with_defaults(read_json(mark), config) == to_json(config)
-        parallel.wait()  # all have looked before the first one writes
+        parallel.barrier()  # all have looked before the first one writes
         if parallel.is_main():
             print(f"{name}: {'done before' if done else 'started'}", flush=True)
             for stale in [] if done else marks[place:]:  # also after a kill they run once more
@@ -52,8 +52,8 @@ def main(stages: Stages) -> None:
         if getattr(importlib.import_module(type(config).__module__), "SHARED", False):
             start(config)
         elif parallel.is_main():
-            with parallel.alone():
+            with parallel.single_process():
                 start(config)
-        parallel.wait()
+        parallel.barrier()
         if parallel.is_main():
             dump(config, mark)

@@ -73,7 +73,7 @@ def save(
         from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
         from torch.distributed.checkpoint.state_dict_saver import async_save
 
-        parallel.wait()
+        parallel.barrier()
         writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
         group = parallel.checkpoint_group()
         pending = async_save(tensors, storage_writer=writer, process_group=group)
@@ -85,7 +85,7 @@ def save(
         if pending is not None:
             with _told(step):
                 pending.result()
-        parallel.wait()
+        parallel.barrier()
         if parallel.is_main():
             with _told(step):
                 files = {path.name: path.stat().st_size for path in temporary.iterdir()}
@@ -96,7 +96,7 @@ def save(
                 os.replace(temporary, final)
             for old in sorted(run_dir.glob("step_*"))[:-KEEP]:
                 shutil.rmtree(old)
-        parallel.wait()
+        parallel.barrier()
 
     return Writing(lambda: pending is None or pending.done(), finish)
 
@@ -187,7 +187,9 @@ def resume(
     origin: hashes by name of what the run stands on. Raises WeightsError for a damaged checkpoint,
     naming it, for one of another model, and for one whose origin is another.
     """
-    path = parallel.told(lambda: newest(run_dir))  # machines may see a shared folder differently
+    path = parallel.broadcast_from_main(
+        lambda: newest(run_dir)
+    )  # machines may see a shared folder differently
     if path is None:
         return 0
     state = _state(path)

@@ -32,7 +32,7 @@ from arm.train.manifest import tokenizer_hash
 from arm.train.optim import Optim
 from arm.train.picture_data import draw_apart, open_pictures
 from arm.train.runtime import Loop, fit, training_device
-from arm.train.sharding import share_out
+from arm.train.sharding import apply_parallelism
 from arm.world.pictures import world_batch
 
 
@@ -186,7 +186,7 @@ def main(run: DetokenizerRun) -> None:
     """Trains one painter and writes it to `out`/model. Under torchrun each process makes its own
     batches, and `loop.parallel` may share the painter out.
     """
-    parallel.start()
+    parallel.init_processes()
     device = training_device()
     on_gpu = device.type == "cuda"
     tokenizer = VisualTokenizer.load(
@@ -197,7 +197,7 @@ def main(run: DetokenizerRun) -> None:
     torch.manual_seed(run.loop.seed)
     painter: Any = run.painter.build(tokenizer.encoder.width, vae.config.latent_channels)
     fitting(run.grids, tokenizer.patch, vae, painter)
-    share_out(painter, run.loop.parallel, device)
+    apply_parallelism(painter, run.loop.parallel, device)
     painter.to(device)
     held = run.eval_pictures if run.eval_every else 0
     own = open_pictures(run.data, run.grids, tokenizer.patch, run.out, held) if run.data else None
@@ -239,4 +239,4 @@ def main(run: DetokenizerRun) -> None:
     )  # fmt: skip
     sampler = {"num_steps": run.num_steps, "guidance_scale": run.guidance_scale}
     save_painter(painter, run.out / "model", sampler, write=parallel.is_main())
-    parallel.wait()
+    parallel.barrier()

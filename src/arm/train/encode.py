@@ -14,7 +14,7 @@ from arm.data.images import GridWeight, pick_grid, to_float
 from arm.errors import ConfigError, DataError
 from arm.models.pretrained import Pretrained, load_siglip
 from arm.models.tokenizer import VisualTokenizer
-from arm.train.manifest import agree, tokenizer_hash
+from arm.train.manifest import check_or_write_manifest, tokenizer_hash
 from arm.train.runtime import training_device
 from arm.world.chains import Chain, write_shard
 from arm.world.edits import Edit, sample_edit
@@ -109,7 +109,9 @@ def main(run: EncodeRun) -> None:
     Raises ConfigError where `out` holds shards of another tokenizer or other settings, DataError for
     codes of more than 16 bits.
     """
-    agree(run.out, manifest_of(run), f"delete the shards in {run.out}, or name another out=FOLDER")
+    check_or_write_manifest(
+        run.out, manifest_of(run), f"delete the shards in {run.out}, or name another out=FOLDER"
+    )
     device = training_device()
     tokenizer = VisualTokenizer.load(
         run.tokenizer, load_siglip(run.pretrained.siglip, device.type == "cuda").vision_model

@@ -31,7 +31,7 @@ from arm.model_directory import find_model, load_defaults, parts_of
 from arm.models.pretrained import load_siglip
 from arm.models.pretrained_files import locate
 from arm.models.tokenizer import VisualTokenizer
-from arm.train.manifest import agree, tokenizer_hash
+from arm.train.manifest import check_or_write_manifest, tokenizer_hash
 from arm.train.runtime import training_device
 
 Grid = tuple[int, int]
@@ -200,7 +200,7 @@ def _agree(run: EncodeDataRun, source: Source, num_shards: int) -> None:
         "tokenizer": tokenizer_hash(run.tokenizer, run.siglip),
         "grids": [list(grid) for grid in run.grids],
     }
-    agree(run.out, manifest, "name another --out")
+    check_or_write_manifest(run.out, manifest, "name another --out")
 
 
 @contextmanager

@@ -37,8 +37,8 @@ from arm.train.finetune import Finetune, merged, prepare
 from arm.train.manifest import tokenizer_hash, tokenizer_of
 from arm.train.next_token import batch_losses
 from arm.train.optim import Optim
-from arm.train.runtime import Loop, fit, same_sizes, training_device
-from arm.train.sharding import is_sharded, materializer, share_out
+from arm.train.runtime import Loop, check_sizes, fit, training_device
+from arm.train.sharding import apply_parallelism, is_sharded, materializer
 from arm.vocab import Vocab
 from arm.world.chains import Chain, code_counts, read_shards
 from arm.world.tasks import world_samples
@@ -204,7 +204,7 @@ def build(run: LMRun, words: int, materialize: Materialize = on_cpu) -> tuple[Qw
             model, found = with_text_size(model, found, text_size, generator)
         if replace(found, image_stride=vocab.image_stride) != vocab:
             raise WeightsError(f"{run.init_from} was trained with {found}, this run has {vocab}")
-        same_sizes(run.init_from, sizes_of(model.config), sizes_of(config), key_of)
+        check_sizes(run.init_from, sizes_of(model.config), sizes_of(config), key_of)
         return model, vocab
     if run.pretrained is None:
         with torch.device("meta"):
@@ -216,7 +216,7 @@ def build(run: LMRun, words: int, materialize: Materialize = on_cpu) -> tuple[Qw
     text = replace(config, vocab_size=text_size, num_codes=0, code_bits=0, max_side=0)
     visual = {"num_codes": 0, "code_bits": 0, "share_bits": config.share_bits}
     there = read_config(source / "config.json", visual)
-    same_sizes(
+    check_sizes(
         source / "config.json",
         {"vocab_size": there.vocab_size, **sizes_of(there)},
         {"vocab_size": text.vocab_size, **sizes_of(text)},
@@ -239,7 +239,7 @@ def ready(run: LMRun, words: int) -> tuple[Qwen2, Vocab]:
         model, vocab = build(run, words)
         torch.manual_seed(run.loop.seed)  # of LoRA's first weights
         prepare(model, run.finetune)
-        share_out(model, how, device)
+        apply_parallelism(model, how, device)
         return model.to(device), vocab
     return build(run, words, materializer(how, device))
 
@@ -263,7 +263,7 @@ def samples_of(
 
 def main(run: LMRun) -> None:
     """Trains one stage and writes the model to `out`/model."""
-    parallel.start()
+    parallel.init_processes()
     if run.rows % parallel.world_size():
         raise ConfigError(f"rows={run.rows} cannot be shared by {parallel.world_size()} processes")
     # Rather a fault now than after the last step.
@@ -328,4 +328,4 @@ def main(run: LMRun) -> None:
     if run.parts and parallel.is_main():
         with_backbone(find_model(run.parts), run.out / "model", run.out / "arm")
         copy_text_tokenizer(locate(run.text_tokenizer), run.out / "arm/backbone")
-    parallel.wait()
+    parallel.barrier()

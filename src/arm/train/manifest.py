@@ -28,7 +28,7 @@ def tokenizer_of(shards: Path) -> str | None:
     return read_json(path).get("tokenizer") if path.is_file() else None
 
 
-def agree(out: Path, manifest: Mapping[str, Any], instead: str) -> None:
+def check_or_write_manifest(out: Path, manifest: Mapping[str, Any], instead: str) -> None:
     """Writes what the shards in `out` are made from, or checks that it is what made those that are there.
 
     instead: what a user can do about other ones. Raises ConfigError where there are such, or shards that

@@ -38,7 +38,7 @@ from arm.train.plan_memory import Setting, dtype_of, fullest
 from arm.train.plan_sizes import sizes_of, work_of
 from arm.train.precision import multiply_in_bf16
 from arm.train.runtime import to_device, training_device, uses_bf16
-from arm.train.sharding import Averages, averages_of, follow, is_sharded
+from arm.train.sharding import Averages, init_ema, is_sharded, update_ema
 from arm.vocab import Vocab
 from arm.world.chains import read_shards
 
@@ -172,7 +172,7 @@ def own_batch(run: LMRun) -> tuple[PackedBatch, int] | None:
         batch = packed_batch(seed, 0, run.samples, run.row_length, draw, run.weights, vocab)
     except ValueError as error:
         raise DataError(f"the run's own data do not fit it: {error}") from None
-    return parallel.share(batch), text_tokenizer.size
+    return parallel.shard_batch(batch), text_tokenizer.size
 
 
 @contextmanager
@@ -200,7 +200,7 @@ def take_step(
         parallel.average_gradients(trained(model).values())
     norm = nn.utils.clip_grad_norm_(trained(model).values(), run.optim.clip)
     optimizer.step()
-    follow(averages, trained(model), run.optim.ema)
+    update_ema(averages, trained(model), run.optim.ema)
     return loss.detach(), whole(norm)
 
 
@@ -214,7 +214,7 @@ def measure(run: LMRun, words: int, batch: PackedBatch) -> Measured:
     if uses_bf16(run.loop, device):
         multiply_in_bf16(model)
     optimizer = optimizer_for(model, run.optim, uses_bf16(run.loop, device))
-    averages = averages_of(trained(model)) if run.optim.ema else {}
+    averages = init_ema(trained(model)) if run.optim.ema else {}
     model.train()
 
     def step() -> None:
@@ -265,7 +265,7 @@ class Comparison:
 
 def compare(run: LMRun, mix: Mix) -> Comparison:
     """Runs a step on the run's own data where they are there, else on random ones of its shape."""
-    parallel.start()
+    parallel.init_processes()
     device, own = training_device(), own_batch(run)
     if own is not None:
         (batch, words), told = own, "the run's own data"

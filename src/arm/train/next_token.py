@@ -16,7 +16,7 @@ from arm.models.attention import documents
 from arm.models.qwen2 import Qwen2, document_mask
 from arm.sequence import PackedBatch
 from arm.train import parallel
-from arm.train.sharding import as_one_call
+from arm.train.sharding import call_as_forward
 
 
 def token_weights(batch: PackedBatch) -> Tensor:
@@ -75,17 +75,17 @@ def batch_losses(
     """The losses of a batch; in pieces of `rows` rows (0: whole) their gradients are added up here, each
     token weighing what it would weigh in the whole. attention, chunk: see `next_token_losses`.
     """
-    totals = parallel.mean(token_weights(batch))
+    totals = parallel.all_reduce_mean(token_weights(batch))
 
     def of(model: Qwen2, piece: PackedBatch) -> Mapping[str, Tensor]:
         # As an argument of the call FSDP would round the totals to bf16.
         return next_token_losses(model, piece, totals, attention, chunk)
 
     if not rows or len(batch.ids) <= rows:
-        return as_one_call(model, of, batch)
+        return call_as_forward(model, of, batch)
     sums: dict[str, Tensor] = {}
     for piece in _pieces(batch, rows):
-        losses = as_one_call(model, of, piece)
+        losses = call_as_forward(model, of, piece)
         losses["loss"].backward()
         for name, value in losses.items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()

@@ -3,7 +3,7 @@ A model too large for one process is shared out too, see `sharding.py`.
 
 Started with `torchrun --nproc-per-node N -m arm train RUN`. With one process every function here does
 nothing, so a training loop is written once. A loss that is the mean over a batch of unequal items must
-divide by `mean` of its denominator over the processes; the average of the shares' losses is then the
+divide by `all_reduce_mean` of its denominator over the processes; the average of the shares' losses is then the
 loss of the whole batch, and the run equals one process up to rounding.
 """
 
@@ -34,7 +34,7 @@ at once of one that has died."""
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def single_process() -> Iterator[None]:
     """What runs inside is one process, whatever it was started with."""
     _ALONE[0] = True
     try:
@@ -60,7 +60,7 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def start(alone_too: bool = False) -> None:
+def init_processes(alone_too: bool = False) -> None:
     """Joins the group that torchrun's environment names: NCCL on GPUs, gloo on CPUs (and beside NCCL,
     for checkpoints and for waiting). alone_too: a process without torchrun makes a group of its own.
     """
@@ -78,7 +78,7 @@ def start(alone_too: bool = False) -> None:
     _WAITING.append(dist.new_group(backend="gloo", timeout=WAIT))
 
 
-def stop() -> None:
+def destroy_processes() -> None:
     """Leaves the group, so that a process whose work is done ends in good order."""
     if dist.is_initialized():
         _CHECKPOINTS.clear()
@@ -95,7 +95,7 @@ def checkpoint_group() -> Any:
     return _CHECKPOINTS[0]
 
 
-def share(batch: Any) -> Any:
+def shard_batch(batch: Any) -> Any:
     """This process's rows of a batch: every N-th along the first axis of each tensor.
 
     Raises ConfigError for a batch with fewer rows than processes.
@@ -118,7 +118,7 @@ def share(batch: Any) -> Any:
 
 
 def _waiting() -> Any:
-    """The group in which processes may wait long; None (the only one) where `start` made none."""
+    """The group in which processes may wait long; None (the only one) where `init_processes` made none."""
     return _WAITING[0] if _WAITING else None
 
 
@@ -128,21 +128,21 @@ def _reduced(value: Tensor, how: Any) -> Tensor:
     return total
 
 
-def mean(value: Tensor) -> Tensor:
+def all_reduce_mean(value: Tensor) -> Tensor:
     """The average of a tensor over the processes; carries no gradient."""
     if world_size() == 1:
         return value
     return _reduced(value, dist.ReduceOp.SUM) / world_size()
 
 
-def largest(value: float) -> float:
+def all_reduce_max(value: float) -> float:
     """The largest of a number over the processes: what one of them must not decide alone."""
     if world_size() == 1:
         return value
     return float(_reduced(torch.tensor(value, dtype=torch.float64), dist.ReduceOp.MAX))
 
 
-def told(make: Callable[[], T]) -> T:
+def broadcast_from_main(make: Callable[[], T]) -> T:
     """What the first process makes, in all of them."""
     if world_size() == 1:
         return make()
@@ -151,7 +151,7 @@ def told(make: Callable[[], T]) -> T:
     return found[0]
 
 
-def first(value: T | None) -> T | None:
+def first_available(value: T | None) -> T | None:
     """The value of the first process that has one: what all must agree on, though some cannot know it."""
     if world_size() == 1:
         return value
@@ -160,7 +160,7 @@ def first(value: T | None) -> T | None:
     return next((each for each in found if each is not None), None)
 
 
-def joined(value: Tensor) -> Tensor:
+def all_gather_rows(value: Tensor) -> Tensor:
     """The tensors of all processes behind one another along the first axis; all have as many rows."""
     if world_size() == 1:
         return value
@@ -175,12 +175,12 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
         return
     trained = list(parameters)
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-    flat = mean(torch.cat([g.flatten() for g in grads]))
+    flat = all_reduce_mean(torch.cat([g.flatten() for g in grads]))
     for p, g in zip(trained, flat.split([g.numel() for g in grads]), strict=True):
         p.grad = g.view_as(p)
 
 
-def wait() -> None:
+def barrier() -> None:
     """Returns when every process has come here."""
     if world_size() > 1:
         dist.barrier(group=_waiting())

@@ -16,7 +16,7 @@ from arm.data.images import GridWeight
 from arm.data.records import SKIPPED, Skipped
 from arm.data.sources import open_source
 from arm.errors import DataError
-from arm.models.text import says_something, tower_ids
+from arm.models.text import has_known_word, tower_ids
 from arm.train import parallel
 from arm.world.pictures import PictureBatch
 
@@ -79,7 +79,7 @@ def open_pictures(
     if parallel.world_size() > 1:  # each process measures its share of the pictures
         for source in sources:
             sort_share(source, grids, folder, skipped, parallel.rank(), parallel.world_size())
-        parallel.wait()
+        parallel.barrier()
     opened = [open_buckets(source, grids, folder, skipped) for source in sources]
     total = sum(map(len, opened))
     every = max(10, total // held) if held else total + 1
@@ -95,7 +95,7 @@ def open_pictures(
 
 def tell_unread(captions: Sequence[str], tower: Any, siglip: Any) -> None:
     """Says how many captions of a batch hold no word that the text tower, whose tokenizer is `tower`, knows."""
-    unread = int((~says_something(tower, tower_ids(siglip, tower, captions))).sum())
+    unread = int((~has_known_word(tower, tower_ids(siglip, tower, captions))).sum())
     if unread:
         print(
             f"{unread} of {len(captions)} captions of the first batch hold no word that the text tower "

@@ -21,7 +21,7 @@ from arm.train import checkpoint, parallel
 from arm.train.log import Log, Logged
 from arm.train.optim import Optim, learning_rate, optimizer_for
 from arm.train.precision import has_bf16_units, multiply_in_bf16
-from arm.train.sharding import Parallel, averages_of, blocks, follow, gathered, is_sharded
+from arm.train.sharding import Parallel, blocks, init_ema, is_sharded, unsharded, update_ema
 
 MakeBatch = Callable[[int], Any]
 """step -> a batch on the CPU: a tensor or a dataclass of tensors. A pure function; draws nothing from torch."""
@@ -131,11 +131,11 @@ MAY_CHANGE = frozenset(
 """What may change between a run and its resumption: how long, how fast, where a judge is, when to stop."""
 
 
-def same_run(old: Any, new: Any, run_dir: Path, path: str = "") -> None:
+def check_same_run(old: Any, new: Any, run_dir: Path, path: str = "") -> None:
     """Raises ConfigError that names the first field in which a resumed run differs from its start."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            same_run(old.get(key), new.get(key), run_dir, f"{path}.{key}".lstrip("."))
+            check_same_run(old.get(key), new.get(key), run_dir, f"{path}.{key}".lstrip("."))
     elif old != new and MAY_CHANGE.isdisjoint(path.split(".")):
         raise ConfigError(
             f"{run_dir} was trained with {path}={old}, now it is {new}; resume with the old value "
@@ -143,7 +143,7 @@ def same_run(old: Any, new: Any, run_dir: Path, path: str = "") -> None:
         )
 
 
-def same_sizes(
+def check_sizes(
     source: Path,
     there: Mapping[str, Any],
     ours: Mapping[str, Any],
@@ -198,7 +198,7 @@ def fit(
     """
     if parallel.world_size() > 1 and batches_of == "one":
         raise ConfigError(f"{name} runs on one process, torchrun started {parallel.world_size()}")
-    parallel.start()
+    parallel.init_processes()
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -207,8 +207,8 @@ def fit(
         ) from None
     if checkpoint.newest(run_dir) is not None and (run_dir / "config.json").is_file():
         recorded = with_defaults(read_json(run_dir / "config.json"), config)
-        same_run(recorded, to_json(config), run_dir)
-    parallel.wait()
+        check_same_run(recorded, to_json(config), run_dir)
+    parallel.barrier()
     if parallel.is_main():
         dump(config, run_dir / "config.json")
     device = next(module.parameters()).device
@@ -219,7 +219,7 @@ def fit(
         print(f"{name}: bf16 is not native to this processor, fp32 is used", flush=True)
     optimizer = optimizer_for(module, optim, bf16)
     sharded = is_sharded(module)
-    averages = averages_of(trained(module)) if optim.ema else {}
+    averages = init_ema(trained(module)) if optim.ema else {}
     start = checkpoint.resume(run_dir, module, optimizer, origin, averages)
     writing: list[checkpoint.Writing] = []
     saved = start or -1
@@ -256,18 +256,18 @@ def fit(
     def evaluated(step: int) -> None:
         if evaluate is None:
             return
-        with gathered(module):
+        with unsharded(module):
             if log is not None:
                 module.eval()
                 log.write(step, evaluate())
                 module.train()
-            parallel.wait()
+            parallel.barrier()
 
     if start:  # killed while it evaluated, a run evaluates what it goes on from
         due = eval_every > 0 and (start % eval_every == 0 or start >= loop.steps)
     else:
         due = eval_first
-    if due and not parallel.told(lambda: log is not None and log.evaluated):
+    if due and not parallel.broadcast_from_main(lambda: log is not None and log.evaluated):
         evaluated(start)
     clock, counted = time.monotonic(), start
     try:
@@ -278,11 +278,11 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
-            batch = parallel.share(batch) if batches_of == "all" else batch
+            batch = parallel.shard_batch(batch) if batches_of == "all" else batch
             losses = step_fn(to_device(batch, device))
             loss = losses["loss"]
             # The mean, or one process would stop and the others wait for it.
-            average = parallel.mean(loss.detach())
+            average = parallel.all_reduce_mean(loss.detach())
             if not torch.isfinite(average):
                 raise TrainingError(
                     f"{name}: the loss is {average.item()} at step {step}; lower the rate"
@@ -298,11 +298,11 @@ def fit(
                     f"{name}: the gradient is {norm.item()} at step {step}; lower the rate"
                 )
             optimizer.step()
-            follow(averages, trained(module), optim.ema)
+            update_ema(averages, trained(module), optim.ema)
             done = step + 1
             if done % loop.log_every == 0 or done == loop.steps:
                 seconds = (time.monotonic() - clock) / (done - counted)
-                values = {k: float(parallel.mean(v.detach())) for k, v in losses.items()}
+                values = {k: float(parallel.all_reduce_mean(v.detach())) for k, v in losses.items()}
                 left = seconds * (loop.steps - done) / 60
                 extra = {
                     "lr": rate,
@@ -313,7 +313,7 @@ def fit(
                 if log is not None:
                     log.write(done, {**values, **extra})
                 clock, counted = time.monotonic(), done
-                if writing and not parallel.largest(float(not writing[0].written())):
+                if writing and not parallel.all_reduce_max(float(not writing[0].written())):
                     settle()  # else a checkpoint would have its name only when the next one is begun
             if done % loop.save_every == 0 or done == loop.steps:
                 save(done)
@@ -325,4 +325,4 @@ def fit(
         if log is not None:
             log.close()
     if averages:
-        follow(trained(module), averages, 0.0)  # the run ends with the average
+        update_ema(trained(module), averages, 0.0)  # the run ends with the average

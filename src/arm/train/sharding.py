@@ -70,10 +70,10 @@ def _mesh(how: Parallel, device: torch.device) -> Any:
     return init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
 
 
-def share_out(module: nn.Module, how: Parallel, device: torch.device) -> None:
+def apply_parallelism(module: nn.Module, how: Parallel, device: torch.device) -> None:
     """Applies `how` to a module, in place; its parameters may be on the meta device still.
 
-    What uses its parameters outside of its `forward` must do so inside `as_one_call`. Raises ConfigError
+    What uses its parameters outside of its `forward` must do so inside `call_as_forward`. Raises ConfigError
     for processes that do not make the replicas asked for.
     """
     recompute(module, how.recompute)
@@ -85,7 +85,7 @@ def share_out(module: nn.Module, how: Parallel, device: torch.device) -> None:
         register_fsdp_forward_method,
     )
 
-    parallel.start(alone_too=True)
+    parallel.init_processes(alone_too=True)
     mesh = _mesh(how, device)
     low = torch.bfloat16 if how.bf16 else None
     policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
@@ -102,7 +102,7 @@ def materializer(how: Parallel, device: torch.device) -> Callable[[nn.Module], N
     """
 
     def materialize(module: nn.Module) -> None:
-        share_out(module, how, device)
+        apply_parallelism(module, how, device)
         module.to_empty(device=device)
 
     return materialize
@@ -112,7 +112,7 @@ CALL = "_as_one_call"
 
 
 class _Inside:
-    """A sharded module during `as_one_call`: a call of it is its plain `forward`, since FSDP's hooks,
+    """A sharded module during `call_as_forward`: a call of it is its plain `forward`, since FSDP's hooks,
     run once more, would let its parameters go before the rest of the backward pass has used them.
     """
 
@@ -126,7 +126,7 @@ class _Inside:
         return self._module[0].forward(*args, **kwargs)
 
 
-def as_one_call(module: nn.Module, function: Callable[..., T], *args: Any) -> T:
+def call_as_forward(module: nn.Module, function: Callable[..., T], *args: Any) -> T:
     """function(module, *args), which may use the module's parameters in any way: those of a sharded one
     are gathered once for the whole of it and once for its backward pass, however often they are used,
     so that processes whose batches differ send the same.
@@ -142,7 +142,7 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 @contextmanager
-def gathered(*modules: nn.Module) -> Iterator[None]:
+def unsharded(*modules: nn.Module) -> Iterator[None]:
     """Inside, every process holds the whole of these models, and their forward passes send nothing,
     so that each process may run them as often as it needs: generation. For models that are not sharded, nothing.
     """
@@ -210,13 +210,13 @@ Averages = Mapping[str, Tensor]
 
 
 @torch.no_grad()
-def averages_of(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def init_ema(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies to begin an exponential moving average from; of sharded parameters, of the parts."""
     return {name: p.detach().clone() for name, p in parameters.items()}
 
 
 @torch.no_grad()
-def follow(averages: Averages, parameters: Mapping[str, Tensor], decay: float) -> None:
+def update_ema(averages: Averages, parameters: Mapping[str, Tensor], decay: float) -> None:
     """average = decay * average + (1 - decay) * parameter, in place."""
     for name, average in averages.items():
         average.lerp_(parameters[name].detach(), 1 - decay)

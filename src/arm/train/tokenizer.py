@@ -35,8 +35,8 @@ from arm.models.pretrained import (
 from arm.models.text import (
     caption_hidden,
     encode_captions,
+    has_known_word,
     same_texts,
-    says_something,
     tower_embeddings,
     tower_ids,
 )
@@ -45,7 +45,7 @@ from arm.train import parallel
 from arm.train.manifest import tokenizer_hash
 from arm.train.optim import Optim
 from arm.train.picture_data import draw_apart, open_pictures, tell_unread
-from arm.train.runtime import Loop, fit, same_sizes, training_device
+from arm.train.runtime import Loop, check_sizes, fit, training_device
 from arm.train.sharding import blocks, recompute
 from arm.world.pictures import PictureBatch, counted_pairs, world_batch
 
@@ -261,7 +261,7 @@ def of_all_processes(batch: PictureBatch, tower: Any, ids_BT: Tensor, text_BD: T
         ids = torch.cat([each for each, _, _ in found]).to(device)
         text = torch.cat([each for _, each, _ in found]).to(device)
         scenes = [scene for _, _, each in found for scene in each]
-    counted_N = says_something(tower, ids)
+    counted_N = has_known_word(tower, ids)
     counted = None if counted_N.all() else counted_N.expand(len(ids_BT), -1)
     if scenes:
         pairs = counted_pairs(batch.scenes, scenes).to(device)
@@ -294,7 +294,7 @@ def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, TextTokenizers]:
     else:
         tokenizer = VisualTokenizer.load(run.init_from, siglip.vision_model)
         there, ours = sizes_of(tokenizer.config), sizes_of(run.model)
-        same_sizes(run.init_from, there, ours, "model.{}".format, "another tokenizer")
+        check_sizes(run.init_from, there, ours, "model.{}".format, "another tokenizer")
     tokenizer.projector.requires_grad_(not (run.keep_codes or run.keep_features))
     tokenizer.deprojector.requires_grad_(not run.keep_features)
     return TokenizerTrainer(tokenizer, siglip, caption_lm), siglip, text_tokenizers
@@ -302,7 +302,7 @@ def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, TextTokenizers]:
 
 def main(run: TokenizerRun) -> None:
     """Trains the tokenizer and writes it to `out`. Under torchrun each process makes its own batches."""
-    parallel.start()
+    parallel.init_processes()
     trainer, siglip, text_tokenizers = build(run)
     tokenizer = trainer.tokenizer
     for part in (tokenizer.projector, tokenizer.deprojector, tokenizer.pixel, trainer.caption_lm):
@@ -350,4 +350,4 @@ def main(run: TokenizerRun) -> None:
     )  # fmt: skip
     if parallel.is_main():
         tokenizer.save(run.out)
-    parallel.wait()
+    parallel.barrier()
