@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint clean help
+.PHONY: demo test test-portable lint clean help
 
 demo: $(STAMP) ## ask, draw and edit with the shipped model; the pictures land in demo/
 	OMP_NUM_THREADS=1 $(BIN)/arm demo --out demo
@@ -24,6 +24,10 @@ test: $(STAMP) ## all that has to pass: ruff, the tests, pyright
 	$(BIN)/ruff format --check src tests docs
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 	$(BIN)/pyright
+
+test-portable: $(STAMP) ## the numeric tests once more, with the kernels of a processor without AVX
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 \
+		tests/models tests/hf tests/test_generate.py tests/test_losses.py tests/test_sampling.py tests/rl/test_policy.py
 
 lint: $(STAMP) ## ruff and pyright alone
 	$(BIN)/ruff check src tests docs
@@ -35,7 +39,7 @@ clean: ## remove caches, builds and the demo's pictures; .venv and runs/ stay
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 13) and "arm needs Python 3.11 or 3.12, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.12" % v)'

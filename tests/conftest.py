@@ -28,6 +28,22 @@ class TinyChain:
     lm_run: object
 
 
+@pytest.fixture(autouse=True)
+def seeded_generators() -> None:
+    """Every test starts from the same global random state, alone or after others."""
+    import random
+
+    random.seed(0)
+    if "numpy" in sys.modules:
+        import numpy as np
+
+        np.random.seed(0)  # noqa: NPY002 (libraries under test draw from it)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> TinyChain:
     """Every stage of `micro` at a fraction of its size and three steps each."""

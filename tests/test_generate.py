@@ -20,6 +20,7 @@ from arm.models.qwen2 import Qwen2
 from arm.sampling import GREEDY, Sampling
 from arm.sequence import Image, Sample, Text, Tokens, assistant, flatten, user
 from arm.vocab import Vocab
+from closeness import assert_close_fp32
 from cut_by_hand import cut_by_hand
 from tiny import build, sized_for
 
@@ -185,7 +186,7 @@ def test_a_stream_of_weight_zero_changes_nothing(model: Qwen2):
     ((one,),) = generate(model, VOCAB, [bare], seed=7)
     ((two,),) = generate(model, VOCAB, [padded], seed=7)
     assert one.ids == two.ids
-    assert one.logprobs == pytest.approx(two.logprobs, abs=1e-5)
+    assert one.logprobs == pytest.approx(two.logprobs, abs=1e-4)
 
 
 def test_the_same_seed_gives_the_same_result(model: Qwen2):
@@ -243,7 +244,7 @@ def test_editing_guidance_by_formula(model: Qwen2):
         logits = text * full + (image - text) * no_text + (1 - image) * empty
         # the same as the usual nested form
         nested = empty + image * (no_text - empty) + text * (full - no_text)
-        torch.testing.assert_close(logits, nested, atol=1e-5, rtol=1e-5)
+        assert_close_fp32(logits, nested)
         expected = chosen(logits.log_softmax(-1), result, (2, 3))
         assert result.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
 
@@ -279,7 +280,8 @@ def test_greedy_takes_the_largest_logit(model: Qwen2):
     request = draws(SEEN, (2, 2))
     ((result,),) = generate(model, VOCAB, [request], images=GREEDY)
     logits = forced(model, request.streams[0], result, (2, 2))
-    assert (logits.argmax(-1) + VOCAB.first_code).tolist() == result.ids
+    taken = logits.gather(-1, torch.tensor(result.ids)[:, None] - VOCAB.first_code)[:, 0]
+    assert_close_fp32(taken, logits.amax(-1))  # of two that tie, kernels may prefer either
 
 
 # What text may say

@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from arm.sampling import GREEDY, LEAST_TEMPERATURE, Sampling, row_generator, sample_rows, truncate
+from closeness import assert_close_fp32
 from cut_by_hand import cut_by_hand
 
 FOUR = torch.tensor([0.15, 0.5, 0.05, 0.3]).log()[None]
@@ -48,7 +49,7 @@ def test_truncate_treats_rows_apart():
     rows = torch.cat([FOUR, FOUR.flip(1), FOUR + 7])
     both = truncate(rows, Sampling(top_k=2)).exp()
     expected = [[0, 0.625, 0, 0.375], [0.375, 0, 0.625, 0], [0, 0.625, 0, 0.375]]
-    torch.testing.assert_close(both, torch.tensor(expected))
+    assert_close_fp32(both, torch.tensor(expected))
 
 
 @settings(deadline=None, max_examples=60)
@@ -80,7 +81,7 @@ def test_what_is_drawn_has_its_probability():
     share = (index == 1).float().mean().item()
     assert abs(share - 0.625) < 0.03  # four standard deviations
     expected = torch.where(index == 1, 0.625, 0.375).log()
-    torch.testing.assert_close(logprob, expected)
+    assert_close_fp32(logprob, expected)
 
 
 def test_only_what_may_win_draws_noise(monkeypatch: pytest.MonkeyPatch):
@@ -94,7 +95,7 @@ def test_only_what_may_win_draws_noise(monkeypatch: pytest.MonkeyPatch):
     assert drawn == [10] * 3
     expected = truncate(logits, sampling).gather(-1, index[:, None])[:, 0]
     assert expected.isfinite().all()
-    torch.testing.assert_close(logprob, expected)
+    assert_close_fp32(logprob, expected)
 
 
 @pytest.mark.parametrize(

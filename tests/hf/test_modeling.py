@@ -22,6 +22,7 @@ from arm.models.qwen2 import document_mask
 from arm.sampling import GREEDY
 from arm.sequence import Image, PackedBatch, Sample, Text, Tokens, assistant, flatten, pack, user
 from arm.vocab import Vocab
+from closeness import assert_close_fp32
 from conftest import TinyChain
 from tiny import build, sized_for
 
@@ -53,7 +54,7 @@ def ids_of(*rows: Tokens, left: bool = True) -> dict[str, Tensor]:
 
 
 def close(a: Tensor, b: Tensor) -> None:
-    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    assert_close_fp32(a, b)
 
 
 def hidden(model: ArmForCausalLM, batch: PackedBatch) -> Tensor:

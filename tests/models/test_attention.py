@@ -10,6 +10,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from arm.models.attention import Documents, attend, document_spans, documents, flex_documents
 from arm.models.qwen2 import document_mask
 from arm.train.measure import LiveStorages
+from closeness import assert_close_fp32
 from tiny import VISUAL, build, seeded
 
 IDS = torch.tensor([[0, 0, 1, 1, 1, -1], [3, 3, 3, 3, 4, 4]])
@@ -27,7 +28,7 @@ def test_documents_equal_the_mask(make):
     k, v = (torch.randn(2, 2, 6, 16, generator=seeded(s)) for s in (2, 3))
     expected, found = attend(q, k, v, document_mask(IDS)), attend(q, k, v, make(IDS))
     real = IDS >= 0
-    assert torch.allclose(found.transpose(1, 2)[real], expected.transpose(1, 2)[real], atol=1e-6)
+    assert_close_fp32(found.transpose(1, 2)[real], expected.transpose(1, 2)[real])
 
 
 def test_padding_gives_zeros_and_no_gradient():
@@ -88,7 +89,7 @@ def test_flex_attention_over_random_documents_equals_the_mask(block: int):
     k, v = (torch.randn(6, 2, 37, 16, generator=seeded(s)) for s in (2, 3))
     expected, found = (attend(q, k, v, m) for m in (document_mask(ids), flex_documents(ids, block)))
     real = ids >= 0
-    assert torch.allclose(found.transpose(1, 2)[real], expected.transpose(1, 2)[real], atol=1e-6)
+    assert_close_fp32(found.transpose(1, 2)[real], expected.transpose(1, 2)[real])
 
 
 def test_a_block_mask_takes_the_bytes_of_its_blocks():
@@ -114,7 +115,7 @@ def test_the_models_gradients_agree():
             (hidden.detach(), model.get_parameter("layers.0.self_attn.q_proj.weight").grad)
         )
     for a, b in zip(*found, strict=True):
-        assert torch.allclose(a, b, atol=1e-6)
+        assert_close_fp32(a, b)
 
 
 def test_documents_are_compared_by_identity():
@@ -130,7 +131,7 @@ def test_a_row_of_80_thousand_tokens():
     hidden = model(model.embed(tokens), torch.arange(T)[None] % document, documents(ids))
     hidden.sum().backward()
     # Every document is the same text, so every document gets the same answer.
-    assert torch.allclose(hidden[0, :document], hidden[0, -document:], atol=1e-6)
+    assert_close_fp32(hidden[0, :document], hidden[0, -document:])
 
 
 @pytest.mark.gpu

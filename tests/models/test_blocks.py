@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from arm.models.blocks import Block, GridTransformer, grid_angles, grid_sines, rotate
+from closeness import assert_close_fp32
 from tiny import seeded
 
 
@@ -14,7 +15,7 @@ def test_grid_angles_by_hand():
         [0, 0.0, 0, 0.0], [0, 0.0, 1, 0.1], [0, 0.0, 2, 0.2],
         [1, 0.1, 0, 0.0], [1, 0.1, 1, 0.1], [1, 0.1, 2, 0.2],
     ]  # fmt: skip
-    torch.testing.assert_close(angles, torch.tensor(expected))
+    assert_close_fp32(angles, torch.tensor(expected))
 
 
 def test_angles_of_a_part_of_a_grid_are_those_of_the_whole():
@@ -26,7 +27,7 @@ def test_grid_sines_by_hand():
     """dim 4: one frequency, 1; the sines of row and column, each with its cosine behind it."""
     sin, cos = float(torch.tensor(1.0).sin()), float(torch.tensor(1.0).cos())
     expected = [[0, 1, 0, 1], [0, 1, sin, cos], [sin, cos, 0, 1], [sin, cos, sin, cos]]
-    torch.testing.assert_close(grid_sines(2, 2, 4), torch.tensor(expected))
+    assert_close_fp32(grid_sines(2, 2, 4), torch.tensor(expected))
     wide = grid_sines(7, 9, 32)
     assert wide.shape == (63, 32) and len({tuple(row) for row in wide.tolist()}) == 63
 
@@ -40,12 +41,12 @@ def test_head_dimensions_that_do_not_split(head_dim: int):
 def test_rotation_by_hand():
     x = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]])
     quarter = torch.tensor([[torch.pi / 2, 0.0]])  # the pair (1, 3) turns, the pair (2, 4) stays
-    torch.testing.assert_close(rotate(x, quarter), torch.tensor([[[[-3.0, 2.0, 1.0, 4.0]]]]))
+    assert_close_fp32(rotate(x, quarter), torch.tensor([[[[-3.0, 2.0, 1.0, 4.0]]]]))
 
 
 def test_rotation_keeps_lengths():
     x = torch.randn(2, 3, 6, 8, generator=seeded())
-    torch.testing.assert_close(rotate(x, grid_angles(2, 3, 8)).norm(dim=-1), x.norm(dim=-1))
+    assert_close_fp32(rotate(x, grid_angles(2, 3, 8)).norm(dim=-1), x.norm(dim=-1))
 
 
 def test_dot_products_depend_on_the_offset_alone():
@@ -63,7 +64,7 @@ def test_dot_products_depend_on_the_offset_alone():
                 for c2 in range(width):
                     score = scores[r, c, r2, c2].item()
                     offset = (r2 - r, c2 - c)
-                    assert found.setdefault(offset, score) == pytest.approx(score, abs=1e-5)
+                    assert found.setdefault(offset, score) == pytest.approx(score, abs=1e-4)
     # distinct offsets give distinct scores, so the position is not lost
     assert len({round(score, 4) for score in found.values()}) == len(found) == 7 * 9
 
@@ -97,7 +98,7 @@ def test_adaln_by_hand():
 
     y = x + 2.0 * block.attend(norm(x) * 0.5 + 0.3, angles)
     y = y + 0.1 * block.mlp(norm(y) * 1.7 - 0.2)
-    torch.testing.assert_close(block(x, angles, torch.zeros(1, 8)), y, atol=1e-5, rtol=1e-5)
+    assert_close_fp32(block(x, angles, torch.zeros(1, 8)), y)
 
 
 @torch.no_grad()
@@ -110,7 +111,7 @@ def test_attention_by_hand():
     q, k = rotate(q[:, None], angles)[:, 0], rotate(k[:, None], angles)[:, 0]
     weights = (q @ k.transpose(1, 2) / 8**0.5).softmax(-1)
     expected = (weights @ v) @ block.out.weight.T + block.out.bias
-    torch.testing.assert_close(block.attend(x, angles), expected, atol=1e-5, rtol=1e-5)
+    assert_close_fp32(block.attend(x, angles), expected)
 
 
 def test_width_and_heads_must_fit():
@@ -126,4 +127,4 @@ def test_grid_transformer_serves_every_grid(grid: tuple[int, int]):
     x = torch.randn(2, grid[0] * grid[1], 5, generator=seeded())
     out = model(x, grid)
     assert out.shape == (2, grid[0] * grid[1], 7) and out.isfinite().all()
-    torch.testing.assert_close(model(x[1:], grid), out[1:], atol=1e-5, rtol=1e-5)
+    assert_close_fp32(model(x[1:], grid), out[1:])

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from arm.models.flow import euler, interpolate, sample_timesteps, velocity_from_x1
+from closeness import assert_close_fp32
 from tiny import seeded
 
 X0 = torch.tensor([[1.0, -2.0], [0.0, 4.0], [8.0, 8.0]])
@@ -26,7 +27,7 @@ def test_the_timestep_belongs_to_the_sample_in_any_shape():
 def test_velocity_from_x1_is_the_velocity_of_the_path(t: float):
     t_B = torch.full((3,), t)
     velocity = velocity_from_x1(X1, interpolate(X0, X1, t_B), t_B)
-    torch.testing.assert_close(velocity, X1 - X0, atol=1e-5, rtol=1e-5)
+    assert_close_fp32(velocity, X1 - X0)
 
 
 def test_velocity_from_x1_by_hand():
@@ -43,7 +44,7 @@ def test_euler_with_the_exact_velocity_reaches_the_data(num_steps: int):
         asked.append(t_B[0].item())
         return X1 - X0
 
-    torch.testing.assert_close(euler(velocity, X0, num_steps), X1)
+    assert_close_fp32(euler(velocity, X0, num_steps), X1)
     assert len(asked) == num_steps and asked[0] == 0 and max(asked) < 1
     assert asked == sorted(asked)
 
@@ -51,7 +52,7 @@ def test_euler_with_the_exact_velocity_reaches_the_data(num_steps: int):
 @pytest.mark.parametrize("num_steps", [1, 2, 7])
 def test_euler_with_an_x1_predictor_reaches_the_data(num_steps: int):
     reached = euler(lambda x, t_B: velocity_from_x1(X1, x, t_B), X0, num_steps)
-    torch.testing.assert_close(reached, X1, atol=1e-5, rtol=1e-5)
+    assert_close_fp32(reached, X1)
 
 
 def test_times_by_hand():
@@ -81,6 +82,6 @@ def test_timesteps():
     assert even.shape == (20_000,) and even.min() >= 0 and even.max() < 1
     assert abs(even.mean().item() - 1 / 2) < 0.01
     low = sample_timesteps(20_000, 2.0, 0.9, seeded())
-    torch.testing.assert_close(low, 0.9 * even.square())
+    assert_close_fp32(low, 0.9 * even.square())
     assert low.max() <= 0.9
     assert abs(low.mean().item() - 0.9 / 3) < 0.01  # the mean of u squared is a third

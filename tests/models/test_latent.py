@@ -20,6 +20,7 @@ from arm.models.latent import (
 )
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from checkpoints import WIDTH, dc_ae, fixed_size_towers, flux, flux_vae, sana
+from closeness import assert_close_fp32
 
 SAMPLER = {"num_steps": 3, "guidance_scale": 1.5}
 
@@ -42,8 +43,8 @@ def test_latents_of_the_flux_vae():
     assert latents.shape[1:] == latent_shape(vae, 16, 24) == (4, 4, 6)
     # as FluxPipeline: (z - shift) * scale in, z / scale + shift out
     mean = vae.encode(images).latent_dist.mean
-    torch.testing.assert_close(latents, (mean - 0.1159) * 0.3611)
-    torch.testing.assert_close(from_latents(vae, latents), vae.decode(mean).sample)
+    assert_close_fp32(latents, (mean - 0.1159) * 0.3611)
+    assert_close_fp32(from_latents(vae, latents), vae.decode(mean).sample)
 
 
 @torch.no_grad()
@@ -52,8 +53,8 @@ def test_latents_of_dc_ae():
     latents = to_latents(vae, images)
     assert latents.shape[1:] == latent_shape(vae, 16, 24) == (8, 2, 3)
     raw = vae.encode(images).latent
-    torch.testing.assert_close(latents, raw * 0.41407)
-    torch.testing.assert_close(from_latents(vae, latents), vae.decode(raw).sample)
+    assert_close_fp32(latents, raw * 0.41407)
+    assert_close_fp32(from_latents(vae, latents), vae.decode(raw).sample)
 
 
 def test_a_size_that_the_autoencoder_cannot_take():
@@ -144,7 +145,7 @@ class TestBoth:
         decoder = LatentDetokenizer(tokenizer(), painter().eval(), vae(), num_steps=1)
         some, other = torch.arange(24).view(1, 4, 6), torch.arange(24).flip(0).view(1, 4, 6)
         free = decoder.decode(some, guidance_scale=0.0)
-        torch.testing.assert_close(free, decoder.decode(other, guidance_scale=0.0))
+        assert_close_fp32(free, decoder.decode(other, guidance_scale=0.0))
         assert not torch.equal(decoder.decode(some, guidance_scale=1.0), free)
 
     def test_a_wrong_file_is_one_line(self, painter: Any, vae: Any, tmp_path: Path):

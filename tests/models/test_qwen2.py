@@ -12,6 +12,7 @@ from torch import Tensor
 from arm.models.kv_cache import KVCache
 from arm.models.qwen2 import Qwen2, document_mask
 from arm.models.visual import Visual, bit_products, compose_rare_rows
+from closeness import assert_close_fp32
 from tiny import TEXT, VISUAL, build, seeded
 
 
@@ -84,7 +85,7 @@ def test_packed_documents_equal_each_alone():
     for length in lengths:
         part = slice(start, start + length)
         alone_BTD = model(model.embed(ids_BT[:, part]), positions(1, length))
-        torch.testing.assert_close(packed_BTD[:, part], alone_BTD, atol=1e-5, rtol=1e-5)
+        assert_close_fp32(packed_BTD[:, part], alone_BTD)
         start += length
     assert packed_BTD.isfinite().all()
 
@@ -112,7 +113,7 @@ def test_cached_decoding_equals_uncached(steps):
         part = slice(cache.length, cache.length + tokens)
         parts.append(model(model.embed(ids_BT[:, part]), positions(2, 8)[:, part], kv_cache=cache))
     assert cache.length == 8
-    torch.testing.assert_close(torch.cat(parts, dim=1), whole_BTD, atol=1e-5, rtol=1e-5)
+    assert_close_fp32(torch.cat(parts, dim=1), whole_BTD)
 
 
 def test_left_padded_rows_equal_each_row_alone():
@@ -133,7 +134,7 @@ def test_left_padded_rows_equal_each_row_alone():
     for row, padding in enumerate(padding_B.tolist()):
         alone_TD = model(model.embed(ids_BT[row : row + 1, padding:]), positions(1, 8 - padding))[0]
         for padded_BTD in (masked_BTD, cached_BTD):
-            torch.testing.assert_close(padded_BTD[row, padding:], alone_TD, atol=1e-5, rtol=1e-5)
+            assert_close_fp32(padded_BTD[row, padding:], alone_TD)
 
 
 def test_an_explicit_mask_over_the_cache_hides_what_it_says():
@@ -149,7 +150,7 @@ def test_an_explicit_mask_over_the_cache_hides_what_it_says():
     mask_B1TS = torch.tensor([[[[False, False, True, True, True]]]])
     last_BTD = model(model.embed(ids_BT[:, 4:]), torch.tensor([[4]]), mask_B1TS, cache)
     alone_BTD = model(model.embed(ids_BT[:, 2:]), torch.tensor([[2, 3, 4]]))
-    torch.testing.assert_close(last_BTD[:, 0], alone_BTD[:, 2], atol=1e-5, rtol=1e-5)
+    assert_close_fp32(last_BTD[:, 0], alone_BTD[:, 2])
 
 
 def test_cache_repeat_and_select():
@@ -167,7 +168,7 @@ def test_cache_repeat_and_select():
         row = sample // 3
         ids_1T = torch.cat((prompts_BT[row, padding_B[row] :], next_B1[sample]))[None]
         alone_BTD = model(model.embed(ids_1T), positions(1, ids_1T.shape[1]))
-        torch.testing.assert_close(repeated_BTD[sample, 0], alone_BTD[0, -1], atol=1e-5, rtol=1e-5)
+        assert_close_fp32(repeated_BTD[sample, 0], alone_BTD[0, -1])
     assert (
         cache.length == 4 and (cache.k_LBKSH[:, :, :, 4:] == 0).all()
     )  # the shared prefill is untouched
@@ -177,7 +178,7 @@ def test_cache_repeat_and_select():
     more_B1 = random_ids(6, 1, seed=10)
     kept_BTD = model(model.embed(more_B1[chosen]), next_positions_B1[chosen] + 1, kv_cache=kept)
     all_BTD = model(model.embed(more_B1), next_positions_B1 + 1, kv_cache=group)
-    torch.testing.assert_close(kept_BTD, all_BTD[chosen])
+    assert_close_fp32(kept_BTD, all_BTD[chosen])
 
 
 def test_cache_mask_by_hand():
@@ -238,7 +239,7 @@ def test_embed_mixes_text_and_codes(share_bits, max_side):
         after_TD[0] = visual.next_row_embedding.weight[0] + visual.next_col_embedding.weight[2]
         after_TD[1] = visual.next_row_embedding.weight[4] + visual.next_col_embedding.weight[3]
     text_2D = model.embed_tokens.weight[[7, 2]]
-    torch.testing.assert_close(x_BTD[0, [0, 3]], text_2D + after_TD[[0, 3]])
+    assert_close_fp32(x_BTD[0, [0, 3]], text_2D + after_TD[[0, 3]])
     for t, code, row, col, bits in ((1, 6, 0, 2, [-1.0, 1.0, 1.0, -1.0]), (2, 15, 4, 3, [1.0] * 4)):
         if isinstance(visual.code_embedding, torch.nn.Embedding):
             expected_D = visual.code_embedding.weight[code]
@@ -250,7 +251,7 @@ def test_embed_mixes_text_and_codes(share_bits, max_side):
             expected_D = (
                 expected_D + visual.row_embedding.weight[row] + visual.col_embedding.weight[col]
             )
-        torch.testing.assert_close(x_BTD[0, t], expected_D + after_TD[t])
+        assert_close_fp32(x_BTD[0, t], expected_D + after_TD[t])
 
     under_codes = torch.tensor([[7, 10**6, -5, 2]])
     assert torch.equal(model.embed(under_codes, codes_BT, rows_BT, cols_BT), x_BTD)
@@ -274,7 +275,7 @@ def test_every_code_and_side_matters_to_the_embedding():
     ):
         shift_TD = (moved_BTD - x_BTD)[0]
         assert shift_TD.abs().min() > 0
-        torch.testing.assert_close(shift_TD, shift_TD[:1].expand_as(shift_TD), atol=1e-5, rtol=1e-4)
+        assert_close_fp32(shift_TD, shift_TD[:1].expand_as(shift_TD))
 
 
 def test_the_place_that_follows_the_last_token():
@@ -286,14 +287,14 @@ def test_the_place_that_follows_the_last_token():
     visual = model.visual
     assert visual is not None and torch.equal(plain_D, model.embed_tokens.weight[3])
     place_D = visual.next_row_embedding.weight[2] + visual.next_col_embedding.weight[1]
-    torch.testing.assert_close(followed_D, plain_D + place_D)
+    assert_close_fp32(followed_D, plain_D + place_D)
 
 
 def test_heads_are_separate_and_take_any_leading_dimensions():
     model = build(VISUAL)
     h_BTD = model(model.embed(random_ids(2, 3)), positions(2, 3))
     assert model.visual_logits(h_BTD).shape == (2, 3, 16)
-    torch.testing.assert_close(model.visual_logits(h_BTD[0, 1]), model.visual_logits(h_BTD)[0, 1])
+    assert_close_fp32(model.visual_logits(h_BTD[0, 1]), model.visual_logits(h_BTD)[0, 1])
     assert model.text_logits(h_BTD[:, -1]).shape == (2, 37)
 
 
@@ -320,7 +321,7 @@ def test_rare_rows_are_composed_on_a_gpu_as_elsewhere():
         visual, counts_C = visual_with_rows(rows_CD, [3, 9], 4)
         compose_rare_rows(visual.to(device), counts_C, 30)
         found.append(visual.head.weight.detach().cpu())
-    torch.testing.assert_close(*found)
+    assert_close_fp32(*found)
 
 
 def test_rare_rows_are_composed_of_their_bits(monkeypatch: pytest.MonkeyPatch):
@@ -333,7 +334,7 @@ def test_rare_rows_are_composed_of_their_bits(monkeypatch: pytest.MonkeyPatch):
     assert 1e-4 < (visual.head.weight - rows_CD).abs().max() < 0.02
     monkeypatch.setattr("arm.models.visual.RIDGE", 0.0)
     compose_rare_rows(visual, counts_C, 30)
-    torch.testing.assert_close(visual.head.weight.detach(), rows_CD, atol=1e-4, rtol=1e-4)
+    assert_close_fp32(visual.head.weight.detach(), rows_CD)
     assert torch.equal(visual.head.weight.detach()[kept], rows_CD[kept])
     assert compose_rare_rows(visual, counts_C, 0) == 0  # none is rare
     before = visual.head.weight.clone()
@@ -364,7 +365,7 @@ def test_rare_rows_depend_on_as_many_bits_together_as_the_known_rows_can_tell(
 def test_products_of_bits_are_each_combination_once():
     products_CF = bit_products(signs(8, 3), 3)
     assert products_CF.shape == (8, 8)
-    torch.testing.assert_close(products_CF.T @ products_CF, 8 * torch.eye(8))  # orthogonal
+    assert_close_fp32(products_CF.T @ products_CF, 8 * torch.eye(8))  # orthogonal
 
 
 def test_a_code_is_scored_by_its_row_and_its_bits():
@@ -375,7 +376,7 @@ def test_a_code_is_scored_by_its_row_and_its_bits():
     )
     matrix_CD = visual.head.weight + signs_C4 @ visual.bit_head.weight
     h_D = torch.randn(32, generator=seeded())
-    torch.testing.assert_close(visual.logits(h_D), matrix_CD @ h_D)
+    assert_close_fp32(visual.logits(h_D), matrix_CD @ h_D)
 
 
 def test_visual_calls_that_cannot_be_answered():

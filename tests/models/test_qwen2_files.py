@@ -15,6 +15,7 @@ from transformers import Qwen2ForCausalLM
 from arm.errors import WeightsError
 from arm.models.qwen2 import Qwen2
 from arm.models.qwen2_files import from_hf, to_hf
+from closeness import assert_close_fp32
 from tiny import TEXT, VISUAL, build, seeded
 
 
@@ -73,9 +74,7 @@ def test_logits_equal_transformers(tmp_path, tied, kv_heads):
     model = from_hf(directory)
     assert (model.lm_head is None) == tied
     assert model.config.rope_theta == 5000.0
-    torch.testing.assert_close(
-        logits(model, ids_BT), hf_logits(directory, ids_BT), atol=1e-5, rtol=1e-5
-    )
+    assert_close_fp32(logits(model, ids_BT), hf_logits(directory, ids_BT))
 
 
 def test_logits_at_far_positions_equal_transformers(tmp_path):
@@ -86,7 +85,7 @@ def test_logits_at_far_positions_equal_transformers(tmp_path):
     ours = model.text_logits(model(model.embed(ids_BT), positions_BT))
     # an explicit mask, because transformers reads position jumps as packed documents
     theirs = reference(ids_BT, position_ids=positions_BT, attention_mask=torch.ones(1, 6)).logits
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert_close_fp32(ours, theirs)
 
 
 def test_reads_shards_and_the_old_rope_theta(tmp_path):
@@ -97,7 +96,7 @@ def test_reads_shards_and_the_old_rope_theta(tmp_path):
     config = json.loads((directory / "config.json").read_text())
     config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
     (directory / "config.json").write_text(json.dumps(config))
-    torch.testing.assert_close(logits(from_hf(directory), ids_BT), expected, atol=1e-5, rtol=1e-5)
+    assert_close_fp32(logits(from_hf(directory), ids_BT), expected)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -133,9 +132,7 @@ def test_transformers_loads_what_we_write(tmp_path, tied, max_shard_size):
     )
     assert loaded.config.rope_parameters["rope_theta"] == 10_000.0
     ids_BT = random_ids(2, 9)
-    torch.testing.assert_close(
-        loaded.eval()(ids_BT).logits, logits(model, ids_BT), atol=1e-5, rtol=1e-5
-    )
+    assert_close_fp32(loaded.eval()(ids_BT).logits, logits(model, ids_BT))
 
 
 def test_writing_again_replaces_every_older_weight(tmp_path):
@@ -167,12 +164,10 @@ def test_extra_rows_are_near_the_mean_and_change_no_old_logit(tmp_path, tied):
     assert torch.equal(new_VD[:37], old_VD)
     assert 0 < (new_VD[37:] - old_VD.mean(0)).abs().max() < 0.5 * old_VD.std()
     ids_BT = random_ids(1, 6)
-    torch.testing.assert_close(logits(new, ids_BT)[..., :37], logits(old, ids_BT))
+    assert_close_fp32(logits(new, ids_BT)[..., :37], logits(old, ids_BT))
     assert logits(new, torch.tensor([[41, 37]])).shape == (1, 2, 42)
     to_hf(new, tmp_path / "grown")
-    torch.testing.assert_close(
-        hf_logits(tmp_path / "grown", ids_BT), logits(new, ids_BT), atol=1e-5, rtol=1e-5
-    )
+    assert_close_fp32(hf_logits(tmp_path / "grown", ids_BT), logits(new, ids_BT))
     with pytest.raises(ValueError, match="extra_rows"):
         from_hf(directory, extra_rows=-1)
 

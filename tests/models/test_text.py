@@ -19,6 +19,7 @@ from arm.models.text import (
 )
 from arm.world.words import build_tokenizer, world_words
 from checkpoints import caption_lm, fixed_size_towers, gemma_like, naflex_towers, qwen_like
+from closeness import assert_close_fp32
 from tiny import seeded
 
 
@@ -144,7 +145,7 @@ def test_text_embeddings_equal_transformers(tmp_path: Path, towers: Any, text: s
     model = towers()
     ours = text_embeddings(model, load_text_tokenizer(tmp_path), [text, "b"])
     wanted = model.get_text_features(input_ids=wanted_ids).pooler_output
-    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
+    assert_close_fp32(ours, wanted)
 
 
 @torch.no_grad()

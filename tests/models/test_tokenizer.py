@@ -20,6 +20,7 @@ from arm.models.tokenizer import (
     vision_encoder,
 )
 from checkpoints import PATCH, WIDTH, fixed_size_towers, naflex_towers
+from closeness import assert_close_fp32
 from tiny import seeded
 
 
@@ -50,7 +51,7 @@ def test_leading_dimensions_stay():
 def test_forward_gives_signs_of_the_latent():
     latent = torch.tensor([[-30.0, -0.5, -1e-6, 0.0, 1e-6, 0.5, 30.0]])
     signs = FSQ(7)(latent)
-    torch.testing.assert_close(signs, torch.tensor([[-1.0, -1, -1, -1, 1, 1, 1]]))
+    assert_close_fp32(signs, torch.tensor([[-1.0, -1, -1, -1, 1, 1, 1]]))
     latent = torch.randn(50, 8, generator=seeded(), dtype=torch.float64) * 3
     fsq = FSQ(8)
     assert fsq(latent).dtype == torch.float64
@@ -65,7 +66,7 @@ def test_the_gradient_is_that_of_tanh():
     (FSQ(5)(latent) * upstream).sum().backward()
     assert latent.grad is not None
     expected = upstream * (1 - latent.detach().tanh().square())
-    torch.testing.assert_close(latent.grad, expected)
+    assert_close_fp32(latent.grad, expected)
     assert latent.grad[0, 4].item() < 1e-6  # far values stop moving
 
 
@@ -102,8 +103,8 @@ def test_naflex_equals_transformers(grid):
     assert isinstance(encoder, NaFlexEncoder) and (encoder.patch, encoder.width) == (PATCH, WIDTH)
     ours = encoder.features(to_float(images))
     n = grid[0] * grid[1]
-    torch.testing.assert_close(ours, theirs.last_hidden_state[:, :n], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(encoder.pool(ours), theirs.pooler_output, atol=1e-5, rtol=1e-5)
+    assert_close_fp32(ours, theirs.last_hidden_state[:, :n])
+    assert_close_fp32(encoder.pool(ours), theirs.pooler_output)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -118,8 +119,8 @@ def test_fixed_size_equals_transformers(grid):
     encoder = vision_encoder(model.vision_model)
     assert isinstance(encoder, FixedSizeEncoder)
     ours = encoder.features(to_float(images))
-    torch.testing.assert_close(ours, theirs.last_hidden_state, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(encoder.pool(ours), theirs.pooler_output, atol=1e-5, rtol=1e-5)
+    assert_close_fp32(ours, theirs.last_hidden_state)
+    assert_close_fp32(encoder.pool(ours), theirs.pooler_output)
 
 
 @pytest.mark.parametrize("towers", [fixed_size_towers, naflex_towers])
@@ -128,7 +129,7 @@ def test_a_batch_is_its_pictures(towers):
     encoder = vision_encoder(towers().vision_model)
     images = to_float(pictures((3, 5)))
     alone = torch.cat([encoder.features(image[None]) for image in images])
-    torch.testing.assert_close(encoder.features(images), alone, atol=1e-6, rtol=1e-6)
+    assert_close_fp32(encoder.features(images), alone)
     assert (alone[0] - alone[1]).abs().max() > 1e-2
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from arm.rl import objective as grpo
+from closeness import assert_close_fp32
 
 NAN = math.nan
 
@@ -78,7 +79,7 @@ def test_gdpo_by_hand():
     each = 0.5 / (math.sqrt(0.5) + 1e-4)
     total = torch.tensor([2 * each, -2 * each, -each, each])
     expected = (total - total.mean()) / (total.std() + 1e-4)
-    assert found.values_N.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+    assert found.values_N.tolist() == pytest.approx(expected.tolist(), rel=1e-4)
     assert (found.constant, found.missing) == (0, 0)
     parts["b"][0] = NAN
     missing = grpo.gdpo_advantages(parts, groups)
@@ -192,8 +193,8 @@ def test_agrees_with_trl(level: str):
     ours = grpo.policy_loss(policy, behaviour, advantages, mask, 0.2, level).loss_N.mean()  # pyright: ignore[reportArgumentType]
     penalty = grpo.token_mean(grpo.sampled_kl(policy, reference, "k3"), mask).mean()
     (our_gradient,) = torch.autograd.grad(ours + beta * penalty, policy)
-    assert float(ours + beta * penalty) == pytest.approx(float(theirs), rel=1e-5)
-    assert torch.allclose(our_gradient, their_gradient, atol=1e-6)
+    assert float(ours + beta * penalty) == pytest.approx(float(theirs), rel=1e-4)
+    assert_close_fp32(our_gradient, their_gradient)
 
 
 def test_agrees_with_trl_on_advantages():
@@ -205,4 +206,4 @@ def test_agrees_with_trl_on_advantages():
     )
     ours = grpo.group_advantages(rewards.flatten(), torch.tensor([0, 0, 0, 1, 1, 1])).values_N
     expected = theirs.flatten().nan_to_num(0.0)
-    assert torch.allclose(ours, expected, atol=1e-5)
+    assert_close_fp32(ours, expected)

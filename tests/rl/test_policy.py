@@ -12,6 +12,7 @@ from arm.sampling import Sampling, truncate
 from arm.sequence import Image, Text, assistant, flatten, pack, user
 from arm.train.sharding import Recompute, recompute
 from arm.vocab import Vocab
+from closeness import assert_close_fp32
 from tiny import build, sized_for
 
 VOCAB = Vocab(text_size=12, num_codes=64, max_side=8, image_stride=32)
@@ -54,7 +55,7 @@ def test_the_ratio_is_one_at_the_start(model: Qwen2, sampling: Sampling, guidanc
     for n, (_, result) in enumerate(every):
         size = len(result.logprobs)
         assert int(policy.mask_NT[n].sum()) == size
-        assert policy.drawn_NT[n, :size].tolist() == pytest.approx(result.logprobs, abs=2e-5)
+        assert policy.drawn_NT[n, :size].tolist() == pytest.approx(result.logprobs, abs=1e-4)
 
 
 def test_in_16_bits_ties_are_cut_alike():
@@ -96,7 +97,7 @@ def test_codes_are_read_as_supervised_training_reads_them(model: Qwen2):
         whole = model(x, batch.positions, document_mask(batch.document_ids))[0]
         first = int((batch.codes[0] >= 0).nonzero()[-codes.size])
         expected = whole[first - 1 : first - 1 + codes.size]
-        assert torch.allclose(hidden_STD[n, : codes.size], expected, atol=1e-5)
+        assert_close_fp32(hidden_STD[n, : codes.size], expected)
 
 
 def test_a_shared_prompt_takes_the_gradients_of_all_its_pictures(model: Qwen2):
@@ -127,10 +128,10 @@ def test_what_a_block_makes_again_it_makes_the_same(model: Qwen2, how: Recompute
     for network in (model, lean):
         policy = code_policy(network, VOCAB, [request] * 3, pictures, Sampling(0.7))
         policy.drawn_NT.sum().backward()
-    for (name, ours), theirs in zip(lean.named_parameters(), model.parameters(), strict=True):
+    for ours, theirs in zip(lean.parameters(), model.parameters(), strict=True):
         assert (ours.grad is None) == (theirs.grad is None)
         if ours.grad is not None and theirs.grad is not None:
-            assert torch.allclose(ours.grad, theirs.grad, atol=1e-5), name
+            assert_close_fp32(ours.grad, theirs.grad)
     model.zero_grad(set_to_none=True)
 
 
@@ -141,9 +142,7 @@ def test_a_picture_does_not_depend_on_its_batch(model: Qwen2):
     for n, (request, picture) in enumerate(zip(asked, pictures, strict=True)):
         alone = code_policy(model, VOCAB, [request], [picture], Sampling(1.0))
         size = picture.size
-        assert torch.allclose(
-            together.logprobs_NTK[n, :size], alone.logprobs_NTK[0, :size], atol=2e-5
-        )
+        assert_close_fp32(together.logprobs_NTK[n, :size], alone.logprobs_NTK[0, :size])
 
 
 def test_a_drawn_code_is_never_cut(model: Qwen2):

@@ -31,6 +31,7 @@ from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
 from arm.world.chains import read_shards
 from arm.world.tasks import world_samples
+from closeness import assert_close_fp32
 from conftest import TinyChain
 
 LOOP = Loop(steps=3, log_every=1, save_every=1)
@@ -73,7 +74,7 @@ def test_other_ways_to_the_same_gradient(run: LMRun, changes: dict):
     text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     loss, expected = gradients(run, text_tokenizer)
     other, found = gradients(replace(run, **changes), text_tokenizer)
-    assert other == pytest.approx(loss, abs=1e-5)
+    assert other == pytest.approx(loss, abs=1e-4)
     assert expected.keys() == found.keys()
     assert all(torch.allclose(expected[k], found[k], atol=1e-5) for k in expected)
 
@@ -111,9 +112,7 @@ def test_a_run_starts_from_a_published_checkpoint(run: LMRun, pretrained: Path):
     ids = torch.randint(0, 320, (1, 7), generator=torch.Generator().manual_seed(0))
     hidden = model(model.embed(ids), torch.arange(7)[None])
     with torch.no_grad():
-        assert torch.allclose(
-            model.text_logits(hidden)[..., :320], reference(ids).logits, atol=1e-5
-        )
+        assert_close_fp32(model.text_logits(hidden)[..., :320], reference(ids).logits)
     # New rows lie about the mean of the old, so that no new id is likely from the start.
     new, old = model.embed_tokens.weight[320:], model.embed_tokens.weight[:320]
     assert float((new.mean(0) - old.mean(0)).detach().abs().max()) < float(old.std().detach())
@@ -286,7 +285,7 @@ def test_merging_changes_no_output(run: LMRun):
     names = {name for name, _ in lm.build(run, 200)[0].named_parameters()}
     merged(model)
     assert {name for name, _ in model.named_parameters()} == names
-    assert torch.allclose(model(model.embed(ids), positions), before, atol=1e-5)
+    assert_close_fp32(model(model.embed(ids), positions), before)
 
 
 # What it trains on
@@ -428,7 +427,7 @@ def test_totals_are_not_rounded_in_bf16(run: LMRun, monkeypatch: pytest.MonkeyPa
             next_token, "token_weights", lambda batch, t=total: torch.tensor([t, t])
         )
         found.append(float(lm.step_losses(run, model, batch)["code"].detach()))
-    assert found[0] / found[1] == pytest.approx(257 / 256, rel=1e-5)
+    assert found[0] / found[1] == pytest.approx(257 / 256, rel=1e-4)
 
 
 def test_a_pattern_that_is_none():

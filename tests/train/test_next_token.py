@@ -8,6 +8,7 @@ from arm.models.qwen2 import Qwen2, document_mask
 from arm.sequence import Image, PackedBatch, Text, assistant, flatten, pack, user
 from arm.train.next_token import batch_losses, next_token_losses, token_weights
 from arm.vocab import Vocab
+from closeness import assert_close_fp32
 from tiny import build, sized_for
 
 VOCAB = Vocab(text_size=12, num_codes=64, max_side=8, image_stride=16)
@@ -67,6 +68,6 @@ def test_pieces_add_up_to_the_whole(model: Qwen2, batch: PackedBatch, rows: int)
     pieces = batch_losses(model, batch, rows)
     assert not pieces["loss"].requires_grad
     for name, value in whole.items():
-        assert float(pieces[name]) == pytest.approx(float(value.detach()), rel=1e-5)
+        assert float(pieces[name]) == pytest.approx(float(value.detach()), rel=1e-4)
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-5, rtol=1e-4)
+        assert_close_fp32(parameter.grad, expected[name])

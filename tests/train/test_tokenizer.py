@@ -32,6 +32,7 @@ from arm.train.tokenizer import (
 )
 from arm.world.pictures import PictureBatch, world_batch
 from checkpoints import caption_lm, fixed_size_towers, gemma_like, naflex_towers, qwen_like, save
+from closeness import assert_close_fp32
 from shades import folder_of
 
 GRIDS = (GridWeight(4, 4), GridWeight(4, 6))
@@ -128,7 +129,11 @@ def test_the_caption_loss_needs_the_logits_of_no_padding(tied: bool, chunk: int)
         gradients = {n: p.grad for n, p in lm.named_parameters() if p.grad is not None}
         found.append((loss.detach(), prefix.grad, gradients))
     assert found[0][2].keys() == found[1][2].keys() and "model.embed_tokens.weight" in found[0][2]
-    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)
+    (ours, our_prefix, our_gradients), (theirs, their_prefix, their_gradients) = found
+    assert_close_fp32(ours, theirs)
+    assert_close_fp32(our_prefix, their_prefix)
+    for name, gradient in our_gradients.items():
+        assert_close_fp32(gradient, their_gradients[name])
 
 
 def test_a_step_makes_no_logits_of_padding(tmp_path: Path):
@@ -153,7 +158,7 @@ def test_all_four_losses_on_users_pictures(towers: Any, tmp_path: Path):
     assert {"cap", "pix", "sig", "feat", "loss"} <= lines[0].keys()
     losses = lines[0]
     weighed = losses["cap"] + 5 * losses["pix"] + 5 * losses["sig"] + losses["feat"]
-    assert losses["loss"] == pytest.approx(weighed, rel=1e-5)
+    assert losses["loss"] == pytest.approx(weighed, rel=1e-4)
     # random parts: a caption's letters cost about log 64, the vocabulary of the captioning model
     assert losses["cap"] == pytest.approx(4.16, abs=0.5)
     scores = lines[-1]
@@ -258,5 +263,5 @@ def test_negatives_come_from_all_processes(with_scenes: bool, monkeypatch: pytes
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
     # each process's captions stand where its rank puts them, so `same` is true off the diagonal
     halves = [loss(part, r) for part, r in zip(parts, rows, strict=True)]
-    torch.testing.assert_close(sum(v for v, _ in halves) / 2, wanted)
-    torch.testing.assert_close(torch.cat([g for _, g in halves]) / 2, wanted_gradient)
+    assert_close_fp32(sum(v for v, _ in halves) / 2, wanted)
+    assert_close_fp32(torch.cat([g for _, g in halves]) / 2, wanted_gradient)

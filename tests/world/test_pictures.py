@@ -13,6 +13,7 @@ from arm.world.pictures import ATTRIBUTES, PictureBatch, regions, world_batch
 from arm.world.render import render
 from arm.world.sampling import held_out_scene
 from arm.world.scene import COLORS, PATTERNS, SHAPES, SIZES, Scene, Thing
+from closeness import assert_close_fp32
 
 GRIDS = (GridWeight(3, 3), GridWeight(3, 4, 0.5))
 
@@ -28,9 +29,7 @@ def test_every_byte_comes_back():
 def test_channels_by_hand():
     pixels = np.array([[[[0, 51, 255], [255, 255, 0]]]], dtype=np.uint8)  # 1 x 2 pixels
     floats = to_float(pixels)
-    torch.testing.assert_close(
-        floats[0, :, 0], torch.tensor([[-1.0, 1.0], [-0.6, 1.0], [1.0, -1.0]])
-    )
+    assert_close_fp32(floats[0, :, 0], torch.tensor([[-1.0, 1.0], [-0.6, 1.0], [1.0, -1.0]]))
     assert np.array_equal(to_bytes(floats), pixels)
 
 
