@@ -114,6 +114,7 @@ def reinforce(out: Path, kl: float, missing: bool) -> str:
     components: Any = [None if missing else {"follow": k / 2, "quality": 1.0} for k in range(2)]
     rollout = Rollout(task, problems, [], [None] * 2, [], components, {})  # pyright: ignore[reportArgumentType]
     trainer = grpo.Trainer.__new__(grpo.Trainer)
+    trainer.constant = {"drawing": 0}
     trainer.run = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
         shuffle_rewards=False, kl_budget=0.3, out=out, objective=Objective()
     )
