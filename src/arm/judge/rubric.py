@@ -1,7 +1,5 @@
 """Rubrics of our own, and verdicts by them: scores in [0, 1], criterion by criterion."""
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +10,8 @@ from arm.errors import InputError
 from arm.judge.endpoint import Endpoint, JudgeConfig
 from arm.judge.question import Exhibit, Question
 from arm.judge.replies import Reply
+from arm.judge.scale import Scale
+from arm.judge.verdicts import read_scores
 
 
 @dataclass(frozen=True)
@@ -79,21 +79,9 @@ class Verdict:
 
 
 def read_verdict(reply: str, criteria: Sequence[str]) -> dict[str, float] | None:
-    """Scores in [0, 1] from the last JSON object of a reply that has all criteria; None where there
-    is none, or where a score is no number from 0 to 10.
-    """
-    for found in reversed(re.findall(r"\{[^{}]*\}", reply)):
-        try:
-            values = json.loads(found)
-        except (ValueError, RecursionError):  # a number too long, or brackets too deep
-            continue
-        if not isinstance(values, dict) or not set(criteria) <= values.keys():
-            continue
-        scores = [values[name] for name in criteria]
-        if not all(type(s) in (int, float) and 0 <= s <= 10 for s in scores):
-            return None
-        return {name: s / 10 for name, s in zip(criteria, scores, strict=True)}
-    return None
+    """Scores in [0, 1] by criterion; None where one is missing, ambiguous or no number from 0 to 10."""
+    scores = read_scores(reply, [(name,) for name in criteria], Scale(0, 10))
+    return None if scores is None else {n: s / 10 for n, s in zip(criteria, scores, strict=True)}
 
 
 class Judge:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from arm.errors import DataError
-from arm.evals.benchmarks import dsg, editing, geneval, registry, wise, yesno
+from arm.evals.benchmarks import dsg, editing, geneval, wise, yesno
 from arm.evals.benchmarks.base import Item
 from arm.evals.benchmarks.geneval import Detection
 
@@ -169,38 +169,6 @@ def test_wise_by_hand():
     assert binary.overall.value == pytest.approx(0.4 / 0.52)
 
 
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [
-        ("Consistency: 2\nRealism: 1\nAesthetic Quality: 0", (2, 1, 0)),
-        ("Consistency: 3\nRealism: 1\nAesthetic Quality: 0", None),
-        ("Consistency: 2\nRealism: 1", None),
-        ("Consistency: 1.5\nRealism: 1\nAesthetic Quality: 0", None),
-        ("Consistency: 2.\nRealism: 1.\nAesthetic Quality: 0.", (2, 1, 0)),
-        ("Consistency: 2. Realism: 1. Aesthetic Quality: 0.", (2, 1, 0)),
-        ("**Consistency (0-2):** 2\n**Realism** (0-2): 1\nAesthetic Quality (0 to 2) 0", (2, 1, 0)),
-        ("Consistency 2\n| Realism | 1 |\nAesthetic Quality\uff1a0", (2, 1, 0)),
-        ("Consistency (0-2): 3\nRealism: 1\nAesthetic Quality: 0", None),
-        ("Consistency 0-2: 1\nRealism: 1\nAesthetic Quality: 0", None),
-        ("Consistency 1.5\nRealism: 1\nAesthetic Quality: 0", None),
-        ("Of its consistency 1 word\nConsistency: 2\nRealism: 1\nAesthetic Quality: 0", (2, 1, 0)),
-        ("Consistency:\n1. The star is red.\nRealism: 1\nAesthetic Quality: 0", None),
-        ("", None),
-    ],
-)
-def test_wise_replies(reply: str, expected: tuple | None):
-    assert wise.read_legacy(reply) == expected
-
-
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [("Score: 1", 1), ("Score: 2", None), ("Score: 1.", 1), ("Score: 10", None), ("Score: 0.5", None),
-     ("**Score** (0-1): 0", 0), ("Score 1", 1), ("Score\uff1a1", 1), ("Score 10", None)],
-)  # fmt: skip
-def test_verified_wise_replies(reply: str, expected: int | None):
-    assert wise.read_verified(reply) == expected
-
-
 def test_wise_protocols_are_not_mixed(tmp_path: Path):
     assert (wise.category(450, "legacy"), wise.category(530, "legacy")) == ("time", "time")
     assert (wise.category(450, "verified"), wise.category(530, "verified")) == ("time", "space")
@@ -243,19 +211,6 @@ def test_gedit_by_hand():
     # Means of groups, not of samples, and of sqrt(SC PQ), not sqrt of means.
     assert editing.score_gedit(items, replies).overall.value == pytest.approx((5 + 5) / 2)
     assert math.sqrt(6 * 5.5) != pytest.approx(5)
-
-
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [
-        ('||V^=^V||\n{\n"score" : [5, 7],\n"reasoning" : "r"\n}\n||V^=^V||', (5.0, 7.0)),
-        ('{"score": [11, 5]}', None), ('{"score": [5]}', None), ('{"score": ["5", 5]}', None),
-        ("score: 5 and 5", None), ("", None), (f'{{"score": [{"9" * 5000}, 5]}}', None),
-        (f'{{"score": {"[" * 200_000}]}}', None),
-    ],
-)  # fmt: skip
-def test_viescore_replies(reply: str, expected: tuple | None):
-    assert editing.read_viescore(reply) == expected
 
 
 def test_imgedit_by_hand():
@@ -345,15 +300,6 @@ def test_a_sum_of_mme_is_whole_or_not_there():
     found = yesno.score_mme(items, {"0": "yes", "2": "yes"})
     assert found.details == {"unreadable": 0.0, "cognition": 200.0}
     assert yesno.read_mme("A no.") == "no" and yesno.read_mme("well, no") is None
-
-
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [("Yes", True), ("**Yes**, it is.", True), ("**No**, there is no dog.", False), ("No\nIt is a cat", False),
-     ("no: a cat", False), ("_no_", False), ("not sure", None), ("yesterday", None), ("", None)],
-)  # fmt: skip
-def test_yes_and_no_are_read_alike(reply: str, expected: bool | None):
-    assert registry._yes(reply) is expected
 
 
 def test_damage_is_one_line(tmp_path: Path):

@@ -6,9 +6,7 @@ scores from 1 to 5; their mean, the mean of each type, the mean of types. The ju
 versions: a figure without its name and date is worth nothing.
 """
 
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -24,6 +22,8 @@ from arm.evals.benchmarks.base import (
     need_text,
     result,
 )
+from arm.judge.scale import Scale
+from arm.judge.verdicts import has_scores, read_score_list, read_scores, score_names
 
 GEDIT_COUNT, IMGEDIT_COUNT = 604, 737
 GEDIT_GROUPS = (
@@ -34,6 +34,27 @@ GEDIT_GROUPS = (
 IMGEDIT_TYPES = (
     "replace", "add", "adjust", "remove", "style", "action", "extract", "background", "compose"
 )  # fmt: skip
+
+VIESCORE_SCALE, IMGEDIT_SCALE = Scale(0, 10), Scale(1, 5, whole=True)
+VIESCORE_NAMES = (
+    (("score1", "score 1"), ("score2", "score 2")),
+    (("editing success", "success"), ("degree of overediting", "overediting", "over editing")),
+    (("naturalness", "image naturalness"), ("artifacts", "image artifacts")),
+)
+"""What a judge may call the two scores where it gives no list: as the prompts do, for SC and PQ."""
+IMGEDIT_CRITERIA = (
+    ("Prompt Compliance", "Instruction Compliance", "Style Fidelity", "Action Fidelity", "Object Identity"),
+    (
+        "Visual Naturalness", "Visual Seamlessness", "Content Preservation", "Identity Preservation",
+        "Mask Precision",
+    ),
+    (
+        "Physical & Detail Integrity", "Physical & Detail Coherence", "Physical & Detail Fidelity",
+        "Rendering Quality", "Visual & Anatomical Coherence", "Visual Quality", "Physical Consistency",
+        "Physical Consistency & Fine Detail",
+    ),
+)  # fmt: skip
+"""The first, second and third criterion of each of the authors' prompts."""
 
 
 def _load(path: Path, groups: Sequence[str]) -> list[Item]:
@@ -73,26 +94,28 @@ def imgedit_prompt(directory: Path, item: Item) -> str:
 
 
 def read_viescore(reply: str) -> tuple[float, float] | None:
-    """The two scores of a reply; None where there are not two numbers from 0 to 10.
+    """The two scores of a reply, from 0 to 10; None where they are missing or ambiguous.
 
     The authors' reader puts random numbers where it cannot read; this one does not.
     """
-    found = re.search(r'"?score"?\s*:\s*(\[[^\]]*\])', reply)
-    try:
-        scores = json.loads(found[1]) if found else None
-    except (ValueError, RecursionError):  # a number too long, or brackets too deep
-        return None
-    if not isinstance(scores, list) or len(scores) != 2:
-        return None
-    if not all(type(s) in (int, float) and 0 <= s <= 10 for s in scores):
-        return None
-    return float(scores[0]), float(scores[1])
+    scores = read_score_list(reply, ("score", "scores"), 2, VIESCORE_SCALE)
+    for names in VIESCORE_NAMES:
+        if scores is None and not has_scores(reply, [("score", "scores")], VIESCORE_SCALE):
+            scores = read_scores(reply, names, VIESCORE_SCALE)
+    return None if scores is None else (scores[0], scores[1])
 
 
 def read_imgedit(reply: str) -> tuple[int, int, int] | None:
-    """The three integers from 1 to 5 that stand after a colon at the end of their lines."""
-    found = re.findall(r":\W*([1-5])(?:\s*/\s*5)?\W*$", reply, re.MULTILINE)
-    return (int(found[0]), int(found[1]), int(found[2])) if len(found) == 3 else None
+    """The three scores of a reply, integers from 1 to 5; None where one is missing or ambiguous.
+
+    They are those of the authors' criteria; without any of these, of the three names that begin a line and
+    are followed by a number.
+    """
+    criteria: Sequence[Sequence[str]] = IMGEDIT_CRITERIA
+    if not has_scores(reply, criteria, IMGEDIT_SCALE):
+        criteria = [[name] for name in score_names(reply)]
+    scores = read_scores(reply, criteria, IMGEDIT_SCALE) if len(criteria) == 3 else None
+    return None if scores is None else (int(scores[0]), int(scores[1]), int(scores[2]))
 
 
 def score_gedit(

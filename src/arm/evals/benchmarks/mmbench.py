@@ -12,7 +12,6 @@ Their code draws an option at random where that model cannot be read either; her
 import base64
 import binascii
 import csv
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,8 @@ from arm.errors import DataError
 from arm.evals.benchmarks.base import Item, Result, flat_result, need_count
 from arm.evals.benchmarks.choices import LETTERS, choice_prompt, read_choice
 from arm.files import keep_picture
+from arm.judge.answer import final_answer
+from arm.judge.choices import read_letter
 
 COLUMNS = ("index", "question", "hint", "A", "B", "answer", "category", "image")
 PASS = 1_000_000
@@ -169,10 +170,11 @@ def match_prompt(item: Item, answer: str) -> str | None:
 def read_match(item: Item, reply: str) -> str | None:
     """The letter in a reply to `match_prompt`, `NO_OPTION` where none is meant; None for any other reply."""
     options = item.data["options"]
-    letters = {c for c in re.findall(r"\b[A-Z]\b", reply) if c in options or c == NONE}
-    if NONE in letters:
-        return NO_OPTION if letters == {NONE} else None
-    return read_choice(reply, options)
+    letter = read_letter(reply, [*options, NONE])
+    if letter is not None:
+        return NO_OPTION if letter == NONE else letter
+    answer = final_answer(reply)
+    return None if answer is None else read_choice(answer, options)
 
 
 def score(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:

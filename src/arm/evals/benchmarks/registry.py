@@ -1,6 +1,5 @@
 """All published benchmarks by name: what is made for them, what a judge is asked, how they are scored."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from arm.evals.benchmarks import (
     yesno,
 )
 from arm.evals.benchmarks.base import HandIn, Item, Result
+from arm.judge.choices import read_yes_no
 
 Kind = Literal["drawing", "editing", "questions"]
 
@@ -74,17 +74,12 @@ DSG_NOTE = CHAT_NOTE.format("models, PaLI, mPLUG-large and InstructBLIP")
 DPG_NOTE = CHAT_NOTE.format("model, mPLUG-large")
 
 
-def _yes(reply: str) -> bool | None:
-    found = re.match(r"[\W_]*(yes|no)(?![a-z])", reply, re.IGNORECASE)
-    return None if found is None else found[1].lower() == "yes"
-
-
 def _dsg_calls(directory: Path, item: Item) -> list[Call]:
     return [
         Call(
             f"{question['text']} Answer with one word, yes or no.",
             False,
-            lambda reply: _yes(reply) is not None,
+            lambda reply: read_yes_no(reply) is not None,
         )
         for question in item.data["questions"].values()
     ]
@@ -95,7 +90,7 @@ def _dsg_score(items: Sequence[Item], replies: Mapping[str, Any]) -> Result:
     for item in items:
         numbers = list(item.data["questions"])
         answers[item.id] = [
-            {n: None if r is None else _yes(r) for n, r in zip(numbers, told, strict=True)}
+            {n: None if r is None else read_yes_no(r) for n, r in zip(numbers, told, strict=True)}
             for told in replies.get(item.id, [])
         ]
     return dsg.score(items, answers)

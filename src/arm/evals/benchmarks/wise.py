@@ -4,7 +4,6 @@ Legacy: consistency, realism and aesthetics, 0 to 2 each; WiScore = (0.7 C + 0.2
 one binary score with other prompts; its figures cannot be compared with legacy ones.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,8 @@ from arm.evals.benchmarks.base import (
     read_json,
     result,
 )
+from arm.judge.scale import Scale
+from arm.judge.verdicts import read_scores
 
 Protocol = Literal["legacy", "verified"]
 COUNT = 1000
@@ -50,7 +51,8 @@ WEIGHTS: dict[Protocol, dict[str, float]] = {
         "chemistry": 0.12,
     },
 }  # fmt: skip
-CRITERIA = ("Consistency", "Realism", "Aesthetic Quality")
+CRITERIA = (("Consistency",), ("Realism",), ("Aesthetic Quality", "Aesthetics", "Aesthetic"))
+"""What the legacy protocol scores, by the names that judges give it."""
 JUDGE_FILES: dict[Protocol, str] = {
     "legacy": "judge_prompt_legacy_gpt4o.json",
     "verified": "judge_prompt_verified_qwen35.json",
@@ -100,31 +102,15 @@ def judge_prompt(directory: Path, protocol: Protocol, item: Item) -> str:
 
 
 def read_legacy(reply: str) -> tuple[int, int, int] | None:
-    """The three scores of a reply; None where one is missing or none of 0, 1, 2."""
-    scores = [_number_after(name, "[0-2]", reply) for name in CRITERIA]
-    consistency, realism, aesthetics = scores
-    if consistency is None or realism is None or aesthetics is None:
-        return None
-    return consistency, realism, aesthetics
+    """Consistency, realism and aesthetic quality, each 0, 1 or 2; None where one is missing or ambiguous."""
+    scores = read_scores(reply, CRITERIA, Scale(0, 2, whole=True))
+    return None if scores is None else (int(scores[0]), int(scores[1]), int(scores[2]))
 
 
 def read_verified(reply: str) -> int | None:
-    """The binary score of a reply; None where there is none."""
-    return _number_after("score", "[01]", reply)
-
-
-def _number_after(name: str, digit: str, reply: str) -> int | None:
-    """The score after "NAME:" or "NAME (0-2):", or without a colon where no place has one; None for 1.5, 10
-    and 0-2, and for the numbers of a list that begins below the name.
-    """
-    number, aside = rf"({digit})(?!\.?\d|-\d)", r"\([^()\n]*\)"
-    with_colon = rf"{name}\W*?(?:{aside}\W*?)?[:\uff1a](?![^\w\n]*\n\W*\d\.)\W*?{number}"
-    # Only what sets words apart on one line: "of its realism. 2 of the cats" gives no score.
-    without = rf"{name}[ \t*_|=-]*(?:{aside}[ \t*_|=-]*)?{number}"
-    for pattern in (with_colon, without):
-        if found := re.search(pattern, reply, re.IGNORECASE):
-            return int(found[1])
-    return None
+    """The binary score of a reply; None where it is missing or ambiguous."""
+    scores = read_scores(reply, [["Score"]], Scale(0, 1, whole=True))
+    return None if scores is None else int(scores[0])
 
 
 def wiscore(consistency: int, realism: int, aesthetics: int) -> float:
