@@ -18,18 +18,20 @@ from arm.rl.update import Objective, advantages_of
 from arm.sampling import Sampling
 from arm.train import checkpoint, parallel
 from arm.train.optim import Optim
-from arm.train.runtime import Loop, fit, training_device
 from arm.train.sharding import Parallel, apply_parallelism
+from arm.train.training import Loop, Training, training_device
 
 
 def train(out: Path, losses_of: Any, module: nn.Module, **loop: Any) -> str:
     """A few steps; what they ended with."""
     settings = Loop(log_every=1, **{"steps": 4, **loop})
     try:
-        fit(
-            module, lambda step: torch.ones(2, 4), losses_of, run_dir=out, name="run",
-            config=settings, loop=settings, optim=Optim(lr=0.1), batches_of="each",
-        )  # fmt: skip
+        with Training(
+            settings, module, out=out, loop=settings, optim=Optim(lr=0.1), name="run"
+        ) as training:
+            for _, batch in training.batches(lambda step: torch.ones(2, 4)):
+                training.update(losses_of(batch))
+                training.save_if_due()
     except TrainingError as error:
         return str(error)
     return "done"

@@ -11,7 +11,7 @@ from arm.rl.rollout import Task
 from arm.rl.update import Anchors, Objective
 from arm.sampling import Sampling
 from arm.train.optim import Optim
-from arm.train.runtime import Loop
+from arm.train.training import Loop
 
 DRAWING = Task(2, Sampling(1.0, top_k=50), WorldReward(), samples=3)
 

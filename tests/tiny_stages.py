@@ -9,7 +9,7 @@ from arm.configs import detokenizer, encode, export, standins, tokenizer
 from arm.configs import lm as lm_configs
 from arm.models.pretrained import Pretrained
 from arm.train.chain import Stages
-from arm.train.runtime import Loop
+from arm.train.training import Loop
 
 NAMES = ("standins", "tokenizer", "flux", "sana", "encode", "lm", "export")
 

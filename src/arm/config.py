@@ -25,6 +25,10 @@ from arm.runs import run_function
 
 T = TypeVar("T")
 
+MAY_CHANGE: Mapping[str, Any] = {"may_change": True}
+"""Metadata of a dataclass field that may differ between a run and its resumption, since it does not change what is
+computed: `field(metadata=MAY_CHANGE)`."""
+
 
 def load_run(name: str, overrides: Sequence[str] = ()) -> Any:
     """The configuration of the run `name` with `key=value` overrides; the last of a key wins.
@@ -69,6 +73,36 @@ def with_defaults(recorded: Any, config: Any) -> Any:
         elif field.default_factory is not dataclasses.MISSING:
             filled[field.name] = _plain(field.default_factory())
     return filled
+
+
+def check_same_run(recorded: Any, config: Any, run_dir: Path) -> None:
+    """Checks that `config` resumes the run whose configuration was `recorded` as JSON in `run_dir`.
+
+    Raises ConfigError that names the first field that differs and is not marked MAY_CHANGE.
+    """
+    difference = _first_difference(with_defaults(recorded, config), config, "")
+    if difference is not None:
+        key, old, new = difference
+        raise ConfigError(
+            f"{run_dir} was trained with {key}={old}, now it is {new}; resume with the old value "
+            "or choose another `out`"
+        )
+
+
+def _first_difference(recorded: Any, value: Any, key: str) -> tuple[str, Any, Any] | None:
+    """(key, recorded value, present value) of the first field that differs; None where none does."""
+    if not (is_dataclass(value) and isinstance(recorded, dict)):
+        now = _plain(value)
+        return None if recorded == now else (key, recorded, now)
+    fields = {field.name: field for field in dataclasses.fields(value) if field.init}
+    for name in sorted(fields.keys() | recorded.keys()):
+        if name in fields and fields[name].metadata.get("may_change"):
+            continue
+        inner = f"{key}.{name}".lstrip(".")
+        found = _first_difference(recorded.get(name), getattr(value, name, None), inner)
+        if found is not None:
+            return found
+    return None
 
 
 def dump(config: Any, path: Path) -> None:

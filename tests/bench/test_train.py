@@ -27,8 +27,8 @@ from arm.train.finetune import Finetune
 from arm.train.lm import Backbone, LMRun, config_of
 from arm.train.optim import Optim
 from arm.train.plan_sizes import sizes_of, work_of
-from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
+from arm.train.training import Loop
 
 CPU = torch.device("cpu")
 SIZES = Backbone(64, 96, 2, 4, 2, tie_embeddings=False, text_size=60)
@@ -55,7 +55,7 @@ def test_rows_change_one_thing_each(monkeypatch: pytest.MonkeyPatch):
     run = alone(small(), Wanted(), CPU)
     _, vocab = config_of(run, 60)
     work = work_of(measuring.random_batch(run, vocab, 2, 32))
-    for module in ("arm.train.runtime", "arm.bench.train"):
+    for module in ("arm.train.training", "arm.bench.train"):
         monkeypatch.setattr(f"{module}.has_bf16_units", lambda: True)
     names = [how.name for how in rows_of(run, work, True, CPU)]
     chunk = -(-int(max(work.code, work.text)) // 4)

@@ -26,7 +26,7 @@ from arm.rl.problems import drawing_problems, editing_problems
 from arm.rl.rewards import JudgeReward, WorldReward
 from arm.rl.update import Anchors, Objective, advantages_of
 from arm.sampling import Sampling
-from arm.train.runtime import Loop
+from arm.train.training import Loop
 from conftest import TinyChain
 from judge_server import judge_server
 

@@ -26,7 +26,7 @@ from arm.rl.rewards import JudgeReward
 from arm.rl.rollout import Task
 from arm.rl.update import Anchors
 from arm.sampling import Sampling
-from arm.train.runtime import Loop
+from arm.train.training import Loop
 from conftest import TinyChain
 from judge_server import judge_server
 from user_data import EDITING, RECORDS, UNDERSTANDING, write_jsonl

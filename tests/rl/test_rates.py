@@ -8,7 +8,7 @@ import rl_run
 from arm.models.weights import read_json
 from arm.rl import rates
 from arm.rl.rates import RatesRun
-from arm.train.runtime import Loop
+from arm.train.training import Loop
 from conftest import TinyChain
 
 

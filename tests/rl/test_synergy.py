@@ -15,7 +15,7 @@ from arm.pipeline import Arm
 from arm.rl import synergy
 from arm.rl.synergy import AVERAGED, PATHS, SynergyRun
 from arm.train.optim import Optim
-from arm.train.runtime import Loop
+from arm.train.training import Loop
 from conftest import TinyChain
 
 

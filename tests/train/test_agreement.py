@@ -27,7 +27,9 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 
 def test_a_loss_that_is_not_finite_in_one(said: dict[str, list[str]]):
-    assert said["one_loss_is_nan"] == ["run: the loss is nan at step 0; lower the rate"] * 2
+    assert (
+        said["one_loss_is_nan"] == ["run: the loss is nan at step 0; lower the learning rate"] * 2
+    )
 
 
 def test_waiting_may_take_longer_than_a_message(said: dict[str, list[str]]):

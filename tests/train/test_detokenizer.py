@@ -23,8 +23,8 @@ from arm.train import parallel
 from arm.train.detokenizer import DetokenizerRun, PretrainedPainter, Sana, fitting, main
 from arm.train.export import export_painter
 from arm.train.optim import Optim
-from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
+from arm.train.training import Loop
 from checkpoints import WIDTH, dc_ae, flux, flux_vae, gemma_like, naflex_towers, sana, save
 from shades import folder_of
 

@@ -27,8 +27,8 @@ from arm.sequence import PackedBatch
 from arm.train import lm, next_token
 from arm.train.finetune import Finetune, merged, prepare
 from arm.train.lm import Backbone, Conversations, LMRun
-from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
+from arm.train.training import Loop
 from arm.world.chains import read_shards
 from arm.world.tasks import world_samples
 from closeness import assert_close_fp32

@@ -15,8 +15,8 @@ from arm.train.lm import Backbone, LMRun
 from arm.train.measure import ATTENTION, LiveStorages, compare
 from arm.train.optim import Optim
 from arm.train.plan import Mix
-from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
+from arm.train.training import Loop
 from conftest import TinyChain
 
 SIZES = Backbone(64, 176, 3, 4, 2, tie_embeddings=False, text_size=300)

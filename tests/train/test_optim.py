@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from arm.train.optim import Muon, Optim, learning_rate, optimizer_for, orthogonalize
+from arm.train.optim import (
+    Muon,
+    Optim,
+    block_matrices,
+    learning_rate,
+    make_optimizer,
+    orthogonalize,
+)
 from closeness import assert_close_fp32
 
 
@@ -36,7 +43,9 @@ def groups(optimizer: torch.optim.Optimizer) -> list[tuple[list[nn.Parameter], f
 @pytest.mark.parametrize("muon", [False, True])
 def test_only_matrices_decay_and_only_blocks_are_for_muon(muon: bool):
     network = Network()
-    optimizer = optimizer_for(network, Optim(lr=1e-3, weight_decay=0.1, muon=muon))
+    optimizer = make_optimizer(
+        network, Optim(lr=1e-3, weight_decay=0.1, muon=muon), block_matrices(network)
+    )
     assert isinstance(optimizer, Muon if muon else torch.optim.AdamW)
     block = network.blocks[0]
     (inside, *first), (outside, *second), (vectors, *third) = groups(optimizer)

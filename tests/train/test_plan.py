@@ -23,8 +23,8 @@ from arm.train.parallel import share
 from arm.train.plan import Cluster, Mix, plan
 from arm.train.plan_flops import by_kind
 from arm.train.plan_parts import parts_plan
-from arm.train.runtime import Loop
 from arm.train.sharding import Parallel, Recompute
+from arm.train.training import Loop
 
 QWEN = Backbone(3584, 18944, 28, 28, 4, 1e6, tie_embeddings=False, text_size=152064)
 

@@ -13,7 +13,7 @@ import torch
 from arm.errors import ConfigError, TrainingError, WeightsError
 from arm.models.weights import load_tensors
 from arm.train import checkpoint, lm, next_token, tokenizer
-from arm.train.runtime import Loop
+from arm.train.training import Loop
 from conftest import TinyChain
 from launch import begin, command, environment, run, tiny_lm
 

@@ -1,4 +1,4 @@
-"""A model shared out over processes trains as in one: the same losses, checkpoints and weights."""
+"""A sharded model trains as in one process: the same losses, checkpoints and weights. bf16 products."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from torch import nn
 
 from arm.models.weights import load_tensors
 from arm.train import sharding
-from arm.train.sharding import Parallel
+from arm.train.sharding import Parallel, multiply_in_bf16
 from conftest import TinyChain
 from launch import logged, losses, run, tiny_lm
 
@@ -106,7 +106,7 @@ def saved_bytes(what: sharding.Recompute) -> tuple[int, list[torch.Tensor]]:
     """Bytes that a backward pass finds saved, and the gradients it makes."""
     torch.manual_seed(0)
     model = Stack()
-    sharding.recompute(model, what)
+    sharding.checkpoint_activations(model, what)
     storages: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -163,7 +163,7 @@ def test_blocks_that_recompute_are_compiled(what: sharding.Recompute):
     """They once were not: torch.compile found nothing to do, and said nothing."""
     torch.compiler.reset()
     model, graphs = Stack(), []
-    sharding.recompute(model, what)
+    sharding.checkpoint_activations(model, what)
 
     def backend(graph: Any, inputs: Any) -> Any:
         graphs.append(graph)
@@ -173,3 +173,40 @@ def test_blocks_that_recompute_are_compiled(what: sharding.Recompute):
         block.compile(dynamic=True, backend=backend)
     model(torch.randn(64, 8)).square().mean().backward()
     assert graphs
+
+
+class Special(nn.Linear):
+    """A subclass with a forward pass of its own."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input
+
+
+def test_linear_layers_multiply_in_bf16_and_return_fp32():
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 8)
+    x = torch.randn(16, 64, requires_grad=True)
+    exact = layer(x)
+    names = list(layer.state_dict())
+    multiply_in_bf16(layer)
+    rounded = layer(x)
+    assert rounded.dtype == torch.float32 and list(layer.state_dict()) == names
+    assert torch.equal(rounded, rounded.bfloat16().float())  # what bf16 products can hold
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, atol=0.02, rtol=0.02)
+    rounded.square().sum().backward()
+    assert layer.weight.dtype == torch.float32
+    assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32
+    assert x.grad is not None and x.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_nested_layers_change_and_other_modules_do_not(bias):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8, bias=bias), nn.Sequential(nn.LayerNorm(8), Special(8, 8)))
+    x = torch.randn(3, 8)
+    inner = model[1](x)
+    assert multiply_in_bf16(model) is model
+    assert type(model[0]) is not nn.Linear and isinstance(model[0], nn.Linear)
+    assert torch.equal(model[1](x), inner)
+    assert model[0](x).shape == (3, 8)

@@ -20,7 +20,6 @@ from arm.models.text import caption_logits, encode_captions
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train import parallel
 from arm.train.optim import Optim
-from arm.train.runtime import Loop
 from arm.train.tokenizer import (
     LossWeights,
     Timesteps,
@@ -30,6 +29,7 @@ from arm.train.tokenizer import (
     main,
     of_all_processes,
 )
+from arm.train.training import Loop
 from arm.world.pictures import PictureBatch, world_batch
 from checkpoints import caption_lm, fixed_size_towers, gemma_like, naflex_towers, qwen_like, save
 from closeness import assert_close_fp32

@@ -26,14 +26,21 @@ from arm.train import parallel
 from arm.train.finetune import prepare
 from arm.train.lm import LMRun, config_of
 from arm.train.measure import own_batch, random_batch, take_step
-from arm.train.optim import Muon, optimizer_for
+from arm.train.optim import Muon, block_matrices, init_ema, make_optimizer
 from arm.train.plan import Mix, local_rows, words_of
 from arm.train.plan_flops import flops_of
 from arm.train.plan_memory import Setting, dtype_of, fullest
 from arm.train.plan_sizes import Sizes, Work, sizes_of, work_of
-from arm.train.precision import has_bf16_units, multiply_in_bf16
-from arm.train.runtime import to_device, uses_bf16
-from arm.train.sharding import Recompute, apply_parallelism, blocks, init_ema, is_sharded, recompute
+from arm.train.sharding import (
+    Recompute,
+    apply_parallelism,
+    blocks,
+    checkpoint_activations,
+    has_bf16_units,
+    is_sharded,
+    multiply_in_bf16,
+)
+from arm.train.training import to_device, uses_bf16
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Shared:
 
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
-        return optimizer_for(self.model, self.run.optim)
+        return make_optimizer(self.model, self.run.optim, block_matrices(self.model))
 
     @cached_property
     def averages(self) -> dict[str, Tensor]:
@@ -77,7 +84,7 @@ class Shared:
             multiply_in_bf16(model)
         if isinstance(optimizer, Muon):
             optimizer.bf16 = how.bf16
-        recompute(model, how.run.loop.parallel.recompute)
+        checkpoint_activations(model, how.run.loop.parallel.recompute)
         parts: list[Any] = blocks(model) if is_sharded(model) else [model]
         if how.compiled:
             for part in parts:

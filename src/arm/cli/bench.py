@@ -59,7 +59,7 @@ def train(
     with quiet():
         from arm.bench import train as subject
         from arm.train.lm import LMRun
-        from arm.train.runtime import training_device
+        from arm.train.training import training_device
     if not isinstance(config, LMRun):
         raise InputError(f"{run} is no run of a language model; name one like lm:micro_pt")
     wanted = subject.Wanted(layers, lengths, document_tokens, compiled, side)
@@ -84,7 +84,7 @@ def generate(
     sizes = _numbers(batch, "--batch", "1,8,64")
     with quiet():
         from arm.bench import generate as subject
-        from arm.train.runtime import training_device
+        from arm.train.training import training_device
 
         found = subject.trials(load(model), model, sizes, samples, peer, training_device())
         _measure(f"generate {model}", found, repeats, json_file)
@@ -101,7 +101,7 @@ def pictures(
     sizes = _numbers(batch, "--batch", "1,8,64")
     with quiet():
         from arm.bench import pictures as subject
-        from arm.train.runtime import training_device
+        from arm.train.training import training_device
 
         found = subject.trials(load(model), sizes, training_device())
         _measure(f"pictures {model}", found, repeats, json_file)
@@ -119,7 +119,7 @@ def _measure(subject: str, trials: "Iterable[Trial]", repeats: int, json_file: P
     """Measures and prints one table after the other; the file holds all so far."""
     from arm.bench.rounds import described, measure
     from arm.bench.tables import heading, print_table, to_dict
-    from arm.train.runtime import training_device
+    from arm.train.training import training_device
 
     device = training_device()
     machine = described(device)

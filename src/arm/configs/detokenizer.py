@@ -8,8 +8,8 @@ from arm.configs.tokenizer import PAPER, PAPER_GRIDS
 from arm.models.pretrained import Pretrained
 from arm.train.detokenizer import DetokenizerRun, Flux, PretrainedPainter, Sana
 from arm.train.optim import Optim
-from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
+from arm.train.training import Loop
 
 
 def micro_flux() -> DetokenizerRun:

@@ -20,8 +20,8 @@ from arm.rl.update import Anchors, Objective
 from arm.sampling import Sampling
 from arm.train.finetune import Finetune
 from arm.train.optim import Optim
-from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
+from arm.train.training import Loop
 
 
 def _drawing(prompts: int) -> Task:

@@ -9,8 +9,8 @@ from arm.sequence import Weights
 from arm.train.finetune import Finetune
 from arm.train.lm import Backbone, Conversations, LMRun
 from arm.train.optim import Optim
-from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
+from arm.train.training import Loop
 
 
 def micro_pt() -> LMRun:

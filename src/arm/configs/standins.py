@@ -5,8 +5,8 @@ from pathlib import Path
 
 from arm.data.images import GridWeight
 from arm.train.optim import Optim
-from arm.train.runtime import Loop
 from arm.train.standins import VAE, CaptionLM, StandinsRun, Towers
+from arm.train.training import Loop
 
 MICRO_GRIDS = (
     GridWeight(7, 7, 0.55),

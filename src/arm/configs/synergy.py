@@ -7,7 +7,7 @@ from arm.configs import grpo, lm
 from arm.evals.world import Size
 from arm.rl.synergy import SynergyRun
 from arm.train.optim import Optim
-from arm.train.runtime import Loop
+from arm.train.training import Loop
 
 
 def micro() -> SynergyRun:

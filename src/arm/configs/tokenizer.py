@@ -10,9 +10,9 @@ from arm.models.dit import DiTConfig
 from arm.models.pretrained import Pretrained
 from arm.models.tokenizer import TokenizerConfig
 from arm.train.optim import Optim
-from arm.train.runtime import Loop
 from arm.train.sharding import Parallel
 from arm.train.tokenizer import LossWeights, Timesteps, TokenizerRun
+from arm.train.training import Loop
 
 
 def micro() -> TokenizerRun:

@@ -10,12 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
+from arm.config import MAY_CHANGE
 from arm.errors import ArmError
 from arm.judge.question import Question
 from arm.judge.replies import Reply, ReplyCache, tokens_used, yes_probability
@@ -45,15 +46,15 @@ class JudgeConfig:
     replies begins with, where that is not `model` (an alias, a deployment).
     """
 
-    url: str
+    url: str = field(metadata=MAY_CHANGE)
     model: str
-    key_env: str = "ARM_JUDGE_KEY"
-    timeout_s: float = 60.0
-    retries: int = 4
-    concurrency: int = 8
+    key_env: str = field(default="ARM_JUDGE_KEY", metadata=MAY_CHANGE)
+    timeout_s: float = field(default=60.0, metadata=MAY_CHANGE)
+    retries: int = field(default=4, metadata=MAY_CHANGE)
+    concurrency: int = field(default=8, metadata=MAY_CHANGE)
     max_tokens: int = 256
     min_side: int = 256
-    cache: Path | None = None
+    cache: Path | None = field(default=None, metadata=MAY_CHANGE)
     logprobs: bool = False
     give_up: int = 16
     ask_again: bool = False

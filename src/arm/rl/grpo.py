@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arm.config import MAY_CHANGE
 from arm.data.code_shards import open_code_shards
 from arm.data.records import SKIPPED, Skipped
 from arm.errors import TrainingError
@@ -40,10 +41,9 @@ from arm.train import parallel
 from arm.train.export import with_backbone
 from arm.train.finetune import Finetune, merged, prepare
 from arm.train.log import Logged
-from arm.train.optim import Optim
-from arm.train.precision import multiply_in_bf16
-from arm.train.runtime import Loop, Unready, fit, training_device, uses_bf16
-from arm.train.sharding import apply_parallelism, materializer, unsharded
+from arm.train.optim import Optim, block_matrices
+from arm.train.sharding import apply_parallelism, materializer, multiply_in_bf16, unsharded
+from arm.train.training import Loop, Training, Unready, training_device, uses_bf16
 
 SHARED = True
 """Several processes may run it together (`train/chain.py`)."""
@@ -55,9 +55,9 @@ class Patience:
     times, `wait_s` seconds each, before the run ends with an error.
     """
 
-    max_missing: float = 0.1
-    wait_s: float = 30.0
-    tries: int = 40
+    max_missing: float = field(default=0.1, metadata=MAY_CHANGE)
+    wait_s: float = field(default=30.0, metadata=MAY_CHANGE)
+    tries: int = field(default=40, metadata=MAY_CHANGE)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class GRPORun:
     watch: held-out scores every so many steps, `watch_size` for each kind of prompt (0: never).
     """
 
-    out: Path
+    out: Path = field(metadata=MAY_CHANGE)
     model: str
     drawing: Task | None
     editing: Task | None
@@ -78,7 +78,7 @@ class GRPORun:
     objective: Objective = field(default_factory=Objective)
     anchors: Anchors = field(default_factory=Anchors)
     patience: Patience = field(default_factory=Patience)
-    kl_budget: float | None = None
+    kl_budget: float | None = field(default=None, metadata=MAY_CHANGE)
     watch: int = 25
     watch_size: int = 10
     shuffle_rewards: bool = False
@@ -320,21 +320,15 @@ def main(run: GRPORun) -> None:
     claim(run.out / "journal", run, reference_hash)
     arm, reference = load(run, source)
     trainer = Trainer(run, arm, reference)
-    fit(
-        arm.model,
-        trainer.batch,
-        trainer.losses,
-        run_dir=run.out,
-        name=run.out.name,
-        config=run,
-        loop=run.loop,
-        optim=run.optim,
-        evaluate=trainer.watched if run.watch else None,
-        eval_every=run.watch,
-        eval_first=True,
-        batches_of="each",
-        origin={"reference": reference_hash},
-    )
+    with Training(
+        run, arm.model, out=run.out, loop=run.loop, optim=run.optim,
+        origin={"reference": reference_hash}, muon=block_matrices(arm.model),
+    ) as training:  # fmt: skip
+        training.evaluate_if_due(trainer.watched, run.watch, before_training=True)
+        for _, batch in training.batches(trainer.batch):
+            training.update(trainer.losses(batch))
+            training.save_if_due()
+            training.evaluate_if_due(trainer.watched, run.watch, before_training=True)
     merged(arm.model)
     backbone = run.out / "backbone"
     save_backbone(arm.model, arm.vocab, backbone, torch.float16, write=parallel.is_main())

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arm.config import to_json, with_defaults
+from arm.config import check_same_run, to_json
 from arm.errors import ConfigError, TrainingError
 from arm.evals.painting import paint_each
 from arm.files import write_text
@@ -29,7 +29,6 @@ from arm.rl.problems import Problem
 from arm.rl.rewards import Attempt, Components, Kind, Picture, as_components
 from arm.sampling import Sampling
 from arm.train import parallel
-from arm.train.runtime import check_same_run
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def claim(journal: Path, config: Any, reference: str) -> None:
     path = journal / "run.json"
     if path.is_file():
         kept = read_json(path)
-        check_same_run(with_defaults(kept["config"], config), to_json(config), journal.parent)
+        check_same_run(kept["config"], config, journal.parent)
         if kept["reference"] != reference:
             raise ConfigError(f"{journal} holds rollouts of another model; name another `out`")
     parallel.barrier()

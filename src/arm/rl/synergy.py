@@ -8,7 +8,7 @@ edits and questions about held-out combinations."""
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from arm.config import to_json, with_defaults
+from arm.config import MAY_CHANGE, to_json, with_defaults
 from arm.data.mixture import packed_batch
 from arm.errors import ConfigError
 from arm.evals import world
@@ -65,7 +65,7 @@ class SynergyRun:
     each Markdown file of `into`.
     """
 
-    out: Path
+    out: Path = field(metadata=MAY_CHANGE)
     model: str
     t2i: GRPORun
     edit: GRPORun
@@ -75,7 +75,7 @@ class SynergyRun:
     seeds: tuple[int, ...] = (0, 1, 2)
     temperatures: tuple[float, ...] = (0.0, 0.3, 0.6)
     paths: tuple[str, ...] = (*PATHS, *AVERAGED)
-    into: tuple[Path, ...] = ()
+    into: tuple[Path, ...] = field(default=(), metadata=MAY_CHANGE)
     table: str = "synergy"
 
     def __post_init__(self) -> None:

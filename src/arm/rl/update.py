@@ -37,8 +37,8 @@ from arm.rl.rollout import Rollout
 from arm.sampling import Sampling
 from arm.sequence import PackedBatch
 from arm.train import parallel
-from arm.train.runtime import to_device
 from arm.train.sharding import call_as_forward, unsharded
+from arm.train.training import to_device
 
 
 @dataclass(frozen=True)

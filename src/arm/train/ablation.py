@@ -5,13 +5,13 @@ the common budget allows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from arm.config import to_json
+from arm.config import MAY_CHANGE, to_json
 from arm.evals.reconstruction import (
     held_out_batches,
     locality,
@@ -45,14 +45,14 @@ class AblationRun:
     `into`: Markdown files whose block <!-- losses --> takes the table.
     """
 
-    out: Path
+    out: Path = field(metadata=MAY_CHANGE)
     base: TokenizerRun
     rows: tuple[Row, ...]
     reference: str
     steps: int
     pictures: int
     seed: int = 2026
-    into: tuple[Path, ...] = ()
+    into: tuple[Path, ...] = field(default=(), metadata=MAY_CHANGE)
 
 
 def step_flops(run: TokenizerRun) -> int:

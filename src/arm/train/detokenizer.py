@@ -5,13 +5,14 @@ The tokenizer and the VAE are frozen; the condition is z_q, left out now and the
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from arm.config import MAY_CHANGE
 from arm.data.images import GridWeight
 from arm.errors import ConfigError, InputError, WeightsError
 from arm.evals.reconstruction import fidelity, held_out_batches
@@ -28,11 +29,11 @@ from arm.models.latent import (
 from arm.models.pretrained import Pretrained, load_diffusers, load_siglip, load_vae
 from arm.models.tokenizer import VisualTokenizer
 from arm.train import parallel
-from arm.train.manifest import tokenizer_hash
-from arm.train.optim import Optim
+from arm.train.optim import Optim, block_matrices
 from arm.train.picture_data import draw_apart, open_pictures
-from arm.train.runtime import Loop, fit, training_device
+from arm.train.provenance import tokenizer_hash
 from arm.train.sharding import apply_parallelism
+from arm.train.training import Loop, Training, training_device
 from arm.world.pictures import world_batch
 
 
@@ -135,7 +136,7 @@ class DetokenizerRun:
     the built-in world, of which alone `scale` speaks. batch: pictures a process and step.
     """
 
-    out: Path
+    out: Path = field(metadata=MAY_CHANGE)
     pretrained: Pretrained
     tokenizer: Path
     painter: Flux | Sana | PretrainedPainter
@@ -210,8 +211,7 @@ def main(run: DetokenizerRun) -> None:
             run.loop.seed, number, run.batch, run.grids, tokenizer.patch, scale=run.scale
         ).images
 
-    def step_fn(images: Tensor) -> Mapping[str, Tensor]:
-        draw_apart()
+    def losses(images: Tensor) -> Mapping[str, Tensor]:
         grid = tokenizer.grid(images)
         with torch.no_grad():
             x1 = to_latents(vae, images)
@@ -231,12 +231,17 @@ def main(run: DetokenizerRun) -> None:
 
     if run.eval_every and run.loop.parallel.shard:
         raise ConfigError("a sharded painter is not watched while it trains; set eval_every=0")
-    fit(
-        painter, make_batch, step_fn, run_dir=run.out, name=painter.name, config=run,
-        loop=run.loop, optim=run.optim, evaluate=evaluate, eval_every=run.eval_every,
-        batches_of="each",
-        origin={"tokenizer": tokenizer_hash(run.tokenizer, run.pretrained.siglip)},
-    )  # fmt: skip
+    origin = {"tokenizer": tokenizer_hash(run.tokenizer, run.pretrained.siglip)}
+    with Training(
+        run, painter, out=run.out, loop=run.loop, optim=run.optim, name=painter.name, origin=origin,
+        muon=block_matrices(painter),
+    ) as training:  # fmt: skip
+        training.evaluate_if_due(evaluate, run.eval_every)
+        for _, images in training.batches(make_batch):
+            draw_apart()
+            training.update(losses(images))
+            training.save_if_due()
+            training.evaluate_if_due(evaluate, run.eval_every)
     sampler = {"num_steps": run.num_steps, "guidance_scale": run.guidance_scale}
     save_painter(painter, run.out / "model", sampler, write=parallel.is_main())
     parallel.barrier()

@@ -14,8 +14,8 @@ from arm.data.images import GridWeight, pick_grid, to_float
 from arm.errors import ConfigError, DataError
 from arm.models.pretrained import Pretrained, load_siglip
 from arm.models.tokenizer import VisualTokenizer
-from arm.train.manifest import check_or_write_manifest, tokenizer_hash
-from arm.train.runtime import training_device
+from arm.train.provenance import check_or_write_manifest, tokenizer_hash
+from arm.train.training import training_device
 from arm.world.chains import Chain, write_shard
 from arm.world.edits import Edit, sample_edit
 from arm.world.render import render

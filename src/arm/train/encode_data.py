@@ -31,8 +31,8 @@ from arm.model_directory import find_model, load_defaults, parts_of
 from arm.models.pretrained import load_siglip
 from arm.models.pretrained_files import locate
 from arm.models.tokenizer import VisualTokenizer
-from arm.train.manifest import check_or_write_manifest, tokenizer_hash
-from arm.train.runtime import training_device
+from arm.train.provenance import check_or_write_manifest, tokenizer_hash
+from arm.train.training import training_device
 
 Grid = tuple[int, int]
 Fitted = list[NDArray[np.uint8]]

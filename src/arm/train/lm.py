@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from arm.config import MAY_CHANGE
 from arm.data.code_shards import open_code_shards
 from arm.data.mixture import (
     Draw,
@@ -34,11 +35,11 @@ from arm.sequence import PackedBatch, Weights
 from arm.train import parallel
 from arm.train.export import with_backbone
 from arm.train.finetune import Finetune, merged, prepare
-from arm.train.manifest import tokenizer_hash, tokenizer_of
 from arm.train.next_token import batch_losses
-from arm.train.optim import Optim
-from arm.train.runtime import Loop, check_sizes, fit, training_device
+from arm.train.optim import Optim, block_matrices
+from arm.train.provenance import check_sizes, tokenizer_hash, tokenizer_of
 from arm.train.sharding import apply_parallelism, is_sharded, materializer
+from arm.train.training import Loop, Training, training_device
 from arm.vocab import Vocab
 from arm.world.chains import Chain, code_counts, read_shards
 from arm.world.tasks import world_samples
@@ -91,7 +92,7 @@ class LMRun:
     that is composed of their bits (`compose_rare_rows`).
     """
 
-    out: Path
+    out: Path = field(metadata=MAY_CHANGE)
     text_tokenizer: Path
     shards: tuple[Path, ...]
     init_from: Path | None
@@ -300,18 +301,13 @@ def main(run: LMRun) -> None:
     start = run.init_from or (Path(run.pretrained) if run.pretrained else None)
     if start is not None and start.is_dir() and run.finetune.partial:
         origin["start"] = weights_hash(start)
-    fit(
-        model,
-        make_batch,
-        lambda batch: step_losses(run, model, batch),
-        run_dir=run.out,
-        name=run.out.name,
-        config=run,
-        loop=run.loop,
-        optim=run.optim,
-        batches_of="each" if run.rows else "all",
-        origin=origin,
-    )
+    with Training(
+        run, model, out=run.out, loop=run.loop, optim=run.optim, origin=origin,
+        muon=block_matrices(model),
+    ) as training:  # fmt: skip
+        for _, batch in training.batches(make_batch, split_rows=not run.rows):
+            training.update(step_losses(run, model, batch))
+            training.save_if_due()
     merged(model)
     if run.min_count and model.visual is not None and chains:
         if is_sharded(model):

@@ -9,7 +9,7 @@ storages that are alive at a time: parameters, gradients, the optimiser's state,
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -31,14 +31,13 @@ from arm.models.weights import trained, whole
 from arm.sequence import Image, PackedBatch, Text, Tokens, assistant, flatten, pack, user
 from arm.train import parallel
 from arm.train.lm import LMRun, config_of, ready, samples_of, step_losses
-from arm.train.optim import optimizer_for
+from arm.train.optim import block_matrices, init_ema, make_optimizer, update_ema
 from arm.train.plan import Mix, local_rows, shards_of, words_of
 from arm.train.plan_flops import flops_of
 from arm.train.plan_memory import Setting, dtype_of, fullest
 from arm.train.plan_sizes import sizes_of, work_of
-from arm.train.precision import multiply_in_bf16
-from arm.train.runtime import to_device, training_device, uses_bf16
-from arm.train.sharding import Averages, init_ema, is_sharded, update_ema
+from arm.train.sharding import is_sharded, multiply_in_bf16
+from arm.train.training import to_device, training_device, uses_bf16
 from arm.vocab import Vocab
 from arm.world.chains import read_shards
 
@@ -188,7 +187,7 @@ def take_step(
     run: LMRun,
     model: Qwen2,
     optimizer: torch.optim.Optimizer,
-    averages: Averages,
+    averages: Mapping[str, Tensor],
     batch: PackedBatch,
 ) -> tuple[Tensor, Tensor]:
     """One whole step, as the training loop takes it; returns the loss and the norm of its gradient."""
@@ -213,7 +212,7 @@ def measure(run: LMRun, words: int, batch: PackedBatch) -> Measured:
     device = next(model.parameters()).device
     if uses_bf16(run.loop, device):
         multiply_in_bf16(model)
-    optimizer = optimizer_for(model, run.optim, uses_bf16(run.loop, device))
+    optimizer = make_optimizer(model, run.optim, block_matrices(model), uses_bf16(run.loop, device))
     averages = init_ema(trained(model)) if run.optim.ema else {}
     model.train()
 

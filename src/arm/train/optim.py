@@ -1,15 +1,13 @@
-"""Muon (arXiv 2502.16982) beside AdamW: matrices move along orthogonalised momentum.
+"""Optimizers (AdamW, Muon), the learning rate's schedule, and the moving average of the weights.
 
-torch.optim.Muon exists, but its Newton-Schulz iteration always runs in bf16, which a CPU without bf16
-units does some fifty times slower than fp32; this one computes in bf16 only where it is told to. Updates
-are scaled by 0.2 * sqrt(max(rows, columns)), so AdamW's learning rates and schedules carry over.
-
-
-The optimiser of a run and the schedule of its learning rate."""
+Muon (arXiv 2502.16982) moves matrices along their orthogonalised momentum. torch.optim.Muon always runs the
+Newton-Schulz iteration in bf16, which is about fifty times slower than fp32 on a CPU without bf16
+instructions; this one uses bf16 only on request. Updates are scaled by 0.2 * sqrt(max(rows, columns)), so
+that AdamW's learning rates and schedules carry over.
+"""
 
 import math
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +19,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from arm.models.weights import trained, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""The quintic whose iteration drives every singular value into about [0.7, 1.2]."""
+"""Of the quintic polynomial whose iteration drives every singular value into about [0.7, 1.2]."""
 
 
 def orthogonalize(matrix: Float[Tensor, "m n"], steps: int = 5) -> Float[Tensor, "m n"]:
-    """The nearest semi-orthogonal matrix, roughly, by Newton-Schulz iteration."""
+    """Approximates the nearest semi-orthogonal matrix by Newton-Schulz iteration."""
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
@@ -37,9 +35,9 @@ def orthogonalize(matrix: Float[Tensor, "m n"], steps: int = 5) -> Float[Tensor,
 
 
 class Muon(torch.optim.Optimizer):
-    """Groups with `muon=True` (matrices only) take Muon's step, the others AdamW's.
+    """Parameter groups with `muon=True` (matrices only) take Muon's step, the others AdamW's.
 
-    bf16: orthogonalise in bf16; parameters and momentum stay as they are.
+    bf16: orthogonalise in bf16; parameters and momentum keep their dtype.
     """
 
     def __init__(
@@ -78,7 +76,7 @@ class Muon(torch.optim.Optimizer):
         ahead = momentum * group["momentum"] + parameter.grad
         if self.bf16:
             ahead = ahead.bfloat16()
-        if isinstance(ahead, DTensor):  # the iteration needs the whole matrix
+        if isinstance(ahead, DTensor):  # the iteration needs the full matrix
             part = (ahead.device_mesh, ahead.placements)
             update = distribute_tensor(orthogonalize(whole(ahead)), *part, src_data_rank=None)
         else:
@@ -103,9 +101,10 @@ class Muon(torch.optim.Optimizer):
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW (or Muon, see `train/optim.py`), linear warm-up, cosine decay to `floor` times the peak.
+    """AdamW or Muon; linear warm-up over `warmup` steps, then cosine decay to `floor` times the peak rate `lr`.
 
-    ema: decay of a moving average of the weights, which the run then ends with; 0 is none.
+    clip: largest norm of the gradient. muon: Muon for the matrices that a stage passes to `make_optimizer`.
+    ema: decay of a moving average of the weights, which replaces the weights at the end of the run; 0 is none.
     """
 
     lr: float
@@ -121,13 +120,13 @@ class Optim:
         if not (math.isfinite(self.lr) and min(self.lr, self.floor, self.weight_decay) >= 0):
             raise ValueError("lr, floor and weight_decay must be numbers from 0 up")
         if self.warmup < 0 or not self.clip > 0:
-            raise ValueError("warmup must not be negative, and clip above 0")
+            raise ValueError("warmup must not be negative, and clip must be above 0")
         if not all(0 <= share < 1 for share in (*self.betas, self.ema)):
             raise ValueError("betas and ema must be from 0 up and below 1")
 
 
 def learning_rate(optim: Optim, step: int, steps: int) -> float:
-    """Warm-up over `warmup` steps, then cosine from the peak to `floor` * peak at `steps`."""
+    """The rate of update `step` of `steps`: linear warm-up, then cosine decay to `floor` * peak at the end."""
     if step < optim.warmup:
         return optim.lr * (step + 1) / optim.warmup
     progress = (step - optim.warmup) / max(1, steps - optim.warmup)
@@ -136,21 +135,32 @@ def learning_rate(optim: Optim, step: int, steps: int) -> float:
     )
 
 
-def optimizer_for(module: nn.Module, optim: Optim, bf16: bool = False) -> torch.optim.Optimizer:
-    """AdamW over the trained parameters, or Muon for the matrices inside blocks and AdamW for the rest.
-
-    bf16: Muon's matrix products in bf16. Only matrices decay. Embeddings, heads and maps in and out
-    of a network stay with AdamW.
+def block_matrices(module: nn.Module) -> list[Tensor]:
+    """The trained matrices inside a network's repeated blocks, which Muon is made for. Embeddings, heads and
+    the projections into and out of a network are not among them.
     """
-    named = trained(module)
-    inside = {
-        name for name, p in named.items() if p.dim() == 2 and re.search(r"(blocks|layers)\.", name)
-    }
-    matrices = [p for name, p in named.items() if p.dim() >= 2 and name not in inside]
-    vectors = [p for p in named.values() if p.dim() < 2]
-    blocks = [named[name] for name in named if name in inside]
+    members = (
+        block for part in module.modules() if isinstance(part, nn.ModuleList) for block in part
+    )
+    inside = {id(p) for block in members for p in block.parameters()}
+    return [p for p in trained(module).values() if p.dim() == 2 and id(p) in inside]
+
+
+def make_optimizer(
+    module: nn.Module, optim: Optim, muon: Iterable[Tensor] = (), bf16: bool = False
+) -> torch.optim.Optimizer:
+    """The optimizer of a module's trained parameters: AdamW, or with `optim.muon` Muon, which gives the
+    matrices among the parameters `muon` Muon's step and all others AdamW's. Only matrices decay.
+
+    bf16: Muon multiplies in bf16.
+    """
+    chosen = {id(p) for p in muon}
+    parameters = trained(module).values()
+    for_muon = [p for p in parameters if id(p) in chosen]
+    matrices = [p for p in parameters if id(p) not in chosen and p.dim() >= 2]
+    vectors = [p for p in parameters if id(p) not in chosen and p.dim() < 2]
     groups: list[dict[str, Any]] = [
-        {"params": blocks, "weight_decay": optim.weight_decay},
+        {"params": for_muon, "weight_decay": optim.weight_decay},
         {"params": matrices, "weight_decay": optim.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
@@ -159,3 +169,21 @@ def optimizer_for(module: nn.Module, optim: Optim, bf16: bool = False) -> torch.
         muon_groups = [g for g in groups if g["params"]]
         return Muon(muon_groups, lr=optim.lr, betas=optim.betas, bf16=bf16)
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
+
+
+# Exponential moving average of the weights
+
+
+@torch.no_grad()
+def init_ema(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The initial moving average: a copy of each parameter, of sharded parameters of each shard."""
+    return {name: p.detach().clone() for name, p in parameters.items()}
+
+
+@torch.no_grad()
+def update_ema(
+    averages: Mapping[str, Tensor], parameters: Mapping[str, Tensor], decay: float
+) -> None:
+    """Sets average = decay * average + (1 - decay) * parameter, in place."""
+    for name, average in averages.items():
+        average.lerp_(parameters[name].detach(), 1 - decay)

@@ -25,8 +25,8 @@ from arm.train.finetune import prepare
 from arm.train.optim import Optim
 from arm.train.plan import Cluster
 from arm.train.plan_sizes import Count
-from arm.train.runtime import Loop
 from arm.train.tokenizer import TokenizerRun
+from arm.train.training import Loop
 
 
 @dataclass(frozen=True)

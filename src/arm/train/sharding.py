@@ -1,11 +1,10 @@
-"""A model shared out over processes, applied from outside: PyTorch's FSDP2, HSDP, activation checkpointing.
+"""How a network is executed, applied to it from outside: FSDP2 and HSDP, activation checkpointing, bf16 products.
 
-Every process holds a part of each parameter, of its gradient and of its optimiser state. A block's
-parameters are gathered when it runs and let go afterwards; gradients are averaged to where their part
-lives. Networks know nothing of it.
+In a sharded model every process holds a shard of each parameter, of its gradient and of its optimizer
+state. A block's parameters are all-gathered when it runs and freed afterwards; gradients are reduce-scattered.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from arm.errors import ConfigError
 from arm.train import parallel
@@ -23,13 +23,13 @@ Recompute = Literal["nothing", "selective", "all"]
 
 @dataclass(frozen=True)
 class Parallel:
-    """How processes train one model.
+    """How processes train one model together.
 
-    shard: each holds a part of it (FSDP2); otherwise each holds all and takes a share of the batch.
-    replicas: groups of processes that each hold the whole model between them (HSDP), one a node, say.
-    bf16: sharded parameters are gathered and multiplied in bf16; gradients are reduced in fp32.
-    recompute: what a block does not keep for its backward pass. "selective" keeps the attention and
-    every product that does not widen, and makes the MLP's wide ones again.
+    shard: each process holds a shard of the model (FSDP2); otherwise each holds all of it and trains on a
+    part of the batch. replicas: number of groups of processes that each hold one sharded copy of the model
+    (HSDP), for example one per node. bf16: sharded parameters are gathered and multiplied in bf16; gradients
+    are reduced in fp32. recompute: activation checkpointing of the blocks. "selective" keeps attention and
+    the matrix products whose output is no wider than their input, and recomputes the MLP's wide ones.
     """
 
     shard: bool = False
@@ -41,11 +41,11 @@ class Parallel:
         if self.replicas < 1:
             raise ValueError("replicas must be at least 1")
         if not self.shard and (self.replicas > 1 or self.bf16):
-            raise ValueError("replicas and bf16 are of sharded models: set shard too")
+            raise ValueError("replicas and bf16 apply to sharded models only: set shard too")
 
 
 def blocks(module: nn.Module) -> list[nn.Module]:
-    """The repeated parts of a network, the members of its module lists, inner ones first."""
+    """The repeated blocks of a network: the members of its module lists, inner ones before outer ones."""
     found = [
         child
         for parent in module.modules()
@@ -62,7 +62,7 @@ def _mesh(how: Parallel, device: torch.device) -> Any:
     size = parallel.world_size()
     if size % how.replicas:
         raise ConfigError(
-            f"{size} processes do not make {how.replicas} equal replicas; change loop.parallel.replicas"
+            f"{size} processes cannot form {how.replicas} equal replicas; change loop.parallel.replicas"
         )
     if how.replicas == 1:
         return init_device_mesh(device.type, (size,))
@@ -71,12 +71,13 @@ def _mesh(how: Parallel, device: torch.device) -> Any:
 
 
 def apply_parallelism(module: nn.Module, how: Parallel, device: torch.device) -> None:
-    """Applies `how` to a module, in place; its parameters may be on the meta device still.
+    """Shards a module and checkpoints its activations as `how` says, in place; its parameters may still be on
+    the meta device.
 
-    What uses its parameters outside of its `forward` must do so inside `call_as_forward`. Raises ConfigError
-    for processes that do not make the replicas asked for.
+    Code that uses a sharded module's parameters outside of its `forward` must do so inside `call_as_forward`.
+    Raises ConfigError where the number of processes is no multiple of the replicas.
     """
-    recompute(module, how.recompute)
+    checkpoint_activations(module, how.recompute)
     if not how.shard:
         return
     from torch.distributed.fsdp import (
@@ -97,8 +98,8 @@ def apply_parallelism(module: nn.Module, how: Parallel, device: torch.device) ->
 
 
 def materializer(how: Parallel, device: torch.device) -> Callable[[nn.Module], None]:
-    """A `Materialize` (`models/qwen2_files.py`): shares a model on the meta device out and gives each process
-    storage for its part alone.
+    """Returns a `Materialize` (`models/qwen2_files.py`): it shards a model that is on the meta device and gives
+    each process storage for its own shard alone.
     """
 
     def materialize(module: nn.Module) -> None:
@@ -108,12 +109,12 @@ def materializer(how: Parallel, device: torch.device) -> Callable[[nn.Module], N
     return materialize
 
 
-CALL = "_as_one_call"
+CALL = "_call_as_forward"
 
 
 class _Inside:
-    """A sharded module during `call_as_forward`: a call of it is its plain `forward`, since FSDP's hooks,
-    run once more, would let its parameters go before the rest of the backward pass has used them.
+    """A sharded module during `call_as_forward`. Calling it runs the plain `forward`: FSDP's hooks, run a
+    second time, would free its parameters before the rest of the backward pass has used them.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -127,9 +128,10 @@ class _Inside:
 
 
 def call_as_forward(module: nn.Module, function: Callable[..., T], *args: Any) -> T:
-    """function(module, *args), which may use the module's parameters in any way: those of a sharded one
-    are gathered once for the whole of it and once for its backward pass, however often they are used,
-    so that processes whose batches differ send the same.
+    """Returns function(module, *args), run as one forward pass of the module. The function may use the
+    module's parameters in any way: those of a sharded module are gathered once for the whole call and once
+    for its backward pass, however often they are used, so that processes whose batches differ issue the same
+    collectives.
     """
     call = getattr(module, CALL, None)
     return function(module, *args) if call is None else call(function, *args)
@@ -143,8 +145,9 @@ def is_sharded(module: nn.Module) -> bool:
 
 @contextmanager
 def unsharded(*modules: nn.Module) -> Iterator[None]:
-    """Inside, every process holds the whole of these models, and their forward passes send nothing,
-    so that each process may run them as often as it needs: generation. For models that are not sharded, nothing.
+    """Gathers sharded models for the duration of the context: every process holds all parameters, and forward
+    passes communicate nothing, so that each process may run as many as it needs (generation, evaluation). Does
+    nothing for models that are not sharded.
     """
     from torch.distributed.fsdp import FSDPModule
 
@@ -161,13 +164,13 @@ def unsharded(*modules: nn.Module) -> Iterator[None]:
             part.reshard()
 
 
-# What a block keeps for its backward pass
+# Activation checkpointing
 
 _ATTENTION = ("scaled_dot_product", "flex_attention")
 
 
 def _keep(context: Any, op: Any, *args: Any, **kwargs: Any) -> Any:
-    """The selective policy: attention and products that do not widen stay."""
+    """The selective policy: save the outputs of attention and of products no wider than their input."""
     from torch.utils.checkpoint import CheckpointPolicy
 
     name = str(op)
@@ -179,8 +182,8 @@ def _keep(context: Any, op: Any, *args: Any, **kwargs: Any) -> Any:
     return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
 
-def recompute(module: nn.Module, what: Recompute) -> None:
-    """Makes the blocks of a module forget activations that they can make again."""
+def checkpoint_activations(module: nn.Module, what: Recompute) -> None:
+    """Makes the blocks of a module recompute activations in the backward pass, in place."""
     if what == "nothing":
         return
     from torch.utils.checkpoint import (
@@ -193,9 +196,7 @@ def recompute(module: nn.Module, what: Recompute) -> None:
         options["context_fn"] = partial(create_selective_checkpoint_contexts, _keep)
 
     def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def again(
-            *args: Any, **kwargs: Any
-        ) -> Any:  # torch.compile passes over a bare `checkpoint`
+        def again(*args: Any, **kwargs: Any) -> Any:  # torch.compile skips a bare `checkpoint`
             return checkpoint(forward, *args, **kwargs, **options)
 
         return again
@@ -204,19 +205,30 @@ def recompute(module: nn.Module, what: Recompute) -> None:
         block.forward = recomputed(block.forward)
 
 
-# The average of the weights
-
-Averages = Mapping[str, Tensor]
+# Matrix products in bf16
 
 
-@torch.no_grad()
-def init_ema(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies to begin an exponential moving average from; of sharded parameters, of the parts."""
-    return {name: p.detach().clone() for name, p in parameters.items()}
+def has_bf16_units() -> bool:
+    """Whether this processor multiplies bf16 matrices in hardware (AVX512-BF16 or AMX). Elsewhere bf16 is
+    emulated, many times slower than fp32.
+    """
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-@torch.no_grad()
-def update_ema(averages: Averages, parameters: Mapping[str, Tensor], decay: float) -> None:
-    """average = decay * average + (1 - decay) * parameter, in place."""
-    for name, average in averages.items():
-        average.lerp_(parameters[name].detach(), 1 - decay)
+class _Bf16Linear(nn.Linear):
+    """An nn.Linear that multiplies in bf16. Existing layers are converted to this class."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.bfloat16()
+        return F.linear(input.bfloat16(), self.weight.bfloat16(), bias).to(input.dtype)
+
+
+def multiply_in_bf16(module: nn.Module) -> nn.Module:
+    """Converts the linear layers of `module`, in place, to multiply in bf16 and return their input's dtype;
+    returns the module. Parameters, norms, attention, losses and the optimizer stay in fp32, and names and
+    checkpoints do not change. Subclasses of nn.Linear are not converted.
+    """
+    for layer in module.modules():
+        if type(layer) is nn.Linear:
+            layer.__class__ = _Bf16Linear
+    return module

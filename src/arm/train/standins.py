@@ -9,7 +9,7 @@ contrastive one, as SigLIP2 did, or position and edges would be lost.
 import math
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipConfig, SiglipModel
 
+from arm.config import MAY_CHANGE
 from arm.data.images import GridWeight
+from arm.errors import ConfigError
 from arm.evals.reconstruction import held_out_batches, zero_shot
 from arm.files import usual_modes
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.blocks import grid_sines
 from arm.models.dit import patchify
 from arm.models.text import caption_logits, encode_captions, same_texts, tower_embeddings, tower_ids
-from arm.train.optim import Optim
-from arm.train.runtime import Loop, fit, to_device, training_device
+from arm.train import parallel
+from arm.train.optim import Optim, block_matrices
 from arm.train.sharding import blocks
+from arm.train.training import Loop, Training, to_device, training_device
 from arm.world.pictures import (
     ATTRIBUTES,
     PictureBatch,
@@ -110,7 +113,7 @@ class VAE:
 class StandinsRun:
     """The stand-ins, trained into `out`/siglip, `out`/caption_lm and `out`/vae."""
 
-    out: Path
+    out: Path = field(metadata=MAY_CHANGE)
     towers: Towers
     caption_lm: CaptionLM
     vae: VAE
@@ -269,7 +272,7 @@ def train_towers(run: StandinsRun) -> None:
 
     trainer.to(training_device())
 
-    def step_fn(batch: PictureBatch) -> dict[str, Tensor]:
+    def losses(batch: PictureBatch) -> dict[str, Tensor]:
         vision = siglip.vision_model(batch.images, interpolate_pos_encoding=True)
         z_BND = vision.last_hidden_state
         sig = contrastive(siglip, vision.pooler_output, tokenizer, batch)
@@ -284,12 +287,21 @@ def train_towers(run: StandinsRun) -> None:
         loss = loss + run.region_weight * region
         return {"loss": loss, "sig": sig, "cap": cap, "dense": dense, "region": region}
 
-    fit(
-        trainer, lambda step: _batch(run, run.towers_loop, step, run.batch), step_fn,
-        run_dir=run.out / "towers_run", name="towers", config=run,
-        loop=run.towers_loop, optim=run.optim, eval_every=run.eval_every,
-        evaluate=lambda: tower_scores(siglip, tokenizer, run), parts=blocks(trainer),
-    )  # fmt: skip
+    def make_batch(step: int) -> PictureBatch:
+        return _batch(run, run.towers_loop, step, run.batch)
+
+    def evaluate() -> dict[str, float]:
+        return tower_scores(siglip, tokenizer, run)
+
+    with Training(
+        run, trainer, out=run.out / "towers_run", loop=run.towers_loop, optim=run.optim,
+        name="towers", muon=block_matrices(trainer), compiled=blocks(trainer),
+    ) as training:  # fmt: skip
+        training.evaluate_if_due(evaluate, run.eval_every)
+        for _, batch in training.batches(make_batch):
+            training.update(losses(batch))
+            training.save_if_due()
+            training.evaluate_if_due(evaluate, run.eval_every)
     save_whole(run.out / "caption_lm", lm, tokenizer)
     save_whole(run.out / "siglip", siglip, tokenizer)
 
@@ -316,7 +328,7 @@ def train_vae(run: StandinsRun) -> None:
 
     vae.to(training_device())
 
-    def step_fn(images: Tensor) -> dict[str, Tensor]:
+    def losses(images: Tensor) -> dict[str, Tensor]:
         posterior = vae.encode(images).latent_dist
         reconstructed = vae.decode(posterior.sample()).sample
         mse = F.mse_loss(reconstructed, images)
@@ -324,11 +336,16 @@ def train_vae(run: StandinsRun) -> None:
         kl = posterior.kl().mean() / images[0].numel()
         return {"loss": mse + 0.2 * l1 + size.kl_weight * kl, "mse": mse, "kl": kl}
 
-    fit(
-        vae, lambda step: _batch(run, run.vae_loop, step, run.vae_batch).images, step_fn,
-        run_dir=run.out / "vae_run", name="vae", config=run,
-        loop=run.vae_loop, optim=run.vae_optim, parts=(vae.encoder, vae.decoder),
-    )  # fmt: skip
+    def make_batch(step: int) -> Tensor:
+        return _batch(run, run.vae_loop, step, run.vae_batch).images
+
+    with Training(
+        run, vae, out=run.out / "vae_run", loop=run.vae_loop, optim=run.vae_optim, name="vae",
+        compiled=(vae.encoder, vae.decoder),
+    ) as training:  # fmt: skip
+        for _, images in training.batches(make_batch):
+            training.update(losses(images))
+            training.save_if_due()
     # The latent DiT wants latents of unit scale; diffusers keep the factor in the config.
     with torch.no_grad():
         images = _batch(run, run.vae_loop, 0, 64).images.to(training_device())
@@ -340,7 +357,13 @@ def train_vae(run: StandinsRun) -> None:
 
 
 def main(run: StandinsRun) -> None:
-    """Trains what is not there yet: the towers with the captioning LM, then the VAE."""
+    """Trains the parts that do not exist yet: the towers with the captioning LM, then the VAE. Raises
+    ConfigError under several processes.
+    """
+    if parallel.world_size() > 1:
+        raise ConfigError(
+            f"stand-ins train in one process; torchrun started {parallel.world_size()}"
+        )
     for name, stage in (("siglip", train_towers), ("vae", train_vae)):
         if not (run.out / name / "config.json").is_file():
             stage(run)

@@ -6,7 +6,7 @@ and what only that loss needs is then not computed.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch.distributed
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from arm.config import MAY_CHANGE
 from arm.data.images import GridWeight
 from arm.evals.reconstruction import fidelity, quick_scores, retrieval
 from arm.losses import (
@@ -42,11 +43,11 @@ from arm.models.text import (
 )
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train import parallel
-from arm.train.manifest import tokenizer_hash
-from arm.train.optim import Optim
+from arm.train.optim import Optim, block_matrices
 from arm.train.picture_data import draw_apart, open_pictures, tell_unread
-from arm.train.runtime import Loop, check_sizes, fit, training_device
-from arm.train.sharding import blocks, recompute
+from arm.train.provenance import check_sizes, tokenizer_hash
+from arm.train.sharding import blocks, checkpoint_activations
+from arm.train.training import Loop, Training, training_device
 from arm.world.pictures import PictureBatch, counted_pairs, world_batch
 
 CAPTION_TOKENS = 256
@@ -102,7 +103,7 @@ class TokenizerRun:
     de-projector as well, so that z_q stays for the other decoders and the pixel DiT trains alone.
     """
 
-    out: Path
+    out: Path = field(metadata=MAY_CHANGE)
     pretrained: Pretrained
     model: TokenizerConfig
     weights: LossWeights
@@ -307,7 +308,7 @@ def main(run: TokenizerRun) -> None:
     tokenizer = trainer.tokenizer
     for part in (tokenizer.projector, tokenizer.deprojector, tokenizer.pixel, trainer.caption_lm):
         if part is not None:
-            recompute(part, run.loop.parallel.recompute)
+            checkpoint_activations(part, run.loop.parallel.recompute)
     trainer.to(training_device())
     patch = tokenizer.patch
     held = run.eval_pictures if run.eval_every else 0
@@ -325,10 +326,6 @@ def main(run: TokenizerRun) -> None:
             singles=run.singles, twins=run.weights.local > 0,
         )  # fmt: skip
 
-    def step_fn(batch: PictureBatch) -> Mapping[str, Tensor]:
-        draw_apart()
-        return trainer.losses(batch, text_tokenizers, run.weights, run.timesteps)
-
     def evaluate() -> Mapping[str, float]:
         if own is None:
             return quick_scores(
@@ -343,11 +340,17 @@ def main(run: TokenizerRun) -> None:
     origin = None
     if run.init_from is not None and (run.keep_codes or run.keep_features):
         origin = {"tokenizer": tokenizer_hash(run.init_from, run.pretrained.siglip)}
-    fit(
-        trainer, make_batch, step_fn, run_dir=run.out, name="tokenizer", config=run,
-        loop=run.loop, optim=run.optim, evaluate=evaluate, eval_every=run.eval_every,
-        batches_of="each", origin=origin, parts=blocks(trainer),
-    )  # fmt: skip
+    with Training(
+        run, trainer, out=run.out, loop=run.loop, optim=run.optim, name="tokenizer", origin=origin,
+        muon=block_matrices(trainer), compiled=blocks(trainer),
+    ) as training:  # fmt: skip
+        training.evaluate_if_due(evaluate, run.eval_every)
+        for _, batch in training.batches(make_batch):
+            draw_apart()
+            losses = trainer.losses(batch, text_tokenizers, run.weights, run.timesteps)
+            training.update(losses)
+            training.save_if_due()
+            training.evaluate_if_due(evaluate, run.eval_every)
     if parallel.is_main():
         tokenizer.save(run.out)
     parallel.barrier()

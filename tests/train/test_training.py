@@ -12,7 +12,7 @@ from torch import nn
 from arm.errors import DataError
 from arm.train import standins, tokenizer
 from arm.train.optim import Optim
-from arm.train.runtime import Loop, batches, fit, to_device
+from arm.train.training import Loop, Training, batches, to_device
 from conftest import TinyChain
 from tiny_stages import stages
 
@@ -68,11 +68,14 @@ def test_an_evaluation_that_was_killed_is_made_up_for(tmp_path: Path):
 
     def train() -> None:
         settings = Loop(steps=4, log_every=1, save_every=2)
-        fit(
-            module, lambda step: torch.ones(3, 2), lambda x: {"loss": module(x).mean()},
-            run_dir=tmp_path, name="run", config=settings, loop=settings, optim=Optim(lr=0.1),
-            evaluate=evaluate, eval_every=2, eval_first=True,
-        )  # fmt: skip
+        with Training(
+            settings, module, out=tmp_path, loop=settings, optim=Optim(lr=0.1)
+        ) as training:
+            training.evaluate_if_due(evaluate, 2, before_training=True)
+            for _, batch in training.batches(lambda step: torch.ones(3, 2)):
+                training.update({"loss": module(batch).mean()})
+                training.save_if_due()
+                training.evaluate_if_due(evaluate, 2, before_training=True)
 
     with pytest.raises(KeyboardInterrupt):
         train()

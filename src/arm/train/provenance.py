@@ -1,0 +1,75 @@
+"""What a run depends on: hashes of the tokenizer behind codes, manifests of code shards, sizes of initial weights."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from arm.data.code_shards import MANIFEST
+from arm.errors import ConfigError, WeightsError
+from arm.models.pretrained_files import locate
+from arm.models.weights import add_file, read_json, weights_hash, write_json
+
+
+def tokenizer_hash(tokenizer: Path, siglip: str) -> str:
+    """SHA-256 of the weights that determine a picture's codes: the tokenizer's and its vision encoder's.
+
+    Raises WeightsError where they are missing.
+    """
+    digest = hashlib.sha256()
+    add_file(digest, tokenizer / "tokenizer.safetensors")
+    digest.update(weights_hash(locate(siglip)).encode())
+    return digest.hexdigest()
+
+
+def tokenizer_of(shards: Path) -> str | None:
+    """The hash of the tokenizer that encoded a folder of shards, by its manifest; None where there is none."""
+    path = shards / MANIFEST
+    return read_json(path).get("tokenizer") if path.is_file() else None
+
+
+def check_or_write_manifest(out: Path, manifest: Mapping[str, Any], instead: str) -> None:
+    """Writes `manifest` into a folder of code shards. Where the folder holds shards already, first checks that
+    they were made with the same settings, so that shards of different origin are never mixed.
+
+    instead: what the user can do otherwise, for the message. Raises ConfigError where a setting differs, and
+    for shards without a manifest.
+    """
+    path = out / MANIFEST
+    if any(out.glob("shard_*.jsonl")):
+        if not path.is_file():
+            raise ConfigError(f"{out} holds shards but no {MANIFEST}; {instead}")
+        existing = read_json(path)
+        if not isinstance(existing, dict):
+            raise ConfigError(f"{path} is damaged: it holds no JSON object; {instead}")
+        for key, value in existing.items():
+            if key in manifest and value != manifest[key]:
+                raise ConfigError(
+                    f"{path}: the shards there were made with {key} {value}, not {manifest[key]}; "
+                    f"{instead}"
+                )
+    try:
+        write_json(manifest, path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error}); {instead}") from None
+
+
+def check_sizes(
+    source: Path,
+    sizes: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    key_of: Callable[[str], str],
+    instead: str = "other weights",
+) -> None:
+    """Checks that the weights a run starts from have the sizes that the run states.
+
+    sizes: those of the weights at `source`, by name; expected: the run's. key_of: maps a size's name to the
+    run's configuration key. instead: what else the user may name. Raises WeightsError for the first difference.
+    """
+    for name, value in sizes.items():
+        if value != expected[name]:
+            key = key_of(name)
+            raise WeightsError(
+                f"{source} has {name} {value}, the run has {key}={expected[name]}; set {key}={value}, or "
+                f"name {instead}"
+            )
