@@ -15,7 +15,7 @@ from arm.configs import synergy
 from arm.configs.lm import arm7b_pt
 from arm.data.code_shards import write_code_shard
 from arm.data.conversation import parse_conversation
-from arm.data.mixture import packed_batch
+from arm.data.packing import packed_batch
 from arm.errors import ConfigError, DataError, WeightsError
 from arm.model_directory import find_model
 from arm.models.backbone import load_backbone
@@ -54,8 +54,8 @@ def run(chain: TinyChain, tmp_path: Path) -> LMRun:
 
 def batch_of(run: LMRun, text_tokenizer: TextTokenizer, vocab) -> PackedBatch:
     chains = list(read_shards(run.shards[0]))
-    draw = world_samples(chains, run.ratios, run.dropout, text_tokenizer.ids)
-    return packed_batch(0, 0, 8, run.row_length, draw, run.weights, vocab)
+    mix = world_samples(chains, run.ratios, run.dropout, text_tokenizer.ids)
+    return packed_batch(0, 0, 8, run.row_length, mix, run.weights, vocab)
 
 
 def gradients(run: LMRun, text_tokenizer: TextTokenizer) -> tuple[float, dict[str, torch.Tensor]]:

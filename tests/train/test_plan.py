@@ -19,7 +19,7 @@ from arm.train.finetune import Finetune
 from arm.train.gpus import GPU, gpu_named
 from arm.train.lm import Backbone, Conversations, LMRun
 from arm.train.optim import Optim
-from arm.train.parallel import share
+from arm.train.parallel import shard_batch
 from arm.train.plan import Cluster, Mix, plan
 from arm.train.plan_flops import by_kind
 from arm.train.plan_parts import parts_plan
@@ -173,7 +173,7 @@ def test_the_fullest_gpu_has_the_rows_that_do_not_come_out_even(monkeypatch: pyt
     gpus, run = Cluster(gpu_named("h100"), 3), replace(small(), row_length=512, samples=32)
     uneven, even = plan(replace(run, rows=0), gpus), plan(replace(run, rows=18), gpus)
     monkeypatch.setattr("arm.train.parallel.world_size", lambda: 3)
-    assert uneven.micro_rows == len(share(torch.zeros(16, 1))) == 6
+    assert uneven.micro_rows == len(shard_batch(torch.zeros(16, 1))) == 6
     assert uneven.memory == even.memory
     assert uneven.flops.model == pytest.approx(even.flops.model * 16 / 18)
     assert uneven.tokens_per_step == 16 * 512
