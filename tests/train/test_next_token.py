@@ -52,7 +52,9 @@ def one_by_one(model: Qwen2, batch: PackedBatch) -> tuple[list[float], list[floa
 @torch.no_grad()
 def test_the_weighted_means_by_hand(model: Qwen2, batch: PackedBatch):
     codes, words = one_by_one(model, batch)
-    assert len(codes) == 6 and len(words) == 9  # of the drawing; <image> <h> <w> <end>, 7 5 <end>, 2 <end>
+    assert (
+        len(codes) == 6 and len(words) == 9
+    )  # of the drawing; <image> <h> <w> <end>, 7 5 <end>, 2 <end>
     of_codes, of_words = token_weights(batch).tolist()
     found = next_token_losses(model, batch, token_weights(batch))
     assert float(found["code"]) == pytest.approx(sum(codes) / of_codes, rel=1e-4)
