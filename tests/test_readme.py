@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from arm.configs import synergy as configs
+from arm.configs import experiments
 from arm.evals.report import (
     DECODER_COLUMNS,
     LOSS_COLUMNS,
@@ -47,7 +47,7 @@ def test_tables_are_those_of_the_shipped_files():
 def test_the_table_of_reinforcement_learning_comes_from_every_single_score(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    run = configs.micro()
+    run = experiments.synergy()
     monkeypatch.setattr(synergy, "trained", None)  # all scores are there
     table = synergy.tables(replace(run, out=ROOT / "docs/synergy"))
     assert _block(README, run.table) == synergy_markdown(table)
