@@ -157,11 +157,7 @@ def test_documented_commands_exist(page: str, command: str):
 
 def test_documented_runs_exist():
     """Runs in backticks, as `tokenizer:micro`, load."""
-    runs = {
-        run
-        for path in EVERY
-        for run in re.findall(r"`([a-z]\w*:[a-z]\w*)`", text_of(path))
-    }
+    runs = {run for path in EVERY for run in re.findall(r"`([a-z]\w*:[a-z]\w*)`", text_of(path))}
     assert {"lm:arm7b_pt", "tokenizer:micro"} <= runs
     for run in sorted(runs):
         load_run(run, [])
