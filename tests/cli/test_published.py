@@ -14,7 +14,6 @@ import pytest
 
 from arm.evals import making
 from arm.evals.benchmarks import wise
-from arm.judge import JudgeConfig
 from arm.models.weights import read_json, write_json
 from benchmark_files import gedit_files, pope_files, reply, wise_files
 from conftest import Call, TinyChain
@@ -97,7 +96,7 @@ def test_what_stands_in_a_judges_way_names_its_option(
     with judge_server(reply, calls_itself="deployed-7") as server:
         options = asked(server.url, chain, data, tmp_path / "out")
         _, _, errors = run("wise", *options)
-        assert server.bodies[0]["max_tokens"] == JudgeConfig("http://x/v1", "m").max_tokens
+        assert server.bodies[0]["max_tokens"] == 2000  # as the authors of WISE ask
         assert (
             "2 verdicts missing: answered by 'deployed-7', not 'judge-1'; if that is its name for the "
             "judge, add --judge-answers-as 'deployed-7'\n"
@@ -107,10 +106,10 @@ def test_what_stands_in_a_judges_way_names_its_option(
         _, _, errors = run("wise", *options, "--judge-max-tokens", 9)
         assert server.bodies[-1]["max_tokens"] == 9 and "at most 18 in" in errors
         assert "2 verdicts missing: the judge's answer was cut at 9 tokens, --judge-max" in errors
-        server.answer = lambda body, n: (400, {}, "'max_tokens' is \ud800 not supported")
+        server.answer = lambda body, n: (400, {}, "'picture' is \ud800 not supported")
         _, _, errors = run("wise", *options)
-        assert "2 verdicts missing: BadRequestError: 'max_tokens' is ? not supported\n" in errors
-        server.answer = reply
+        assert "2 verdicts missing: BadRequestError: 'picture' is ? not supported\n" in errors
+        server.answer, server.finish_reason = reply, "stop"
         assert "0.0% of 2 verdicts are missing" in run("wise", *options)[1]
     report = read_json(tmp_path / "out/report.json")
     assert report["judge"]["called_itself"] == ["deployed-7"]
@@ -245,3 +244,51 @@ def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyP
     making.begin(tmp_path, {"seed": 1})
     making.begin(tmp_path, {"seed": 1})
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_judge_is_asked_as_its_authors_ask(
+    run: Call, chain: TinyChain, data: Path, tmp_path: Path
+):
+    """And as the options say; what the endpoint refuses is said once, and all of it stands in the report."""
+
+    def newer(body: dict[str, Any], _: int) -> Any:
+        if "max_tokens" in body:
+            words = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+            return 400, {}, words
+        if "temperature" in body:
+            return 400, {}, "Unsupported value: 'temperature' does not support 0 with this model."
+        return reply(body)
+
+    with judge_server(newer) as server:
+        options = asked(server.url, chain, data, tmp_path / "out")
+        code, said, errors = run("wise", *options)
+        assert code == 0 and "0.0% of 2 verdicts" in said
+        assert errors.count("the judge refuses max_tokens (Unsupported parameter") == 1
+        assert errors.count("the judge refuses temperature (Unsupported value") == 1
+        last = server.bodies[-1]
+        assert last["max_completion_tokens"] == 2000 and "temperature" not in last
+        about = read_json(tmp_path / "out/report.json")["judge"]["asked"]
+        assert about["tokens_field"] == "max_completion_tokens" and about["temperature"] is None
+        assert set(about["refused"]) == {"max_tokens", "temperature"}
+        assert "the endpoint refuses max_tokens; the endpoint refuses temperature." in (
+            tmp_path / "out/report.html"
+        ).read_text().replace("&#x27;", "'")
+        count = len(server.bodies)
+        named = ["--judge-tokens-field", "max_completion_tokens", "--judge-temperature", "none",
+                 "--judge-max-tokens", 300, "--judge-thinking"]  # fmt: skip
+        options = asked(server.url, chain, data, tmp_path / "named", *named)
+        code, _, errors = run("wise", *options)
+        assert code == 0 and "refuses" not in errors and len(server.bodies) == count + 2
+        last = server.bodies[-1]
+        assert last["max_completion_tokens"] == 300
+        assert last["chat_template_kwargs"] == {"enable_thinking": True}
+    for more, words in (
+        (("--judge-temperature", "hot"), "is a number from 0 to 2 or 'none', not 'hot'"),
+        (("--judge-temperature", "nan"), "is a number from 0 to 2"),
+        (
+            ("--judge-tokens-field", "tokens"),
+            "is max_tokens or max_completion_tokens, not 'tokens'",
+        ),
+    ):
+        code, _, errors = run("wise", *asked("http://x/v1", chain, data, tmp_path / "x", *more))
+        assert code == 2 and words in errors

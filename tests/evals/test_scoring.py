@@ -117,6 +117,14 @@ def test_gedit_with_missing_and_broken_sources(run, chain: TinyChain, tmp_path: 
     assert report["judge"] == {
         "model": "judge-1",
         "called_itself": ["judge-1"],
+        "asked": {
+            "max_tokens": 1400,
+            "tokens_field": "max_tokens",
+            "temperature": None,
+            "thinking": None,
+            "logprobs": False,
+            "refused": {},
+        },
         "tokens": {"prompt": 400, "completion": 40, "uncounted_replies": 0},
         "missing": {},
     }
@@ -197,7 +205,7 @@ def test_the_cost_stands_before_the_first_question(
         assert code == 0
         expected = (
             "2 questions to judge-1: about 29 tokens of text (4 characters each) and 510 of pictures, "
-            "at most 512 in replies; at most 0.01 at these prices\n"
+            "at most 4,000 in replies; at most 0.04 at these prices\n"
         )
         assert expected in errors
         # What is kept is not counted again, and what another judge said is not of this run.

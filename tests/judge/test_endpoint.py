@@ -125,15 +125,17 @@ def test_a_cut_answer_is_missing_and_asked_for_by_the_next_run(tmp_path: Path):
             reason: 3,
             f"not asked, 3 questions in a row met '{reason}'; the next run asks them alone": 5,
         }
-        # What was cut after its verdict is a verdict.
+        # A cut reply is missing even where it has a verdict already: it might have taken it back.
         server.answer = good
+        assert judge(server, cache=tmp_path, max_tokens=20)(CASES[:1]) == [None]
+        server.finish_reason = "stop"
         assert None not in judge(server, cache=tmp_path, max_tokens=40)(CASES)
-        assert len(server.bodies) == 6 + 8
+        assert len(server.bodies) == 6 + 2 + 8
 
 
 def test_one_refusal_of_every_question_ends_a_call():
     """An answer after one refusal; then three questions in a row meet the same words."""
-    words = "Unsupported parameter: 'max_tokens' is not supported with this model."
+    words = "Unsupported picture: 'png' is not supported with this model."
 
     def refuses(body, n):
         return good(body) if n == 1 else (400, {}, f"{words}\nMore of it.")

@@ -58,8 +58,24 @@ def evaluate(
         typer.Option(help="The model's name in the judge's replies, where it is another."),
     ] = None,
     judge_max_tokens: Annotated[
-        int, typer.Option(min=1, help="The longest answer of the judge.")
-    ] = 256,
+        int | None,
+        typer.Option(min=1, help="The longest answer of the judge (default: its authors')."),
+    ] = None,
+    judge_tokens_field: Annotated[
+        str | None,
+        typer.Option(help="max_tokens or max_completion_tokens (default: learned by asking)."),
+    ] = None,
+    judge_temperature: Annotated[
+        str | None,
+        typer.Option(help="The judge's; 'none' leaves it out (default: its authors')."),
+    ] = None,
+    judge_thinking: Annotated[
+        bool | None,
+        typer.Option(
+            "--judge-thinking/--no-judge-thinking",
+            help="Whether a judge that can think does (default: its authors').",
+        ),
+    ] = None,
     logprobs: Annotated[
         bool,
         typer.Option("--logprobs", help="Ask for the judge's probability of yes; not all give it."),
@@ -122,7 +138,7 @@ def evaluate(
             raise InputError(
                 f"--quick and --into belong to the world's benchmarks; a sample of {benchmark} is --limit N"
             )
-        from arm.cli.judged import judge_config, judge_prices
+        from arm.cli.judged import JudgeOptions, judge_config, judge_prices
         from arm.cli.published import Wanted, run
         from arm.evals.making import Settings, parse_shard
 
@@ -131,7 +147,12 @@ def evaluate(
             Settings(seed, limit, known_words, batch),
             None if shard is None else parse_shard(shard),
             judge_config(
-                judge_url, judge_model, out, logprobs, ask_again, judge_max_tokens, judge_answers_as
+                JudgeOptions(
+                    judge_url, judge_model, judge_answers_as, judge_max_tokens, judge_tokens_field,
+                    judge_temperature, judge_thinking, logprobs, ask_again,
+                ),
+                BENCHMARKS[benchmark].asking,
+                out,
             ),
             judge_prices(price_in, price_out),
             tokens_per_image, yes, json_file, detector, clip,

@@ -4,12 +4,13 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from arm.errors import InputError
+from arm.errors import InputError, shown
 
 if TYPE_CHECKING:
     from arm.cli.published import Wanted
@@ -17,32 +18,71 @@ if TYPE_CHECKING:
     from arm.evals.benchmarks.registry import Benchmark
     from arm.evals.cost import Estimate, Prices, Size
     from arm.judge import Endpoint, JudgeConfig
+    from arm.judge.asking import Asking
 
 
-def judge_config(
-    url: str | None,
-    model: str | None,
-    out: Path,
-    logprobs: bool = False,
-    ask_again: bool = False,
-    max_tokens: int = 256,
-    answers_as: str | None = None,
-) -> "JudgeConfig | None":
-    """The judge that the options or $ARM_JUDGE_URL and $ARM_JUDGE_MODEL name; None for none."""
+@dataclass(frozen=True)
+class JudgeOptions:
+    """The options of `arm eval` about a judge. None: not given, so that `asking` of the benchmark holds.
+
+    temperature: a number, or "none" to leave it to the endpoint.
+    """
+
+    url: str | None = None
+    model: str | None = None
+    answers_as: str | None = None
+    max_tokens: int | None = None
+    tokens_field: str | None = None
+    temperature: str | None = None
+    thinking: bool | None = None
+    logprobs: bool = False
+    ask_again: bool = False
+
+
+def judge_config(options: JudgeOptions, asking: "Asking", out: Path) -> "JudgeConfig | None":
+    """The judge that the options or $ARM_JUDGE_URL and $ARM_JUDGE_MODEL name; None for none.
+
+    asking: how the benchmark's authors ask theirs. Raises InputError for options that do not fit.
+    """
     from arm.judge import JudgeConfig
 
-    url, model = url or os.environ.get("ARM_JUDGE_URL"), model or os.environ.get("ARM_JUDGE_MODEL")
+    url = options.url or os.environ.get("ARM_JUDGE_URL")
+    model = options.model or os.environ.get("ARM_JUDGE_MODEL")
     if url is None and model is None:
         return None
     if url is None or model is None:
         raise InputError("a judge has a --judge-url and a --judge-model; one of the two is missing")
+    temperature = asking.temperature
+    if options.temperature is not None:
+        temperature = _temperature(options.temperature)
+    field = options.tokens_field
+    if field not in (None, "max_tokens", "max_completion_tokens"):
+        raise InputError(
+            f"--judge-tokens-field is max_tokens or max_completion_tokens, not '{shown(field)}'"
+        )
     try:
         return JudgeConfig(
-            url, model, max_tokens=max_tokens, cache=out / "replies", logprobs=logprobs,
-            ask_again=ask_again, answers_as=answers_as,
+            url, model, max_tokens=options.max_tokens or asking.max_tokens, tokens_field=field,
+            temperature=temperature, cache=out / "replies", logprobs=options.logprobs,
+            thinking=asking.thinking if options.thinking is None else options.thinking,
+            ask_again=options.ask_again, answers_as=options.answers_as,
         )  # fmt: skip
     except ValueError as error:
         raise InputError(f"--judge-url: {error}") from None
+
+
+def _temperature(text: str) -> float | None:
+    if text.lower() == "none":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 2:
+        raise InputError(
+            f"--judge-temperature is a number from 0 to 2 or 'none', not '{shown(text)}'"
+        )
+    return value
 
 
 def judge_prices(read: float | None, written: float | None) -> "Prices | None":
@@ -77,7 +117,7 @@ def endpoint_of(
             f"{wanted.data} has no questions for the judge (DPG-Bench has them in dpg_bench.csv); without "
             "them --shard 0/1 makes the pictures and scores none"
         )
-    endpoint = Endpoint(wanted.judge)
+    endpoint = Endpoint(wanted.judge, lambda line: typer.echo(line, err=True))
     endpoint.check()
     return endpoint
 

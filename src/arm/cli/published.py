@@ -264,7 +264,7 @@ def _score(
         report = scoring.report_of(
             benchmark,
             result,
-            wanted.judge if endpoint else None,
+            endpoint,
             verdicts,
             failed,
             pictures,

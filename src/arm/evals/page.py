@@ -8,6 +8,7 @@ from typing import Any
 
 from arm.evals.html import Cell, document, number, picture, table
 from arm.evals.published import own_measures, published_note, published_rows
+from arm.judge.asking import in_words
 
 MOST_ITEMS = 200
 MOST_BYTES = 24_000_000
@@ -153,6 +154,8 @@ def _about(report: Mapping[str, Any]) -> str:
     lines += [f"Verdicts missing, {n:,}: {why}." for why, n in judge.get("missing", {}).items()]
     if judge.get("called_itself"):
         lines.append(f"The judge called itself {', '.join(judge['called_itself'])}.")
+    if judge.get("asked"):
+        lines.append(in_words(judge["asked"]))
     tokens = judge.get("tokens") or {}
     if tokens.get("prompt"):
         left = tokens.get("uncounted_replies")

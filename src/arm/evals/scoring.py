@@ -18,10 +18,10 @@ from arm.evals.making import picture_path, state
 from arm.evals.page import Made, Said, Shown
 from arm.evals.sources import read_picture, source_path
 from arm.files import atomic_write
-from arm.judge import Endpoint, Exhibit, JudgeConfig, Question, Reply
+from arm.judge import Endpoint, Exhibit, Question, Reply
 
 Replies = Mapping[str, Sequence[Sequence[str | None]]]
-"""`[item][picture][call]`, None where missing."""
+"""[item][picture][call], None where missing."""
 AT_ONCE = 16
 """Items whose pictures are held in memory together while the judge looks at them."""
 SHORT = 200
@@ -173,22 +173,23 @@ def shown(
 def report_of(
     benchmark: Benchmark,
     result: Result,
-    judge_config: JudgeConfig | None,
+    endpoint: Endpoint | None,
     verdicts: Verdicts,
     failed: Mapping[str, str],
     pictures: Mapping[str, Any] | None,
     made_by: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A report as plain data, the share of missing verdicts in its first lines.
+    """A report as plain data, the share of missing verdicts in its first lines, with how the judge was asked.
 
     made_by: what the manifest says of the run; of another system's pictures, their folder's name.
     """
     about = None
-    if judge_config is not None:
+    if endpoint is not None:
         tokens = {**(verdicts.tokens or {}), "uncounted_replies": verdicts.uncounted}
         about = {
-            "model": judge_config.model,
+            "model": endpoint.config.model,
             "called_itself": list(verdicts.models),
+            "asked": endpoint.negotiation.report(),
             "tokens": tokens,
             "missing": dict(verdicts.missing),
         }

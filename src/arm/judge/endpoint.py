@@ -1,32 +1,34 @@
 """The client of a judge: a local vLLM or SGLang server or a hosted model, by url and name.
 
-What a verdict depends on is pinned: model, rubric, temperature 0, pictures as PNG. A verdict that cannot be
-had is missing, never zero: a timeout, a refusal, a cut or an unreadable reply says nothing about the picture.
-Nothing is paid twice (`replies.py`), and a judge that went away is not waited for question by question.
+What a verdict depends on is pinned: model, rubric, how it is asked (`asking.py`), pictures as PNG. A verdict that
+cannot be had is missing, never zero: a timeout, a refusal, a cut or an unreadable reply says nothing about the
+picture. Nothing is paid twice (`replies.py`), one request costs no more than `transport.py` allows, and a judge
+that went away is not waited for question by question.
 """
 
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 from arm.config import MAY_CHANGE
-from arm.errors import ArmError
-from arm.judge.question import Question
-from arm.judge.replies import Reply, ReplyCache, tokens_used, yes_probability
+from arm.errors import ArmError, shown
+from arm.judge.asking import Asking, Negotiation, TokensField
+from arm.judge.question import Messages, Question
+from arm.judge.replies import Answer, Reply, ReplyCache, answer_of
+from arm.judge.tally import Outage, Tally
 
 UNREADABLE, STILL_UNREADABLE = "unreadable", "unreadable when asked before, not asked again"
 """Why verdicts are missing, as `Tally.missing` counts them."""
+MOST_WAYS = 6
+"""Ways of asking that are tried for one question before it is given up."""
 OF_THE_QUESTION = (400, 413, 422)
 """Refusals that say something of one question; the next one may be taken, unless all meet the same words."""
-MOST_WORDS = 8
-"""So many different messages of one kind of failure are told apart; some endpoints number theirs."""
 
 
 class JudgeError(ArmError):
@@ -38,9 +40,9 @@ class JudgeConfig:
     """Where the judge is and how it is asked.
 
     url: as http://127.0.0.1:8000/v1. key_env: the environment variable with the key, if it needs
-    one. retries: of one request, with growing, jittered pauses that respect Retry-After. min_side:
-    smaller pictures are enlarged by a whole factor. cache: a directory, None to keep nothing.
-    logprobs: ask for probabilities too (`Reply.yes`); not every endpoint gives them. give_up: after so many
+    one. timeout_s: for one request in whole. retries: of one request, with growing, jittered pauses that respect
+    Retry-After. max_tokens, tokens_field, temperature, thinking, logprobs: see `Asking`. min_side: smaller
+    pictures are enlarged by a whole factor. cache: a directory, None to keep nothing. give_up: after so many
     questions in a row without an answer, retries included, a call asks no more. ask_again: for what could
     not be read when it was asked before, too. answers_as: what the name that the endpoint gives in its
     replies begins with, where that is not `model` (an alias, a deployment).
@@ -53,6 +55,9 @@ class JudgeConfig:
     retries: int = field(default=4, metadata=MAY_CHANGE)
     concurrency: int = field(default=8, metadata=MAY_CHANGE)
     max_tokens: int = 256
+    tokens_field: TokensField | None = field(default=None, metadata=MAY_CHANGE)
+    temperature: float | None = 0.0
+    thinking: bool | None = None
     min_side: int = 256
     cache: Path | None = field(default=None, metadata=MAY_CHANGE)
     logprobs: bool = False
@@ -68,82 +73,33 @@ class JudgeConfig:
             raise ValueError(f"{', '.join(positive[:-1])} and {positive[-1]} must be positive")
         if self.retries < 0:
             raise ValueError("retries must not be negative")
-
-
-class Tally:
-    """What asking cost, and why verdicts are missing; counted by many threads."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.missing: Counter[str] = Counter()
-        self.tokens: Counter[str] = Counter()
-        self._lock = Lock()
-
-    def count(self, what: Literal["requests", "cached", "asked_again"]) -> None:
-        with self._lock:
-            self.counts[what] += 1
-
-    def spend(self, tokens: Mapping[str, int]) -> None:
-        with self._lock:
-            self.tokens.update(tokens)
-
-    def miss(self, why: str, words: str = "") -> None:
-        """words: of the endpoint, told beside `why` for the first MOST_WORDS that differ."""
-        with self._lock:
-            known = [told for told in self.missing if told.startswith(f"{why}: ")]
-            told = f"{why}: {words}" if words else why
-            self.missing[told if told in known or len(known) < MOST_WORDS else why] += 1
-
-
-class Outage:
-    """Whether a judge stopped answering, in one call's own eyes: `most` questions in a row failed, or met
-    one and the same refusal.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most, self._failed, self._answered = most, 0, 0
-        self._refused, self._alike = "", 0
-        self._reason: str | None = None
-        self._lock = Lock()
-
-    def answered(self) -> None:
-        with self._lock:
-            self._answered, self._failed, self._alike = self._answered + 1, 0, 0
-
-    def failed(self) -> None:
-        with self._lock:
-            self._failed += 1
-            if self._failed >= self._most:
-                self._end(f"the judge stopped answering after {self._answered:,} questions")
-
-    def refused(self, why: str) -> None:
-        """One question; the same `why` to many is of the endpoint."""
-        with self._lock:
-            self._alike = self._alike + 1 if why == self._refused else 1
-            self._refused = why
-            if self._alike >= self._most:
-                self._end(f"{self._alike:,} questions in a row met '{why}'")
-
-    def _end(self, why: str) -> None:
-        self._reason = self._reason or f"not asked, {why}; the next run asks them alone"
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
+            raise ValueError(f"temperature must be from 0 to 2, or none, not {self.temperature}")
 
     @property
-    def reason(self) -> str | None:
-        """Why nothing more is asked; None while the judge may be asked."""
-        return self._reason
+    def asking(self) -> Asking:
+        return Asking(
+            self.max_tokens, self.tokens_field, self.temperature, self.thinking, self.logprobs
+        )
 
 
 class Endpoint:
-    """Asks one model. Safe to use again after a failure: what is kept is not asked again."""
+    """Asks one model. Safe to use again after a failure: what is kept is not asked again.
 
-    def __init__(self, config: JudgeConfig) -> None:
+    say: is given one line when the endpoint refuses a way of asking; None writes it to stderr.
+    """
+
+    def __init__(self, config: JudgeConfig, say: Callable[[str], None] | None = None) -> None:
         self.config, self.tally = config, Tally()
         self.replies = ReplyCache(config.cache)
+        self.negotiation = Negotiation(config.asking, say)
 
     @cached_property
     def _client(self) -> Any:
         try:
             import openai
+
+            from arm.judge.transport import BoundedClient
         except ImportError:
             raise JudgeError(
                 "a judge needs the openai package: pip install 'arm-lmm[judge]'"
@@ -157,6 +113,7 @@ class Endpoint:
                 api_key=key,
                 timeout=self.config.timeout_s,
                 max_retries=self.config.retries,
+                http_client=BoundedClient(self.config.timeout_s),
             )
         except Exception as error:  # many types, one meaning: the url cannot be taken apart
             raise JudgeError(
@@ -179,13 +136,13 @@ class Endpoint:
         except openai.NotFoundError:
             return  # an endpoint without a list of models: the first question will tell
         except openai.APIError as error:
-            raise JudgeError(f"{where} fails: {_first_line(error)}") from None
-        except (AttributeError, TypeError, ValueError):
+            raise JudgeError(f"{where} fails: {_words(error) or _first_line(error)}") from None
+        except (AttributeError, RecursionError, TypeError, ValueError):
             raise JudgeError(
                 f"{where} answers, but not as the OpenAI API does; such a url ends in /v1"
             ) from None
         if self.config.model not in names:
-            known = ", ".join(map(str, names[:8])) or "none"
+            known = ", ".join(shown(str(name)) for name in names[:8]) or "none"
             raise JudgeError(f"{where} has no model '{self.config.model}'; it has {known}")
 
     def outage(self) -> Outage:
@@ -239,56 +196,31 @@ class Endpoint:
 
     def _ask(self, question: Question, again: str, outage: Outage) -> Reply | None:
         """One question, and once more where the reply cannot be read. A reply that was cut is none."""
-        client = self._client
-        import openai
-
         messages = question.messages(self.config.min_side)
         tokens: Counter[str] = Counter()
         for last in (False, True):
-            try:
-                self.tally.count("requests")
-                answer = client.chat.completions.create(
-                    model=self.config.model,
-                    messages=messages,
-                    temperature=0,
-                    max_tokens=self.config.max_tokens,
-                    **({"logprobs": True, "top_logprobs": 10} if self.config.logprobs else {}),
-                )
-                text, model = answer.choices[0].message.content or "", str(answer.model)
-                cut = getattr(answer.choices[0], "finish_reason", None) == "length"
-                if not isinstance(text, str):
-                    raise TypeError("a reply that is no text")
-                used = tokens_used(answer)
-            except openai.APIError as error:
-                kind, words = type(error).__name__, _words(error)
-                if getattr(error, "status_code", None) in OF_THE_QUESTION:
-                    outage.refused(f"{kind}: {words}")
-                else:
-                    outage.failed()
-                self.tally.miss(kind, words)
+            answer = self._completion(messages, outage)
+            if answer is None:
                 return None
-            except (AttributeError, IndexError, TypeError, ValueError):
-                outage.failed()
-                self.tally.miss("no chat completion")
-                return None
-            tokens.update(used)
-            self.tally.spend(used)
+            tokens.update(answer.tokens)
+            self.tally.spend(answer.tokens)
             pinned = self.config.answers_as or self.config.model
-            if not model.startswith(pinned):
+            if not answer.model.startswith(pinned):
                 outage.failed()
+                name = shown(answer.model[:80])
                 self.tally.miss(
-                    f"answered by '{model[:80]}', not '{pinned}'; if that is its name for the judge, add "
-                    f"--judge-answers-as '{model[:80]}'"
+                    f"answered by '{name}', not '{pinned}'; if that is its name for the judge, add "
+                    f"--judge-answers-as '{name}'"
                 )
                 return None
-            if question.readable(text):
+            if not answer.cut and question.readable(answer.text):
                 outage.answered()
-                return Reply(text, model, dict(tokens) or None, yes_probability(answer))
+                return Reply(answer.text, answer.model, dict(tokens) or None, answer.yes)
             if not last:
                 self.tally.count("asked_again")
-                said = {"role": "assistant", "content": text}
+                said = {"role": "assistant", "content": answer.text}
                 messages = [*messages, said, {"role": "user", "content": again}]
-        if cut:
+        if answer.cut:
             most = self.config.max_tokens
             why = f"the judge's answer was cut at {most:,} tokens, --judge-max-tokens allows more"
             outage.refused(why)
@@ -296,10 +228,45 @@ class Endpoint:
             return None
         outage.answered()
         self.tally.miss(UNREADABLE)
-        return Reply(text, model, dict(tokens) or None, unreadable=True)
+        return Reply(answer.text, answer.model, dict(tokens) or None, unreadable=True)
+
+    def _completion(self, messages: Messages, outage: Outage) -> Answer | None:
+        """One answer, asked for in other ways where the endpoint refuses the first; None where there is none."""
+        client = self._client
+        import openai
+
+        from arm.judge.transport import REFUSED
+
+        for _ in range(MOST_WAYS):
+            asking = self.negotiation.now
+            try:
+                self.tally.count("requests")
+                return answer_of(
+                    client.chat.completions.create(
+                        model=self.config.model, messages=messages, **asking.fields()
+                    )
+                )
+            except openai.APIError as error:
+                if self.negotiation.learn(error, asking):
+                    continue
+                refused = getattr(error, "code", None) == REFUSED
+                kind, words = "reply refused" if refused else type(error).__name__, _words(error)
+                if getattr(error, "status_code", None) in OF_THE_QUESTION:
+                    outage.refused(f"{kind}: {words}")
+                else:
+                    outage.failed()
+                self.tally.miss(kind, words)
+                return None
+            except (AttributeError, IndexError, RecursionError, TypeError, ValueError):
+                outage.failed()
+                self.tally.miss("no chat completion")
+                return None
+        outage.failed()
+        self.tally.miss("the endpoint refuses every way of asking")
+        return None
 
     def _key(self, question: Question) -> str:
-        return question.key(self.config.model, self.config.min_side)
+        return question.key(self.config.model, self.config.min_side, self.config.asking)
 
 
 def _words(error: Exception) -> str:

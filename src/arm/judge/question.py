@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image as Pillow
 
+from arm.judge.asking import Asking
+
 Messages = list[dict[str, Any]]
 
 
@@ -71,8 +73,10 @@ class Question:
         told = {"role": "user", "content": [{"type": "text", "text": self.text}, *parts]}
         return [told] if self.rules is None else [{"role": "system", "content": self.rules}, told]
 
-    def key(self, model: str, min_side: int) -> str:
-        """The hash of a model and all that it is told, pictures included."""
-        seen = [exhibit.digest for exhibit in self.exhibits]
-        told = json.dumps([model, self.rules, self.text, seen, min_side])
-        return hashlib.sha256(told.encode()).hexdigest()
+    def key(self, model: str, min_side: int, asking: Asking) -> str:
+        """The hash of a model, all that it is shown, and how it is asked as far as a whole reply depends on it."""
+        pictures = [exhibit.digest for exhibit in self.exhibits]
+        parts: list[Any] = [model, self.rules, self.text, pictures, min_side]
+        if (asking.temperature, asking.thinking) != (0.0, None):
+            parts += [asking.temperature, asking.thinking]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -61,6 +61,40 @@ class ReplyCache:
         write_text(json.dumps(asdict(reply)), path, shared=True)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """One completion of a chat: its text, the model that it names, its tokens, the probability of yes, and
+    whether it was cut at the most tokens allowed.
+    """
+
+    text: str
+    model: str
+    tokens: dict[str, int]
+    yes: float | None
+    cut: bool
+
+
+def answer_of(completion: Any) -> Answer:
+    """From openai's ChatCompletion, which is what the endpoint sent, checked by nobody.
+
+    Raises AttributeError, IndexError, TypeError or ValueError where it is no chat completion.
+    """
+    choice = completion.choices[0]
+    text = _text(choice.message.content)
+    cut = getattr(choice, "finish_reason", None) in ("length", "max_tokens")
+    model = str(completion.model)[:200]
+    return Answer(text, model, tokens_used(completion), yes_probability(completion), cut)
+
+
+def _text(content: Any) -> str:
+    """A message's text; of one in parts, as {"type": "text", "text": ...}, those of text without a thought's."""
+    if isinstance(content, list) and content and all(isinstance(part, dict) for part in content):
+        content = "".join(part["text"] for part in content if part.get("type") == "text")
+    if not isinstance(content, str | None):
+        raise TypeError("a reply that is no text")
+    return content or ""
+
+
 def yes_probability(answer: Any) -> float | None:
     """p(yes) / (p(yes) + p(no)) of an answer's first token; None where neither is among the likely ones."""
     try:

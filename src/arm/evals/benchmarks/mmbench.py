@@ -12,6 +12,7 @@ Their code draws an option at random where that model cannot be read either; her
 import base64
 import binascii
 import csv
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -174,7 +175,9 @@ def read_match(item: Item, reply: str) -> str | None:
     if letter is not None:
         return NO_OPTION if letter == NONE else letter
     answer = final_answer(reply)
-    return None if answer is None else read_choice(answer, options)
+    if answer is None or re.search(rf"\b{NONE}\b", answer):  # Z and another letter
+        return None
+    return read_choice(answer, options)
 
 
 def score(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:

@@ -19,6 +19,7 @@ from arm.evals.benchmarks import (
     yesno,
 )
 from arm.evals.benchmarks.base import HandIn, Item, Result
+from arm.judge.asking import Asking
 from arm.judge.choices import read_yes_no
 
 Kind = Literal["drawing", "editing", "questions"]
@@ -48,12 +49,12 @@ class Matching:
 @dataclass(frozen=True)
 class Benchmark:
     """`pictures` of each item (the authors' number). calls: what the judge is asked about each
-    picture of an item. score: from the replies, `[item][picture][call]`, None where missing; of
+    picture of an item. score: from the replies, [item][picture][call], None where missing; of
     benchmarks that ask, from the answers by item; of those that a detector looks at (`detected`), from
     whether each picture of an item is right. unpack: writes pictures that the authors keep in their
     table into a folder. hand_in: answers for the authors' server where it alone has the right ones, None
     where they are at hand. match: for answers that the rules cannot read. notes: the prompt, and where
-    the rules are not the authors'.
+    the rules are not the authors'. asking: how the authors ask their judge.
     """
 
     name: str
@@ -67,11 +68,21 @@ class Benchmark:
     hand_in: Callable[[Path, Sequence[Item], Mapping[str, str]], HandIn | None] | None = None
     match: Matching | None = None
     notes: tuple[str, ...] = ()
+    asking: Asking = field(default_factory=Asking)
 
 
 CHAT_NOTE = "a chat judge, told to answer with yes or no, stands in the place of the authors' VQA {}: another scale"
 DSG_NOTE = CHAT_NOTE.format("models, PaLI, mPLUG-large and InstructBLIP")
 DPG_NOTE = CHAT_NOTE.format("model, mPLUG-large")
+
+
+WISE_ASKING = {
+    "legacy": Asking(max_tokens=2000),
+    "verified": Asking(max_tokens=500, thinking=False),
+}
+GEDIT_ASKING = Asking(max_tokens=1400, temperature=None)
+IMGEDIT_ASKING = Asking(max_tokens=2000, temperature=None)
+"""As the authors' code asks; ImgEdit's names no number of tokens, and neither of the two a temperature."""
 
 
 def _dsg_calls(directory: Path, item: Item) -> list[Call]:
@@ -108,7 +119,10 @@ def _wise(protocol: wise.Protocol) -> Benchmark:
         return [Call(text, False, lambda reply: read(reply) is not None)]
 
     name = "wise" if protocol == "legacy" else "wise-verified"
-    return Benchmark(name, "drawing", lambda d: wise.load(d, protocol), score, calls=calls)
+    asking = WISE_ASKING[protocol]
+    return Benchmark(
+        name, "drawing", lambda d: wise.load(d, protocol), score, calls=calls, asking=asking
+    )
 
 
 def _gedit_calls(directory: Path, item: Item) -> list[Call]:
@@ -156,8 +170,22 @@ BENCHMARKS: dict[str, Benchmark] = {
         _wise("verified"),
         Benchmark("dsg", "drawing", dsg.load_dsg, _dsg_score, calls=_dsg_calls, notes=(DSG_NOTE,)),
         Benchmark("dpg", "drawing", dsg.load_dpg, _dsg_score, 4, _dsg_calls, notes=(DPG_NOTE,)),
-        Benchmark("gedit", "editing", editing.load_gedit, _gedit_score, calls=_gedit_calls),
-        Benchmark("imgedit", "editing", editing.load_imgedit, _imgedit_score, calls=_imgedit_calls),
+        Benchmark(
+            "gedit",
+            "editing",
+            editing.load_gedit,
+            _gedit_score,
+            calls=_gedit_calls,
+            asking=GEDIT_ASKING,
+        ),
+        Benchmark(
+            "imgedit",
+            "editing",
+            editing.load_imgedit,
+            _imgedit_score,
+            calls=_imgedit_calls,
+            asking=IMGEDIT_ASKING,
+        ),
         Benchmark("geneval", "drawing", geneval.load, geneval.score, 4, detected=True),
         Benchmark("pope", "questions", yesno.load_pope_splits, yesno.score_pope_splits),
         *(_pope(split) for split in yesno.POPE_SPLITS),
