@@ -12,18 +12,20 @@ STAMP := .venv/.installed
 
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-portable lint clean help
+.PHONY: demo test test-portable lint docs docs-tables clean help
 
 demo: $(STAMP) ## ask, draw and edit with the shipped model; the pictures land in demo/
 	OMP_NUM_THREADS=1 $(BIN)/arm demo --out demo
 
-test: $(STAMP) ## all that has to pass: ruff, the tests, pyright
+test: $(STAMP) ## all that has to pass: ruff, the tests, pyright, the documentation
 	$(BIN)/ruff check src tests docs
 	$(BIN)/ruff format --check src tests docs
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 	$(BIN)/pyright
+	$(BIN)/mkdocs build --strict
 
 test-portable: $(STAMP) ## the numeric tests once more, with the kernels of a processor without AVX
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 \
@@ -34,8 +36,15 @@ lint: $(STAMP) ## ruff and pyright alone
 	$(BIN)/ruff format --check src tests docs
 	$(BIN)/pyright
 
+docs: $(STAMP) ## the documentation, as a website in site/
+	$(BIN)/mkdocs build --strict
+
+docs-tables: $(STAMP) ## the documentation's tables and numbers, made anew from the files of scores
+	OMP_NUM_THREADS=1 $(BIN)/arm train synergy:micro out=docs/synergy
+	$(BIN)/python docs/tables.py
+
 clean: ## remove caches, builds and the demo's pictures; .venv and runs/ stay
-	rm -rf demo dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf demo dist site .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

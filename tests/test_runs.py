@@ -2,19 +2,21 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
 
 import arm.configs
+from arm.config import load_run
 from arm.errors import ConfigError
 from arm.runs import list_runs, run_function
 
 
 @pytest.fixture
 def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A directory whose modules count as modules of arm.configs, `drawing` among them."""
-    (tmp_path / "drawing.py").write_text(
+    """A directory whose modules count as modules of arm.configs; the table names runs of its `sketch`."""
+    (tmp_path / "sketch.py").write_text(
         '''"""Runs."""
 from dataclasses import dataclass, replace
 
@@ -46,6 +48,8 @@ def _private() -> Draw:
 '''
     )
     monkeypatch.setattr(arm.configs, "__path__", [*arm.configs.__path__, str(tmp_path)])
+    for name in ("small", "large", "sized", "missing"):
+        monkeypatch.setitem(arm.configs.RUNS, f"drawing:{name}", f"sketch:{name}")
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("arm.configs.")]:
         if str(tmp_path) in str(sys.modules[name].__file__):
@@ -80,7 +84,7 @@ def test_a_module_of_the_package(shipped: Path) -> None:
     config = run_function("drawing:small")()
     assert type(config).__name__ == "Draw" and config.steps == 5
     assert run_function("drawing:large")().steps == 50
-    assert run_function("arm.configs.drawing:small")().steps == 5
+    assert run_function("arm.configs.sketch:small")().steps == 5
 
 
 def test_list_runs(shipped: Path) -> None:
@@ -88,9 +92,11 @@ def test_list_runs(shipped: Path) -> None:
     assert {name: line for name, line in runs.items() if name.startswith("drawing:")} == {
         "drawing:small": "Draws a little.",
         "drawing:large": "",
+        "drawing:sized": "",
+        "drawing:missing": "",
     }
-    assert "arm.configs.drawing" not in sys.modules
-    assert set(runs) > {"drawing:small", "drawing:large"}
+    assert "arm.configs.sketch" not in sys.modules
+    assert set(runs) > {"drawing:small", "lm:micro_pt"}
 
 
 def test_every_shipped_run_has_a_first_line() -> None:
@@ -104,14 +110,15 @@ def test_every_shipped_run_has_a_first_line() -> None:
         ("drawing:smal", "there is no run 'drawing:smal'. Did you mean 'drawing:small'?"),
         ("drawng:small", "there is no run 'drawng:small'. Did you mean 'drawing:small'?"),
         ("drawing:qqqqqqqq", "'drawing:qqqqqqqq'. Runs: drawing:small, drawing:large"),
-        ("drawing:replace", "there is no run 'drawing:replace'. "),
         ("drawing:sized", "there is no run 'drawing:sized'. "),
-        ("drawing:_private", "there is no run 'drawing:_private'. "),
-        ("drawing:Draw", "there is no run 'drawing:Draw'. "),
-        ("drawing.small", "'drawing.small' is no run; write module:function"),
-        ("drawing", "'drawing' is no run; write module:function"),
-        (":small", "':small' is no run; write module:function"),
-        ("", "'' is no run; write module:function"),
+        ("drawing:missing", "there is no run 'drawing:missing'. "),
+        ("arm.configs.sketch:replace", "there is no run 'arm.configs.sketch:replace'. "),
+        ("arm.configs.sketch:_private", "there is no run 'arm.configs.sketch:_private'. "),
+        ("arm.configs.sketch:Draw", "there is no run 'arm.configs.sketch:Draw'. "),
+        ("drawing.small", "'drawing.small' is no run; write MODULE:FUNCTION"),
+        ("drawing", "'drawing' is no run; write MODULE:FUNCTION"),
+        (":small", "':small' is no run; write MODULE:FUNCTION"),
+        ("", "'' is no run; write MODULE:FUNCTION"),
         ("lab.runs:micr", "there is no run 'lab.runs:micr'. Did you mean 'lab.runs:micro'?"),
         ("labruns:mien", "there is no run 'labruns:mien'. Did you mean 'labruns:mine'?"),
         ("tokenizers:micro", "there is no run 'tokenizers:micro'. Did you mean 'tokenizer:micro'?"),
@@ -128,9 +135,66 @@ def test_wrong_names(shipped: Path, lab: None, name: str, expected: str) -> None
     assert expected in str(caught.value)
 
 
-def test_a_run_module_that_lacks_a_package_says_so(shipped: Path) -> None:
+def test_a_run_module_that_lacks_a_package_says_so(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (shipped / "broken.py").write_text("import a_package_that_is_not_there\n")
+    monkeypatch.setitem(arm.configs.RUNS, "drawing:broken", "broken:small")
     with pytest.raises(
         ConfigError, match=r"arm\.configs\.broken cannot be imported: No module named 'a_pac"
     ):
-        run_function("broken:small")
+        run_function("drawing:broken")
+
+
+def test_every_run_of_the_table_exists() -> None:
+    for name in arm.configs.RUNS:
+        assert is_dataclass(run_function(name)()), name
+
+
+RUN_FILE = """from dataclasses import dataclass
+from beside import STEPS
+
+@dataclass(frozen=True)
+class Mine:
+    steps: int = STEPS
+
+def run() -> Mine:
+    return Mine()
+"""
+
+
+def test_a_run_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its path, absolute or relative; the file may import its neighbours."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "beside.py").write_text("STEPS = 7\n")
+    (tmp_path / "file.py").write_text(RUN_FILE)
+    assert load_run(f"{tmp_path}/file.py:run").steps == 7
+    monkeypatch.chdir(tmp_path)
+    assert load_run("file.py:run", ["steps=9"]).steps == 9
+    for name in [name for name in sys.modules if name.startswith("arm_run_") or name == "beside"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "function", "expected"),
+    [
+        (None, "run", r"there is no file .*/file\.py; write FILE\.py:FUNCTION"),
+        (
+            "def run(): return 1\n",
+            "rum",
+            r"there is no run '.*/file\.py:rum'\. Did you mean '.*:run'",
+        ),
+        ("def run(:\n", "run", r"file\.py cannot be imported: SyntaxError: "),
+        ("import nowhere_at_all\n", "run", r"cannot be imported: ModuleNotFoundError: No module"),
+        ("1 / 0\n", "run", r"cannot be imported: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_file_without_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, function: str, expected: str
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    if text is not None:
+        (tmp_path / "file.py").write_text(text)
+    with pytest.raises(ConfigError, match=expected) as caught:
+        run_function(f"{tmp_path}/file.py:{function}")
+    assert "\n" not in str(caught.value)

@@ -272,7 +272,7 @@ def sample_of(turns: list[Any]) -> Sample:
 
 def key(tokens: Tokens) -> tuple[tuple[float, ...], ...]:
     """All of a sample but the weight of its first token, which packing takes away."""
-    names = [field.name for field in fields(Tokens) if field.name != "following"]
+    names = [field.name for field in fields(Tokens) if field.name not in ("following", "kind")]
     columns = [getattr(tokens, name).tolist() for name in names]
     return tuple(tuple(column) for column in (*columns[:4], columns[4][1:], columns[5]))
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from arm.configs import detokenizer, encode, export, standins, tokenizer
-from arm.configs import lm as lm_configs
+from arm.configs import micro
 from arm.models.pretrained import Pretrained
 from arm.train.chain import Stages
 from arm.train.training import Loop
@@ -18,8 +17,8 @@ def stages(root: Path) -> dict[str, Any]:
     """The configurations, in order; all write below `root`."""
     loop = Loop(steps=3, log_every=1, save_every=1)
     parts = {"pretrained": Pretrained.under(root / "standins"), "tokenizer": root / "tokenizer"}
-    s, t, m = standins.micro(), tokenizer.micro(), lm_configs.micro_pt()
-    flux, sana = detokenizer.micro_flux(), detokenizer.micro_sana()
+    s, t, m = micro.standins(), micro.tokenizer(), micro.lm_pt()
+    flux, sana = micro.flux(), micro.sana()
     pixel = replace(t.model.pixel, width=32, num_blocks=1, num_heads=2)
     flux_size = {"num_layers": 1, "num_single_layers": 1, "num_heads": 1, "axes": (4, 6, 6)}
     few = {"batch": 2, "loop": loop, "num_steps": 2, **parts}
@@ -54,7 +53,7 @@ def stages(root: Path) -> dict[str, Any]:
             **few,
         ),
         "encode": replace(
-            encode.micro(), out=root / "codes", num_shards=1, chains_per_shard=12, batch=4, **parts
+            micro.encode(), out=root / "codes", num_shards=1, chains_per_shard=12, batch=4, **parts
         ),
         "lm": replace(
             m,
@@ -73,7 +72,7 @@ def stages(root: Path) -> dict[str, Any]:
             loop=loop,
         ),
         "export": replace(
-            export.micro_sft(),
+            micro.export_sft(),
             out=root / "model",
             backbone=root / "lm/model",
             detokenizers=(root / "flux/model", root / "sana/model"),

@@ -45,16 +45,27 @@ def not_utf8(text: str) -> str:
     return ""
 
 
+def escaped(text: str) -> str:
+    """A text on one line, with control characters and lone surrogates as their Python escapes, so that a terminal
+    neither obeys nor refuses it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def shown(text: str) -> str:
-    """A user's name or value as an error shows it: on one line, without its middle where it is long."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    if len(line) <= LONG:
+    """A user's name or value as an error shows it: `escaped`, and without its middle where it is long."""
+    line = escaped(text if len(text) <= 2 * LONG else text[:LONG] + text[-LONG:])
+    if len(line) <= LONG and len(text) <= LONG:
         return line
     return f"{line[: LONG - 40]}...{line[-40:]} ({len(text):,} characters)"
 
 
 def nearest(word: str, options: Iterable[str], n: int = 1) -> list[str]:
     """At most `n` options that look like `word` whatever the case, the best first."""
+    if len(word) > LONG:  # comparing is quadratic in the length
+        return []
     spelled = {option.lower(): option for option in options}
     return [spelled[close] for close in difflib.get_close_matches(word.lower(), spelled, n)]
 

@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from threading import get_ident
 from typing import Any
 
@@ -188,6 +188,27 @@ def is_file(path: Path) -> bool:
     or one in a folder that may not be read names none (`Path.is_file` raises OSError for both).
     """
     return os.path.isfile(path)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path, relative or inside an archive, is of a hidden file or folder: a part of it begins with a dot,
+    as "._x.tar" and ".DS_Store" do, or is the folder "__MACOSX" that archives of a Mac have.
+    """
+    parts = name.replace("\\", "/").split("/")
+    return any(
+        part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")) for part in parts
+    )
+
+
+def path_inside(folder: Path, name: str) -> Path:
+    """The path of a file that data in `folder` name. Raises InputError for an absolute path, and for one that
+    "../" leads out of the folder. Links inside the folder are followed wherever they lead.
+    """
+    plain = name.replace("\\", "/")
+    outside = os.path.normpath(plain).split("/")[0] == ".."
+    if outside or os.path.isabs(plain) or PureWindowsPath(name).drive:
+        raise InputError(f"{shown(name)} lies outside of {shown(str(folder))}")
+    return folder / name
 
 
 def make_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int
 from PIL import Image as Pillow
 
-from arm.data.images import as_rgb, fit_to_grid, open_image, to_bytes, to_float
+from arm.data.images import ImageInput, fit_to_grid, open_image, to_bytes, to_float
 from arm.errors import InputError, WeightsError
 from arm.generate import (
     MOST_GUIDANCE,
@@ -48,7 +48,7 @@ from arm.sequence import Image, Sample, Text, Turn, assistant, user
 from arm.vocab import Vocab
 
 Codes = Int[np.ndarray, "gh gw"]
-Picture = Pillow.Image | str | Path
+Picture = ImageInput
 BATCH = 64
 CACHE_BYTES = 8 * 2**30
 """Room for the keys and values of requests that go through the model together."""
@@ -158,9 +158,8 @@ class Arm:
     # Pictures and codes
 
     def encode(self, image: Picture) -> Codes:
-        """A picture -> its codes (H, W). Raises InputError for a file that is no picture."""
-        opened = open_image(image) if isinstance(image, str | Path) else as_rgb(image)
-        array = fit_to_grid(opened, self.defaults.grids, self.tokenizer.patch)
+        """A picture, in any form of `ImageInput`, -> its codes (H, W). Raises InputError for what is no picture."""
+        array = fit_to_grid(open_image(image), self.defaults.grids, self.tokenizer.patch)
         return self.tokenizer.encode(to_float(array[None]))[0].cpu().numpy()
 
     def decode(

@@ -88,6 +88,8 @@ class Tokens:
     weights: NDArray[np.float32]
     positions: NDArray[np.int64]
     following: int
+    kind: int = 0
+    """Which kind of its mix the sample is, an index into `Mix.kinds` (`data/mixture.py`)."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,7 +97,10 @@ class Tokens:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Rows of whole samples. A negative document id is padding; positions are each sample's own."""
+    """Rows of whole samples. A negative document id is padding; positions are each sample's own.
+
+    `tally[b, k]` counts the samples of kind k in row b.
+    """
 
     ids: Int[Tensor, "b t"]
     codes: Int[Tensor, "b t"]
@@ -104,6 +109,7 @@ class PackedBatch:
     weights: Float[Tensor, "b t"]
     positions: Int[Tensor, "b t"]
     document_ids: Int[Tensor, "b t"]
+    tally: Int[Tensor, "b k"]
 
 
 def user(*parts: Part) -> Turn:
@@ -206,11 +212,11 @@ def flatten(
     return out.tokens()
 
 
-def pack(samples: Sequence[Tokens], length: int, vocab: Vocab) -> PackedBatch:
+def pack(samples: Sequence[Tokens], length: int, vocab: Vocab, num_kinds: int = 1) -> PackedBatch:
     """First-fit-decreasing packing into rows of `length` tokens.
 
-    The first token of a sample carries no loss, since nothing before it is its own. Raises
-    ValueError for a sample longer than a row.
+    The first token of a sample carries no loss, since nothing before it is its own. `num_kinds` is the
+    width of the tally. Raises ValueError for a sample longer than a row.
     """
     rows: list[list[Tokens]] = []
     room: list[int] = []
@@ -230,6 +236,7 @@ def pack(samples: Sequence[Tokens], length: int, vocab: Vocab) -> PackedBatch:
     codes, grid_rows, grid_cols, documents = (np.full(shape, -1, dtype=np.int64) for _ in range(4))
     positions = np.zeros(shape, dtype=np.int64)
     weights = np.zeros(shape, dtype=np.float32)
+    tally = np.zeros((len(rows), num_kinds), dtype=np.int64)
     for r, row in enumerate(rows):
         start = 0
         for d, sample in enumerate(row):
@@ -239,8 +246,9 @@ def pack(samples: Sequence[Tokens], length: int, vocab: Vocab) -> PackedBatch:
             weights[span], positions[span] = sample.weights, sample.positions
             weights[r, start] = 0.0
             documents[span] = d
+            tally[r, sample.kind] += 1
             start += len(sample)
-    arrays = (ids, codes, grid_rows, grid_cols, weights, positions, documents)
+    arrays = (ids, codes, grid_rows, grid_cols, weights, positions, documents, tally)
     return PackedBatch(*(torch.from_numpy(a) for a in arrays))
 
 

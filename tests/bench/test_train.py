@@ -19,7 +19,7 @@ from arm.bench.train import (
     rows_of,
     trials,
 )
-from arm.configs import lm
+from arm.configs import micro, paper
 from arm.errors import ConfigError
 from arm.models.weights import trained
 from arm.train import measure as measuring
@@ -36,14 +36,14 @@ SIZES = Backbone(64, 96, 2, 4, 2, tie_embeddings=False, text_size=60)
 
 def small(**changes: Any) -> LMRun:
     run = replace(
-        lm.micro_pt(), text_tokenizer=Path("nowhere"), backbone=SIZES, rows=2, row_length=64, code_bits=6,
+        micro.lm_pt(), text_tokenizer=Path("nowhere"), backbone=SIZES, rows=2, row_length=64, code_bits=6,
         max_side=6, loop=Loop(steps=1), optim=Optim(lr=1e-3, muon=True),
     )  # fmt: skip
     return replace(run, **changes)
 
 
 def test_alone_is_one_process_that_learns_nothing():
-    run = alone(lm.arm7b_pt(), Wanted(layers=3), torch.device("cuda"))
+    run = alone(paper.lm_pt(), Wanted(layers=3), torch.device("cuda"))
     how = run.loop.parallel
     assert (run.rows, run.micro_rows, run.backbone.num_layers, run.optim.lr) == (1, 0, 3, 0.0)
     assert (how.replicas, how.bf16, run.pretrained, run.loop.compile) == (1, True, None, False)
@@ -135,7 +135,7 @@ def test_a_table_a_length(monkeypatch: pytest.MonkeyPatch):
 
 def test_what_does_not_fit_is_left_out_before_a_weight_is_made(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("arm.bench.train.free_bytes", lambda device: 1e9)
-    made = lm.arm7b_pt()
+    made = paper.lm_pt()
     for trial in trials(made, Wanted(layers=1, tokens=(512,), side=16), CPU):
         assert all("GB, 1.0 GB are free" in variant.left_out for variant in trial.variants)
     run = alone(small(), Wanted(), CPU)
@@ -156,8 +156,8 @@ def test_one_process_alone_is_measured(monkeypatch: pytest.MonkeyPatch):
 def test_on_a_gpu():
     cuda = torch.device("cuda")
     wanted = Wanted(layers=1, tokens=(512,), document=256)
-    size = replace(lm.arm7b_pt().backbone, hidden_size=512, intermediate_size=1024, num_heads=8)
-    run = replace(lm.arm7b_pt(), backbone=replace(size, text_size=2000), code_bits=10)
+    size = replace(paper.lm_pt().backbone, hidden_size=512, intermediate_size=1024, num_heads=8)
+    run = replace(paper.lm_pt(), backbone=replace(size, text_size=2000), code_bits=10)
     try:
         (table,) = [
             measure(trial, 2, cuda, iter(range(1000)).__next__)

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from arm.configs import detokenizer, export, tokenizer
+from arm.configs import paper
 from arm.models.tokenizer import VisualTokenizer
 from arm.train.detokenizer import PretrainedPainter
 from arm.train.tokenizer import LossWeights, Timesteps
 
 
 def test_the_tokenizer():
-    run = tokenizer.arm()
+    run = paper.tokenizer()
     assert run.pretrained.siglip == "google/siglip2-so400m-patch16-512"
     assert run.pretrained.caption_lm == "Qwen/Qwen2.5-0.5B"
     assert 2**run.model.code_bits == 65_536
@@ -23,29 +23,29 @@ def test_the_tokenizer():
     pictures = 256 * run.batch  # on 256 processes
     assert pictures == 32_768
     assert pictures * run.loop.steps == pytest.approx(2.2e9, rel=0.01)
-    small = tokenizer.arm_1gpu()
+    small = paper.tokenizer_1gpu()
     assert replace(small, out=run.out, batch=128, loop=run.loop, optim=run.optim) == run
 
 
 def test_the_decoders():
-    flux, sana = detokenizer.flux(), detokenizer.sana()
+    flux, sana = paper.flux(), paper.sana()
     for run in (flux, sana):
         assert (run.num_steps, run.guidance_scale, run.timestep_power) == (28, 1.5, 1.0)
         assert isinstance(run.painter, PretrainedPainter) and run.data
-        assert run.tokenizer == tokenizer.arm().out
+        assert run.tokenizer == paper.tokenizer().out
         assert run.painter.source.partition(":")[0] == run.pretrained.vae.partition(":")[0]
-    assert export.arm7b().detokenizers == (flux.out / "model", sana.out / "model")
-    assert export.arm7b().pretrained.vae == flux.pretrained.vae
+    assert paper.export().detokenizers == (flux.out / "model", sana.out / "model")
+    assert paper.export().pretrained.vae == flux.pretrained.vae
 
 
 def test_grids_of_every_part():
-    for grid in tokenizer.PAPER_GRIDS:
+    for grid in paper.GRIDS:
         height, width = 16 * grid.height, 16 * grid.width
         assert 900 <= grid.height * grid.width <= 1024
         assert (
             height % 32 == width % 32 == 0
         )  # SANA's autoencoder, and FLUX's with pairs of latents
-    assert {grid.height / grid.width for grid in tokenizer.PAPER_GRIDS} >= {1.0}
+    assert {grid.height / grid.width for grid in paper.GRIDS} >= {1.0}
 
 
 def test_the_whole_tokenizer_on_the_meta_device():
@@ -56,7 +56,7 @@ def test_the_whole_tokenizer_on_the_meta_device():
         hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16,
         patch_size=16, image_size=512,
     )  # fmt: skip
-    run = tokenizer.arm()
+    run = paper.tokenizer()
     with torch.device("meta"):
         model = VisualTokenizer(run.model, SiglipVisionModel(vision))
         images = torch.empty(1, 3, 512, 512)

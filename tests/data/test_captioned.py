@@ -138,7 +138,9 @@ def test_broken_pictures_are_passed_over(folder: Path):
     lines = [json.loads(line) for line in buckets.skipped.path.read_text().splitlines()]
     places = [f"{folder}: square/03.png", f"{folder}: square/05.png"]
     assert [line["where"] for line in lines] == places
-    assert "is no picture" in lines[0]["reason"] and "no readable picture" in lines[1]["reason"]
+    assert (
+        "no readable picture" in lines[0]["reason"] and "no readable picture" in lines[1]["reason"]
+    )
 
 
 def test_a_grid_without_a_readable_picture(folder: Path):

@@ -4,9 +4,9 @@ import json
 import re
 from pathlib import Path
 
+from arm.data.check import check_source
 from arm.data.conversation import parse_conversation, task_of
-from arm.data.convert import FORMATS
-from arm.data.records import check_source
+from arm.data.layouts import FORMATS
 from arm.data.sources import open_source
 
 DOCS = Path(__file__).parents[2] / "docs/data"

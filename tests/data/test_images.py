@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from arm.data.images import as_rgb, best_grid, fit_to_grid, open_image
+from arm.data.images import best_grid, fit_to_grid, nearest_ratio, open_image
 from arm.errors import InputError
 
 GRIDS = ((6, 6), (6, 8), (8, 6))  # height, width in tokens
@@ -52,15 +52,17 @@ def test_a_picture_is_rgb(tmp_path: Path, form: str):
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "I;16", "F"])
 def test_other_modes_become_rgb(mode: str):
-    assert as_rgb(Image.new(mode, (4, 4))).mode == "RGB"
+    assert open_image(Image.new(mode, (4, 4))).mode == "RGB"
 
 
 def test_transparency_is_laid_over_white():
     image = Image.new("RGBA", (3, 1))
     image.putdata([(255, 0, 0, 255), (255, 0, 0, 0), (0, 0, 0, 51)])  # whole, none, a fifth
-    assert np.asarray(as_rgb(image)).tolist() == [[[255, 0, 0], [255, 255, 255], [204, 204, 204]]]
+    assert np.asarray(open_image(image)).tolist() == [
+        [[255, 0, 0], [255, 255, 255], [204, 204, 204]]
+    ]
     gray = Image.new("LA", (1, 1), (0, 0))
-    assert as_rgb(gray).getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(gray).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_a_transparent_palette_entry_is_white(tmp_path: Path):
@@ -162,12 +164,13 @@ def test_far_more_than_64_megapixels(tmp_path: Path):
     ],
 )
 def test_the_grid_of_the_nearest_aspect_ratio(width: int, height: int, grid: tuple[int, int]):
-    assert best_grid(width, height, GRIDS) == grid
+    assert nearest_ratio(width, height, GRIDS) == grid
+    assert best_grid(width, height, GRIDS, 8) == grid
 
 
-def test_the_first_of_equal_grids():
-    assert best_grid(50, 50, ((4, 4), (8, 8))) == (4, 4)
-    assert best_grid(50, 50, ((8, 8), (4, 4))) == (8, 8)
+def test_the_first_of_equal_ratios():
+    assert nearest_ratio(50, 50, ((4, 4), (8, 8))) == (4, 4)
+    assert nearest_ratio(50, 50, ((8, 8), (4, 4))) == (8, 8)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -185,7 +188,7 @@ def test_a_size_that_is_almost_exact_is_fitted():
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_every_size_becomes_a_grid(width: int, height: int):
     fitted = fit_to_grid(gradient(width, height), GRIDS, 8)
-    grid = best_grid(width, height, GRIDS)
+    grid = best_grid(width, height, GRIDS, 8)
     assert fitted.shape == (grid[0] * 8, grid[1] * 8, 3) and fitted.dtype == np.uint8
 
 

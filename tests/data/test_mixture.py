@@ -10,11 +10,12 @@ import torch
 
 from arm.data.code_shards import open_code_shards, write_code_shard
 from arm.data.conversation import parse_conversation
-from arm.data.mixture import Dropout, Ratios, conversation_samples, filled_rows, mixed, packed_batch
+from arm.data.mixture import Dropout, Mix, Ratios, conversation_samples, mixed
+from arm.data.packing import packed_batch
 from arm.data.records import Skipped
 from arm.errors import DataError
 from arm.models.text import TextTokenizer
-from arm.sequence import Image, PackedBatch, Sample, Text, Weights, assistant, flatten, unpack
+from arm.sequence import Image, PackedBatch, Sample, Text, Weights, flatten, unpack
 from arm.vocab import Vocab
 from arm.world.tasks import TASKS, world_samples
 from arm.world.words import build_tokenizer
@@ -38,8 +39,8 @@ def draws(
     ratios: Ratios, dropout: Dropout, text_tokenizer: TextTokenizer, count: int
 ) -> list[Sample]:
     rng = np.random.default_rng(0)
-    draw = world_samples(CHAINS, ratios, dropout, text_tokenizer.ids)
-    return [draw(rng) for _ in range(count)]
+    mix = world_samples(CHAINS, ratios, dropout, text_tokenizer.ids)
+    return [mix.draw(rng)[0] for _ in range(count)]
 
 
 def condition(sample: Sample) -> tuple[bool, bool]:
@@ -59,8 +60,8 @@ def test_ratios_name_the_tasks():
 
 def batch(seed: int, step: int, text_tokenizer: TextTokenizer, **changes: float) -> PackedBatch:
     vocab = Vocab(text_tokenizer.size, NUM_CODES, 8)
-    draw = world_samples(CHAINS, RATIOS, Dropout(), text_tokenizer.ids)
-    return packed_batch(seed, step, 24, 400, draw, Weights(**changes), vocab)
+    mix = world_samples(CHAINS, RATIOS, Dropout(), text_tokenizer.ids)
+    return packed_batch(seed, step, 24, 400, mix, Weights(**changes), vocab)
 
 
 def same(one: PackedBatch, two: PackedBatch) -> bool:
@@ -143,51 +144,15 @@ def test_no_unknown_words_and_no_long_samples(text_tokenizer: TextTokenizer):
     assert max(lengths) < 200
 
 
-def rows(text_tokenizer: TextTokenizer, numbers: list[int], length: int = 400) -> PackedBatch:
-    draw = world_samples(CHAINS, RATIOS, Dropout(), text_tokenizer.ids)
-    return filled_rows(
-        1, 2, numbers, length, draw, Weights(), Vocab(text_tokenizer.size, NUM_CODES, 8)
-    )
+def test_mixes_are_drawn_by_weight():
+    def constant(*kinds: str) -> Mix:
+        return Mix(kinds, lambda rng: ((), len(kinds) - 1))
 
-
-def test_rows_are_made_apart_as_together(text_tokenizer: TextTokenizer):
-    together = rows(text_tokenizer, [0, 1, 2, 3])
-    apart = [rows(text_tokenizer, [0, 2]), rows(text_tokenizer, [1, 3])]
-    for name in (f.name for f in fields(PackedBatch)):
-        even, odd = (getattr(part, name) for part in apart)
-        assert torch.equal(getattr(together, name), torch.stack([even, odd], 1).flatten(0, 1))
-
-
-def test_rows_are_nearly_full(text_tokenizer: TextTokenizer):
-    filled = (rows(text_tokenizer, list(range(8)), 2000).document_ids >= 0).float().mean()
-    assert filled > 0.9
-
-
-def test_a_row_that_no_sample_fits(text_tokenizer: TextTokenizer):
-    with pytest.raises(DataError, match="no sample of 4 fits a row of 3 tokens; raise row_length"):
-        rows(text_tokenizer, [0], 3)
-
-
-def test_mixes_are_drawn_by_weight(text_tokenizer: TextTokenizer):
-    apart = [(1.0, lambda rng: (1,)), (3.0, lambda rng: (2,))]
-    draw, rng = mixed(apart), np.random.default_rng(0)  # pyright: ignore[reportArgumentType]
-    assert_share(sum(draw(rng) == (2,) for _ in range(400)), 400, 0.75)
-
-
-def test_rows_hold_long_samples_as_often_as_they_are_drawn():
-    """One sample of ten is a third of a row; it was one of 17 while the rest of a row chose."""
-
-    def draw(rng: np.random.Generator) -> Sample:
-        return (assistant(Text((1,) * (338 if rng.random() < 0.1 else 16))),)
-
-    batch = filled_rows(0, 0, range(150), 1024, draw, Weights(), Vocab(1000, 16, 8))
-    assert float((batch.document_ids >= 0).float().mean()) > 0.98
-    lengths = [
-        int((row == number).sum())
-        for row in batch.document_ids
-        for number in range(int(row.max()) + 1)
-    ]
-    assert lengths.count(340) / len(lengths) > 0.066
+    mix, rng = mixed([(1.0, constant("a", "b")), (3.0, constant("c"))]), np.random.default_rng(0)
+    assert mix.kinds == ("a", "b", "c")
+    drawn = [mix.kinds[mix.draw(rng)[1]] for _ in range(400)]
+    assert_share(drawn.count("c"), 400, 0.75)
+    assert drawn.count("b") == 400 - drawn.count("c")
 
 
 def test_sources_that_share_a_file_of_faults_are_told_apart(
@@ -200,9 +165,10 @@ def test_sources_that_share_a_file_of_faults_are_told_apart(
     for name in ("one", "two"):
         write_code_shard(tmp_path / name, 0, [(parse_conversation(record, "line 1"), [])])
         shards = open_code_shards(tmp_path / name)
-        draw = conversation_samples(shards, Dropout(), text_tokenizer.ids, vocab, 100, skipped)
+        mix = conversation_samples(shards, Dropout(), text_tokenizer.ids, vocab, 100, skipped)
+        assert mix.kinds[0].startswith(f"{name}/")
         with pytest.raises(DataError, match="100 conversations in a row"):
-            draw(np.random.default_rng(0))
+            mix.draw(np.random.default_rng(0))
     assert len(skipped) == 2
 
 

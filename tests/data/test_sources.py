@@ -273,9 +273,9 @@ def test_a_caption_beside_metadata(tmp_path: Path):
     [
         ({"a.png": b""}, "x.tar:a: neither .json nor .txt for png"),
         ({"a.txt": b"hello"}, "x.tar:a: a caption needs one picture, not 0"),
-        ({"a.txt": b"\xff\xfe", "a.png": b""}, "x.tar:a: its .txt is not UTF-8 text"),
+        ({"a.txt": b"\xff\x80", "a.png": b""}, "x.tar:a: its .txt is not UTF-8 text"),
         ({"a.json": b"{", "a.png": b""}, "x.tar:a: not JSON"),
-        ({"a.json": b"[]", "a.png": b""}, "x.tar:a: a.json is no object"),
+        ({"a.json": b"[]", "a.png": b""}, "x.tar:a: its .json is no object"),
         ({"a.json": b'{"label": 3}', "a.png": b""}, "x.tar:a: its keys are label, image; a record"),
     ],
 )

@@ -10,7 +10,7 @@ from arm.rl.objective import exact_kl
 from arm.rl.policy import code_policy, hidden_at_codes
 from arm.sampling import Sampling, truncate
 from arm.sequence import Image, Text, assistant, flatten, pack, user
-from arm.train.sharding import Recompute, recompute
+from arm.train.sharding import Recompute, checkpoint_activations
 from arm.vocab import Vocab
 from closeness import assert_close_fp32
 from tiny import build, sized_for
@@ -124,7 +124,7 @@ def test_what_a_block_makes_again_it_makes_the_same(model: Qwen2, how: Recompute
     [request] = requests(Guidance(1.5, 1.25))[1:2]
     pictures = [np.full((2, 3), code) for code in (3, 40, 11)]
     lean = build(CONFIG)
-    recompute(lean, how)
+    checkpoint_activations(lean, how)
     for network in (model, lean):
         policy = code_policy(network, VOCAB, [request] * 3, pictures, Sampling(0.7))
         policy.drawn_NT.sum().backward()

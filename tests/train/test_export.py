@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from arm.configs import export
+from arm.configs import micro as recipe
 from arm.errors import WeightsError
 from arm.model_directory import parts_of
 from arm.models.backbone import save_backbone
@@ -75,7 +75,7 @@ def test_a_model_of_published_parts(tmp_path: Path):
         {"num_steps": 1, "guidance_scale": 1.5},
         torch.bfloat16,
     )
-    micro = export.micro_sft()
+    micro = recipe.export_sft()
     run = replace(
         micro,
         out=tmp_path / "model",

@@ -10,12 +10,11 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from arm.configs import lm as lm_configs
-from arm.configs import synergy
-from arm.configs.lm import arm7b_pt
+from arm.config import load_run
+from arm.configs import experiments, paper
 from arm.data.code_shards import write_code_shard
 from arm.data.conversation import parse_conversation
-from arm.data.mixture import packed_batch
+from arm.data.packing import packed_batch
 from arm.errors import ConfigError, DataError, WeightsError
 from arm.model_directory import find_model
 from arm.models.backbone import load_backbone
@@ -23,6 +22,7 @@ from arm.models.pretrained import load_text_tokenizer
 from arm.models.text import TextTokenizer, with_words
 from arm.models.weights import load_tensors, write_json
 from arm.pipeline import Arm
+from arm.runs import list_runs
 from arm.sequence import PackedBatch
 from arm.train import lm, next_token
 from arm.train.finetune import Finetune, merged, prepare
@@ -35,7 +35,6 @@ from closeness import assert_close_fp32
 from conftest import TinyChain
 
 LOOP = Loop(steps=3, log_every=1, save_every=1)
-STAGES = ("_pt", "_ct", "_sft", "_lora", "_finetune")
 
 
 @pytest.fixture
@@ -54,8 +53,8 @@ def run(chain: TinyChain, tmp_path: Path) -> LMRun:
 
 def batch_of(run: LMRun, text_tokenizer: TextTokenizer, vocab) -> PackedBatch:
     chains = list(read_shards(run.shards[0]))
-    draw = world_samples(chains, run.ratios, run.dropout, text_tokenizer.ids)
-    return packed_batch(0, 0, 8, run.row_length, draw, run.weights, vocab)
+    mix = world_samples(chains, run.ratios, run.dropout, text_tokenizer.ids)
+    return packed_batch(0, 0, 8, run.row_length, mix, run.weights, vocab)
 
 
 def gradients(run: LMRun, text_tokenizer: TextTokenizer) -> tuple[float, dict[str, torch.Tensor]]:
@@ -173,15 +172,15 @@ def test_a_head_of_another_width_is_told(run: LMRun, pretrained: Path, tmp_path:
 
 
 def test_the_runs_that_ship_have_the_sizes_of_what_they_start_from():
-    made = {name: f() for name, f in vars(lm_configs).items() if name.endswith(STAGES)}
+    made = {name: load_run(name) for name in list_runs() if name.startswith("lm:")}
     before = {run.out / "model": run for run in made.values()}
     later = [run for run in made.values() if run.init_from in before]
     assert len(later) == 9
     for run in later:
         configs = [lm.config_of(each, 200)[0] for each in (run, before[run.init_from])]
         assert lm.sizes_of(configs[0]) == lm.sizes_of(configs[1]), run.out
-    sft = replace(synergy.micro().sft, init_from=find_model("micro-sft") / "backbone")
-    for run in (made["micro_finetune"], sft):
+    sft = replace(experiments.synergy().sft, init_from=find_model("micro-sft") / "backbone")
+    for run in (made["lm:micro_finetune"], sft):
         model, vocab = lm.build(run, 180)
         assert (vocab.text_size, model.config.hidden_size) == (180, 192)
 
@@ -198,7 +197,7 @@ def test_missing_weights_are_named(run: LMRun, tmp_path: Path):
 
 def test_the_papers_model_is_the_published_one():
     """On the meta device: Qwen2.5-7B's parameters, and a table and a head of 65,536 codes."""
-    config, vocab = lm.config_of(arm7b_pt(), 152_064)
+    config, vocab = lm.config_of(paper.lm_pt(), 152_064)
     with torch.device("meta"):
         model = lm.Qwen2(config)
     size = sum(p.numel() for p in model.parameters())

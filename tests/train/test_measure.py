@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from arm.configs import lm
+from arm.configs import micro
 from arm.errors import DataError
 from arm.train.finetune import Finetune
 from arm.train.lm import Backbone, LMRun
@@ -26,7 +26,7 @@ def small(recompute: Any = "nothing", **changes: Any) -> LMRun:
     """Grouped heads, own text head, codes by bits and places; fp32."""
     loop = Loop(steps=1, parallel=Parallel(recompute=recompute))
     run = replace(
-        lm.micro_pt(), text_tokenizer=Path("nowhere"), backbone=SIZES, rows=4, row_length=128, code_bits=8, max_side=8,
+        micro.lm_pt(), text_tokenizer=Path("nowhere"), backbone=SIZES, rows=4, row_length=128, code_bits=8, max_side=8,
         loop=loop, optim=Optim(lr=1e-3)
     )  # fmt: skip
     return replace(run, **changes)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from arm.cli import app
 from arm.config import load_run
-from arm.configs import encode, grpo, lm, tokenizer
+from arm.configs import experiments, micro, paper
 from arm.errors import ConfigError, InputError
 from arm.model_directory import find_model
 from arm.models.weights import read_json
@@ -19,7 +19,7 @@ from arm.train.finetune import Finetune
 from arm.train.gpus import GPU, gpu_named
 from arm.train.lm import Backbone, Conversations, LMRun
 from arm.train.optim import Optim
-from arm.train.parallel import share
+from arm.train.parallel import shard_batch
 from arm.train.plan import Cluster, Mix, plan
 from arm.train.plan_flops import by_kind
 from arm.train.plan_parts import parts_plan
@@ -33,7 +33,7 @@ def large(recompute: Recompute = "all", rows: int = 200) -> LMRun:
     """Qwen2.5-7B with 65,536 codes on rows of 80K tokens."""
     parallel = Parallel(shard=True, bf16=True, recompute=recompute)
     return replace(
-        lm.micro_pt(), shards=(), conversations=(Conversations(Path("nowhere")),), backbone=QWEN,
+        micro.lm_pt(), shards=(), conversations=(Conversations(Path("nowhere")),), backbone=QWEN,
         code_bits=16, max_side=64, grid_positions=False, share_bits=False, row_length=81920,
         rows=rows, micro_rows=1, attention="documents", loss_chunk=4096, optim=Optim(lr=2e-4),
         loop=Loop(steps=100_000, parallel=parallel),
@@ -43,7 +43,7 @@ def large(recompute: Recompute = "all", rows: int = 200) -> LMRun:
 def small(**changes: object) -> LMRun:
     """One block of 8 wide, worked out by hand below."""
     run = replace(
-        lm.micro_pt(), backbone=Backbone(8, 16, 1, 2, 1, text_size=10), rows=2, row_length=4,
+        micro.lm_pt(), backbone=Backbone(8, 16, 1, 2, 1, text_size=10), rows=2, row_length=4,
         code_bits=2, max_side=1, grid_positions=False, share_bits=False, loop=Loop(steps=9),
         optim=Optim(lr=1e-3),
     )  # fmt: skip
@@ -153,7 +153,7 @@ def test_a_batch_counted_in_samples_is_counted_in_rows_where_shards_go_by_micro_
 
 
 def test_a_sharded_batch_of_samples_that_fits_by_fewer_rows():
-    run = replace(lm.micro_pt(), backbone=Backbone(8, 16, 1, 2, 1, text_size=10), row_length=4096)
+    run = replace(micro.lm_pt(), backbone=Backbone(8, 16, 1, 2, 1, text_size=10), row_length=4096)
     sharded = replace(run, samples=64, loop=replace(run.loop, parallel=Parallel(shard=True)))
     made = plan(sharded, Cluster(GPU("small", 1e12, 3e9, "a test")))
     words = made.headline.partition("Set ")[2].split()
@@ -173,7 +173,7 @@ def test_the_fullest_gpu_has_the_rows_that_do_not_come_out_even(monkeypatch: pyt
     gpus, run = Cluster(gpu_named("h100"), 3), replace(small(), row_length=512, samples=32)
     uneven, even = plan(replace(run, rows=0), gpus), plan(replace(run, rows=18), gpus)
     monkeypatch.setattr("arm.train.parallel.world_size", lambda: 3)
-    assert uneven.micro_rows == len(share(torch.zeros(16, 1))) == 6
+    assert uneven.micro_rows == len(shard_batch(torch.zeros(16, 1))) == 6
     assert uneven.memory == even.memory
     assert uneven.flops.model == pytest.approx(even.flops.model * 16 / 18)
     assert uneven.tokens_per_step == 16 * 512
@@ -200,7 +200,7 @@ def test_gpus():
 
 def test_a_grpo_run_by_hand():
     """micro_t2i keeps the head of the codes and that of their bits; the reference is all frozen."""
-    run = grpo.micro_t2i()
+    run = experiments.grpo_t2i()
     backbone = find_model(run.model) / "backbone"
     vocab, sizes = (read_json(backbone / name) for name in ("vocab.json", "config.json"))
     heads = (vocab["num_codes"] + vocab["code_bits"]) * sizes["hidden_size"]
@@ -214,7 +214,7 @@ def test_a_grpo_run_by_hand():
 
 
 def test_policy_and_reference_are_both_shared_out():
-    run = grpo.micro_t2i()
+    run = experiments.grpo_t2i()
     whole = parts_plan(run, Cluster(gpu_named("h100"), 4)).state
     sharded = replace(run, loop=replace(run.loop, parallel=Parallel(shard=True, replicas=2)))
     half = parts_plan(sharded, Cluster(gpu_named("h100"), 4)).state
@@ -223,18 +223,18 @@ def test_policy_and_reference_are_both_shared_out():
 
 def test_lora_adds_to_the_policy_alone():
     pytest.importorskip("peft")
-    run = replace(grpo.micro_t2i(), finetune=Finetune(lora_rank=2, full=()))
+    run = replace(experiments.grpo_t2i(), finetune=Finetune(lora_rank=2, full=()))
     parts = parts_plan(run, Cluster(gpu_named("h100"))).parts
     assert parts["policy"].total == parts["reference"].total + parts["policy"].trained
     assert parts["policy"].trained > 0
 
 
 def test_other_runs_are_counted_or_refused():
-    tok = parts_plan(tokenizer.arm(), Cluster(gpu_named("h100"), 256))
+    tok = parts_plan(paper.tokenizer(), Cluster(gpu_named("h100"), 256))
     assert tok.parts["captioning model"].total == 494_032_768
     assert any("not counted: SigLIP" in note for note in tok.notes)
     with pytest.raises(ConfigError, match="no plan is made of a run of EncodeRun"):
-        parts_plan(encode.micro(), Cluster(gpu_named("h100")))
+        parts_plan(micro.encode(), Cluster(gpu_named("h100")))
 
 
 def test_command_line(tmp_path: Path):

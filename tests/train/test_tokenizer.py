@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from arm.config import load_run
-from arm.configs import tokenizer as configs
+from arm.configs import finetune, micro
 from arm.data.images import GridWeight
 from arm.errors import ConfigError, WeightsError
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
@@ -99,9 +99,9 @@ def test_a_start_of_another_size_is_told(tmp_path: Path, changes: dict[str, Any]
 
 
 def test_the_runs_that_ship_have_the_sizes_of_what_they_start_from():
-    for run in (configs.micro_decoder(), configs.micro_pixel()):
-        assert run.model == configs.micro().model
-    trainer, *_ = build(configs.micro_finetune())
+    for run in (micro.tokenizer_decoder(), micro.tokenizer_pixel()):
+        assert run.model == micro.tokenizer().model
+    trainer, *_ = build(finetune.tokenizer())
     assert trainer.tokenizer.patch == 8
 
 

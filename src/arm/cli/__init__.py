@@ -12,7 +12,7 @@ import typer
 
 from arm.cli.analyse import evals
 from arm.cli.bench import bench_app
-from arm.cli.data import data_app, encode_data
+from arm.cli.data import AllowOutside, data_app, encode_data
 from arm.cli.export import export_app
 from arm.cli.options import (
     Decoder,
@@ -28,6 +28,7 @@ from arm.cli.options import (
     parse_size,
     quiet,
     sampling,
+    split_picture,
     write_json_file,
 )
 from arm.cli.plan import plan
@@ -150,9 +151,7 @@ def chat(
         lambda: input("> ") if sys.stdin.isatty() else sys.stdin.readline().strip(), ""
     ):
         turn += 1
-        path, words = None, line
-        if line.startswith("image ") and ":" in line:
-            path, words = (part.strip() for part in line.removeprefix("image ").split(":", 1))
+        path, words = split_picture(line)
         try:
             reply = session.say(words, path)
         except InputError as error:
@@ -179,10 +178,12 @@ def encode(
         int, typer.Option(min=1, help="Threads that read pictures; with --ray processes at most.")
     ] = 2,
     ray: Annotated[bool, typer.Option("--ray", help="Encode data in many processes.")] = False,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Turn a picture into its grid of codes, or a data set into code shards to train on."""
-    if os.path.isdir(path) or path.suffix in (".jsonl", ".tar", ".parquet"):
-        encode_data(path, out or Path("codes"), model, shard_size, workers, ray)
+    if os.path.isdir(path) or path.suffix.lower() in (".jsonl", ".tar", ".parquet"):
+        settings = {"shard_size": shard_size, "workers": workers, "ray": ray}
+        encode_data(path, out or Path("codes"), model, **settings, allow_outside=allow_outside)
         return
     out = out or Path("codes.json")
     codes = load(model).encode(path)

@@ -1,4 +1,4 @@
-"""`arm data`: users' data, checked and converted before anything is trained on it."""
+"""`arm data`: checks and converts users' data before anything is trained on it; and `arm encode` of a data set."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arm.cli.options import JsonFile, Model, quiet, write_json_file
-from arm.errors import DataError, InputError
+from arm.errors import DataError, InputError, shown
 
 if TYPE_CHECKING:
-    from arm.data.records import Report, Skipped, Source
+    from arm.data.check import Report
+    from arm.data.records import Skipped, Source
+
+AllowOutside = Annotated[
+    bool,
+    typer.Option(
+        "--allow-outside",
+        help="Let the data name pictures outside of its folder: absolute paths, ../",
+    ),
+]
 
 data_app = typer.Typer(
     help="Check a data set, or convert a public one.", no_args_is_help=True, rich_markup_mode=None
@@ -19,7 +28,7 @@ data_app = typer.Typer(
 
 
 def progress(description: str, total: int | None = None) -> Callable[[Iterable[Any]], Any]:
-    """Wraps a loop to show a bar on stderr, where that is a terminal."""
+    """A function that wraps a loop to show a progress bar on stderr, where that is a terminal."""
     from rich.console import Console
     from rich.progress import track
 
@@ -33,13 +42,14 @@ def check(
     path: Annotated[Path, typer.Argument(help="A folder, or a .jsonl, .tar or .parquet file.")],
     images: Annotated[bool, typer.Option(help="Open every picture.")] = True,
     max_faults: Annotated[int, typer.Option(min=0, help="Faults to show; all are counted.")] = 20,
+    allow_outside: AllowOutside = False,
     json: JsonFile = None,
 ) -> None:
     """Read every record and picture; say what is there and name every fault. Exit code 1 with faults."""
-    from arm.data.records import check_source
+    from arm.data.check import check_source
     from arm.data.sources import open_source
 
-    source = open_source(path)
+    source = open_source(path, allow_outside)
     report = check_source(source, images=images, max_faults=max_faults, track=progress("checking"))
     _print(report)
     write_json_file(report.to_dict(), json)
@@ -53,19 +63,21 @@ def _print(report: "Report") -> None:
 
     table = Table(show_edge=False)
     table.add_column("")
-    table.add_column(report.name, overflow="fold")
+    table.add_column(shown(report.name), overflow="fold")
     table.add_row("records", f"{report.records:,}")
     for task, count in sorted(report.tasks.items()):
         table.add_row(f"  {task}", f"{count:,}")
     table.add_row("images", f"{report.images:,}")
     for side in ("width", "height"):
-        if (found := getattr(report, side)) is not None:
-            sizes = f"{found.least} / {found.median} / {found.largest}"
+        if (spread := getattr(report, side)) is not None:
+            sizes = f"{spread.least} / {spread.median} / {spread.largest}"
             table.add_row(f"  {side}, least / median / largest", sizes)
     length, where = report.longest_text
     table.add_row("longest text", f"{length:,} characters ({where})")
     table.add_row("faults", f"{report.num_faults:,}")
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
+    for group in report.left_out:
+        typer.echo(f"left out: {group}")
     for fault in report.faults:
         typer.echo(fault)
     if more := report.num_faults - len(report.faults):
@@ -75,20 +87,32 @@ def _print(report: "Report") -> None:
 @data_app.command()
 def convert(
     format: Annotated[
-        str, typer.Argument(help="magicbrush, hqedit, omniedit, ultraedit, seededit or llava.")
+        str,
+        typer.Argument(help="magicbrush, hqedit, omniedit, ultraedit, seededit, llava or video."),
     ],
-    source: Annotated[Path, typer.Argument(help="A Parquet, JSONL or JSON file, or a folder.")],
+    source: Annotated[
+        Path, typer.Argument(help="A Parquet, JSONL, JSON or video file, or a folder of them.")
+    ],
     out: Annotated[Path, typer.Argument(help="New folder for train.jsonl and the pictures.")],
     images: Annotated[
-        Path | None, typer.Option(help="Where pictures lie that the rows name.")
+        Path | None, typer.Option(help="Folder of the pictures that the rows name.")
     ] = None,
+    allow_outside: AllowOutside = False,
+    every: Annotated[int, typer.Option(min=1, help="Of a video, keep every n-th frame.")] = 30,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a video in one record.")] = 8,
 ) -> None:
-    """Turn a public data set's own files into records that `arm` reads."""
-    from arm.data.convert import convert as run
+    """Turn a public data set's own files, or videos, into records that `arm` reads."""
+    if format == "video":
+        from arm.data.video import convert_videos
 
-    count, skipped = run(format, source, out, images, progress("converting"))
-    more = f"; {skipped:,} rows skipped, see {out / 'skipped.jsonl'}" if skipped else ""
-    typer.echo(f"{out / 'train.jsonl'}: {count:,} records{more}")
+        count, skipped = convert_videos(source, out, every, frames, progress("converting"))
+    else:
+        from arm.data.convert import convert as run
+
+        count, skipped = run(format, source, out, images, progress("converting"), allow_outside)
+    kind = "videos" if format == "video" else "rows"
+    more = f"; {skipped:,} {kind} skipped, see {out / 'skipped.jsonl'}" if skipped else ""
+    typer.echo(f"{shown(str(out / 'train.jsonl'))}: {count:,} records{more}")
 
 
 @data_app.command()
@@ -116,7 +140,9 @@ def words(
         grown, new = with_words(tokenizer, texts)
         grown.save_pretrained(out)
     except OSError as error:
-        raise InputError(f"{out} cannot be written ({error}); make room there") from None
+        raise InputError(
+            f"{shown(str(out))} cannot be written ({shown(str(error))}); make room there"
+        ) from None
     typer.echo(
         f"{out}: {len(grown):,} words, {len(new):,} of them new{': ' if new else ''}{' '.join(new[:20])}"
     )
@@ -124,7 +150,7 @@ def words(
 
 
 def _texts(source: "Source", indices: Iterable[int], skipped: "Skipped") -> Iterator[str]:
-    """The words of every message; records that are broken are noted."""
+    """The text of every message; damaged records are added to `skipped`."""
     from arm.data.conversation import PLACEHOLDER
     from arm.data.records import without_place
 
@@ -143,16 +169,15 @@ def _say_skipped(count: int, out: Path) -> None:
         typer.echo(f"{count:,} records skipped, see {out / 'skipped.jsonl'}")
 
 
-def encode_data(
-    path: Path, out: Path, model: str, shard_size: int, workers: int, ray: bool
-) -> None:
-    """`arm encode` of a data set."""
+def encode_data(path: Path, out: Path, model: str, **settings: Any) -> None:
+    """`arm encode` of a data set. settings: fields of `EncodeDataRun`."""
     with quiet():
         from arm.train.encode_data import main, run_for_model
 
-        run = run_for_model(model, path, out, shard_size=shard_size, workers=workers, ray=ray)
-        made = main(run)
+        made = main(run_for_model(model, path, out, **settings))
     typer.echo(
         f"{out}: {made.shards} shards with {made.pictures:,} pictures written in {made.seconds:.0f} s"
     )
     _say_skipped(made.skipped, out)
+    for group in made.left_out:
+        typer.echo(f"left out: {group}")

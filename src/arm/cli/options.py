@@ -108,6 +108,20 @@ def parse_size(size: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[1])
 
 
+def split_picture(line: str) -> tuple[str | None, str]:
+    """A line of a chat as a picture's path and the words: "image PATH: words", else (None, line).
+
+    A path may hold colons. It ends at the last colon that ends the name of a file, or at the first where none does.
+    """
+    begin, colon, rest = line.partition(" ")
+    if begin != "image" or not colon or ":" not in rest:
+        return None, line
+    ends = [i for i, character in enumerate(rest) if character == ":"]
+    files = [end for end in ends if os.path.isfile(rest[:end].strip())]
+    end = files[-1] if files else ends[0]
+    return rest[:end].strip(), rest[end + 1 :].strip()
+
+
 def write_json_file(data: Any, path: Path | None) -> None:
     if path is None:
         return

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from arm.data.conversation import caption_of
-from arm.data.images import GridWeight, best_grid, fit_to_grid, to_float
+from arm.data.images import GridWeight, nearest_ratio, to_float
 from arm.data.records import Skipped, Source, without_place
 from arm.errors import DataError
 from arm.files import atomic_write, disk_errors
@@ -128,7 +128,7 @@ def _sort(
         try:
             record = source.record(index)
             if caption_of(record.conversation) is not None:
-                members[best_grid(*record.size(0), ratios)].append(index)
+                members[nearest_ratio(*record.size(0), ratios)].append(index)
         except DataError as error:
             _note(skipped, source, index, error)
     return {_name(ratio): np.array(found, np.int64) for ratio, found in members.items()}
@@ -176,7 +176,7 @@ def _picture(
 ) -> tuple[NDArray[np.uint8], str] | None:
     try:
         record = buckets.source.record(index)
-        image = fit_to_grid(record.image(0), [(grid.height, grid.width)], patch)
+        image = record.fitted_image(0, [(grid.height, grid.width)], patch)
         return image, caption_of(record.conversation) or ""
     except DataError as error:
         _note(buckets.skipped, buckets.source, index, error)

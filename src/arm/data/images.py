@@ -1,8 +1,10 @@
-"""Users' pictures: opened safely, fitted to a token grid by aspect ratio, and converted to tensors."""
+"""Pictures on their way into the model: opened from whatever a user gives, fitted to a token grid, and as tensors.
+
+`open_image` is the one way in for pictures of users, whether files, bytes, arrays, tensors or Pillow's own.
+"""
 
 import math
-import struct
-import warnings
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,136 +13,169 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
 from torch import Tensor
 
+from arm.data.image_files import (
+    FORMATS,
+    MAX_FILE_BYTES,
+    check_pixels,
+    picture_error,
+    read_image,
+    upright,
+)
+from arm.data.image_modes import array_to_rgb, to_rgb
 from arm.errors import InputError, shown
 from arm.files import is_file
 
-MAX_PIXELS = 64_000_000
-ORIENTATION = 0x0112
-"""EXIF's number of the tag."""
-UPRIGHT = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes a picture upright, by its orientation."""
-BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    LookupError,
-    OverflowError,
-    struct.error,
+ImageInput = (
+    Image.Image
+    | str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | NDArray[np.generic]
+    | Tensor
 )
-"""What Pillow raises for files that are damaged."""
+"""A picture as users give it: one of Pillow's, a file's path, its bytes, an opened binary file, or an array or
+tensor of pixels (see `image_modes.py` for shapes and ranges).
+"""
+MAX_ENLARGEMENT = 1.25
+"""The most that a picture is enlarged, along each side, where a smaller grid is offered."""
+SAME_AREA = 1.5
+"""Grids whose areas differ by less than this factor are of one area."""
 
 
-def open_image(path: str | Path) -> Image.Image:
-    """An RGB picture from a file.
+def open_image(source: ImageInput, name: str | None = None) -> Image.Image:
+    """A user's picture as upright RGB, with transparency over white.
 
-    Raises InputError where it is missing, no picture, broken, or larger than 64 megapixels.
+    name: what errors call it; by default its path, or "the picture". Raises InputError, in one line that
+    begins with the name, for anything that is no picture, is damaged, or has more than 64 megapixels.
     """
-    path = Path(path)
-    name = shown(str(path))
-    if not is_file(path):
-        raise InputError(
-            f"{name} does not exist or is no file that may be read; name a picture (PNG, JPEG, ...)"
-        )
-    return read_image(path, name)
-
-
-def read_image(file: Path | BinaryIO, name: str) -> Image.Image:
-    """An RGB picture from a file or its opened bytes; `name` is what errors call it (InputError)."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        name = name or shown(str(path))
+        if not is_file(path):
+            raise InputError(
+                f"{name} does not exist or is no file that may be read; name a picture (PNG, JPEG, ...)"
+            )
+        return read_image(path, name)
+    name = name or "the picture"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file)
-        check_size(image)  # before any pixel is decoded
-        return as_rgb(upright(image))
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
-    except Image.DecompressionBombError:
+        if isinstance(source, Image.Image):
+            return _from_pillow(source)
+        if isinstance(source, Tensor):
+            return _from_array(_as_numpy(source), channels_first=True)
+        if isinstance(source, np.ndarray):
+            return _from_array(source, channels_first=False)
+        content = _content(source)
+    except Exception as error:
+        raise picture_error(error, name) from None
+    return read_image(content, name)
+
+
+def _from_pillow(image: Image.Image) -> Image.Image:
+    if isinstance(image, ImageFile.ImageFile) and image.format not in FORMATS:
         raise InputError(
-            f"{name}: the picture has more than 64 megapixels; make it smaller"
-        ) from None
-    except BROKEN as error:
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "its format is not known" if unknown else error
-        raise InputError(
-            f"{name} is no readable picture ({reason}); give a PNG or JPEG file"
-        ) from None
-
-
-def orientation(image: Image.Image) -> int:
-    """How EXIF says that an opened picture lies, 1 to 8; 1, upright, where nothing legible is said, and of
-    TIFF, which Pillow turns itself.
-    """
-    if image.format == "TIFF":
-        return 1
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            said = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow lets whatever a damaged block provokes through
-        return 1
-    return said if said in UPRIGHT else 1
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The picture as it is meant to be seen. Pixels are turned here and not by `ImageOps.exif_transpose`,
-    which also writes the rest of EXIF anew and fails where that is damaged.
-    """
-    turn = UPRIGHT[orientation(image)]
-    return image if turn is None else image.transpose(turn)
-
-
-def check_size(image: Image.Image) -> None:
-    """Raises InputError above 64 megapixels."""
-    if image.width * image.height > MAX_PIXELS:
-        raise InputError(
-            f"the picture has {image.width}x{image.height} = {image.width * image.height / 1e6:.0f} "
-            "megapixels, 64 is the limit; make it smaller"
+            f"pictures of the format {image.format} are not read; give a PNG or JPEG file"
         )
+    check_pixels(*image.size)
+    return to_rgb(upright(image))
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """RGB with transparency laid over white. Raises InputError above 64 megapixels."""
-    check_size(image)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+def _from_array(array: NDArray[np.generic], channels_first: bool) -> Image.Image:
+    image = array_to_rgb(array, channels_first=channels_first)
+    check_pixels(*image.size)
+    return image
 
 
-def best_grid(width: int, height: int, grids: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The (height, width) grid whose aspect ratio is nearest to the picture's, the first of equals."""
+def _as_numpy(tensor: Tensor) -> NDArray[np.generic]:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _content(source: object) -> bytes:
+    """The bytes of a buffer or of an opened file. Raises InputError for anything else."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    read = getattr(source, "read", None)
+    if not callable(read):
+        raise InputError(
+            "a picture is a path, bytes, an opened file, a Pillow image, an array or a tensor, not "
+            f"{type(source).__name__}"
+        )
+    if callable(seekable := getattr(source, "seekable", None)) and seekable():
+        source.seek(0)  # pyright: ignore[reportAttributeAccessIssue]
+    content = read(MAX_FILE_BYTES + 1)
+    if not isinstance(content, bytes):
+        raise InputError("the file is opened as text; open it in binary mode, 'rb'")
+    return content
+
+
+def nearest_ratio(width: int, height: int, ratios: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The (height, width) whose ratio is nearest to the picture's, the first of equals."""
     ratio = math.log(height / width)
-    return min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1]) - ratio))
+    return min(ratios, key=lambda pair: abs(math.log(pair[0] / pair[1]) - ratio))
+
+
+def best_grid(
+    width: int, height: int, grids: Sequence[tuple[int, int]], patch: int
+) -> tuple[int, int]:
+    """The (height, width) grid that suits a picture of `width` x `height` pixels.
+
+    Grids are compared by area first. Of each area, grids within a factor of `SAME_AREA`, the one of the nearest
+    aspect ratio is the candidate, the first of equals; between two of exactly one ratio the larger is. The
+    largest candidate that enlarges the picture by at most `MAX_ENLARGEMENT` is chosen, and where all enlarge it
+    more, the smallest.
+
+    512x512 pixels at patch 16: of 16x16, 32x32 and 64x64 the second, which is its own size.
+    """
+    candidates = [_candidate(width, height, group, patch) for group in _by_area(grids)]
+    fitting = [grid for grid in candidates if _fits(width, height, grid, patch)]
+    return fitting[-1] if fitting else candidates[0]
+
+
+def _by_area(grids: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Grids of one area together and in their order, the groups from the smallest area to the largest."""
+    groups: list[list[tuple[int, int]]] = []
+    for area in sorted({math.prod(grid) for grid in grids}):
+        if not groups or area >= SAME_AREA * min(map(math.prod, groups[-1])):
+            groups.append([])
+        groups[-1] += [grid for grid in grids if math.prod(grid) == area]
+    return [sorted(group, key=grids.index) for group in groups]
+
+
+def _candidate(
+    width: int, height: int, grids: Sequence[tuple[int, int]], patch: int
+) -> tuple[int, int]:
+    """The grid of the nearest ratio, of grids of one area."""
+    nearest = nearest_ratio(width, height, grids)
+    alike = [grid for grid in grids if grid[0] * nearest[1] == grid[1] * nearest[0]]
+    fitting = [grid for grid in alike if _fits(width, height, grid, patch)]
+    return max(fitting, key=math.prod) if fitting else min(alike, key=math.prod)
+
+
+def _fits(width: int, height: int, grid: tuple[int, int], patch: int) -> bool:
+    """Whether a picture that covers the grid is enlarged by no more than `MAX_ENLARGEMENT`."""
+    scale = patch * max(grid[0] / height, grid[1] / width)
+    return scale <= MAX_ENLARGEMENT
 
 
 def fit_to_grid(
     image: Image.Image, grids: Sequence[tuple[int, int]], patch: int
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture cut to the nearest grid's aspect ratio (centred) and scaled to its pixels.
+    """The pixels of a picture, cut in its middle to the aspect ratio of its grid (`best_grid`) and scaled to it.
 
-    A picture that already has a grid's size is left untouched.
+    A picture that already has the size of one of `grids`, in patches of `patch` pixels, is left as it is.
     """
     if (image.height // patch, image.width // patch) in grids and not (
         image.height % patch or image.width % patch
     ):
         return np.array(image)
-    grid_height, grid_width = best_grid(image.width, image.height, grids)
+    grid_height, grid_width = best_grid(image.width, image.height, grids, patch)
     scale = min(image.width / grid_width, image.height / grid_height)
     width, height = grid_width * scale, grid_height * scale
     left, top = (image.width - width) / 2, (image.height - height) / 2

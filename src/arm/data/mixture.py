@@ -1,32 +1,23 @@
-"""The weighted mix of tasks, as packed batches that are pure functions of (seed, step)."""
+"""The weighted mix of tasks and sources that training samples are drawn from."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import get_args
 
 import numpy as np
-import torch
 
 from arm.data.code_shards import CodeConversations
-from arm.data.conversation import task_of, to_sample
+from arm.data.conversation import TaskName, task_of, to_sample
 from arm.data.records import Skipped
 from arm.errors import DataError, InputError
-from arm.sequence import (
-    PackedBatch,
-    Sample,
-    Tokenize,
-    Tokens,
-    Weights,
-    drop_condition,
-    flatten,
-    pack,
-)
+from arm.sequence import Sample, Tokenize, drop_condition, flatten
 from arm.vocab import Vocab
 
 
 @dataclass(frozen=True)
 class Ratios:
-    """Sampling ratio of each task (the paper's section 3 mix, with its own names, and copying)."""
+    """Sampling ratio of each task: the mix of the paper's section 3, and copying, which is ours."""
 
     text: float
     image_to_text: float
@@ -43,7 +34,7 @@ class Ratios:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Condition dropout for guidance: how often the text, the picture, or both are left out."""
+    """Condition dropout for guidance: the probability that the text, the picture, or both are left out."""
 
     text: float = 0.05
     image: float = 0.0
@@ -55,8 +46,15 @@ class Dropout:
             raise ValueError("text, image and both must not be negative, and at most 1 together")
 
 
-Draw = Callable[[np.random.Generator], Sample]
-"""One random sample of a mix."""
+@dataclass(frozen=True)
+class Mix:
+    """A random source of samples.
+
+    `draw(rng)` returns a sample and its kind, an index into `kinds`; kinds are named "source/task".
+    """
+
+    kinds: tuple[str, ...]
+    draw: Callable[[np.random.Generator], tuple[Sample, int]]
 
 
 def drop_some(rng: np.random.Generator, sample: Sample, dropout: Dropout) -> Sample:
@@ -72,7 +70,7 @@ def drop_some(rng: np.random.Generator, sample: Sample, dropout: Dropout) -> Sam
 
 
 MAX_REJECTED = 100
-"""Conversations in a row that cannot be used, after which their source is given up."""
+"""Unusable conversations in a row after which drawing from their source fails."""
 
 
 def conversation_samples(
@@ -82,98 +80,50 @@ def conversation_samples(
     vocab: Vocab,
     length: int,
     skipped: Skipped,
-) -> Draw:
-    """Random conversations of code shards, with condition dropout where a picture is drawn.
+) -> Mix:
+    """Random conversations of a directory of code shards, with condition dropout where a picture is drawn.
 
-    One that is damaged, or has more than `length` tokens, or words or codes that the model does not
-    have, is noted in `skipped` and another taken. Raises DataError after MAX_REJECTED of them in a row.
+    A conversation that is damaged, longer than `length` tokens, or has words or codes that the model
+    does not know, is recorded in `skipped` and replaced by another one. Drawing raises DataError after
+    MAX_REJECTED unusable conversations in a row.
     """
+    tasks: tuple[TaskName, ...] = get_args(TaskName)
 
-    def draw(rng: np.random.Generator) -> Sample:
+    def draw(rng: np.random.Generator) -> tuple[Sample, int]:
         reason = ""
         for _ in range(MAX_REJECTED):
             index = int(rng.integers(len(shards)))
             try:
                 conversation, codes = shards[index]
                 sample = to_sample(conversation, codes, tokenize)
-                if task_of(conversation) in ("drawing", "editing"):
+                task = task_of(conversation)
+                if task in ("drawing", "editing"):
                     sample = drop_some(rng, sample, dropout)
                 tokens = len(flatten(sample, vocab))
                 if tokens <= length:
-                    return sample
+                    return sample, tasks.index(task)
                 reason = f"{tokens} tokens do not fit a row of {length}"
             except (DataError, InputError, ValueError) as error:
                 reason = str(error)
-            # Sources share the file, and all call their shards the same.
+            # All sources share the file and name their shards alike, so the directory is part of the entry.
             skipped.add(f"{shards.directory}: {shards.where(index)}", reason)
         raise DataError(
             f"{shards.directory}: {MAX_REJECTED} conversations in a row cannot be used; the last: {reason}"
         )
 
-    return draw
+    return Mix(tuple(f"{shards.directory.name}/{task}" for task in tasks), draw)
 
 
-def mixed(parts: Sequence[tuple[float, Draw]]) -> Draw:
-    """Several mixes as one, each by its weight."""
+def mixed(parts: Sequence[tuple[float, Mix]]) -> Mix:
+    """Several mixes as one: a sample is drawn from each with a probability proportional to its weight."""
     if len(parts) == 1:
         return parts[0][1]
     weights = np.array([weight for weight, _ in parts])
+    starts = np.cumsum([0, *(len(mix.kinds) for _, mix in parts)])
 
-    def draw(rng: np.random.Generator) -> Sample:
-        return parts[int(rng.choice(len(parts), p=weights / weights.sum()))][1](rng)
+    def draw(rng: np.random.Generator) -> tuple[Sample, int]:
+        index = int(rng.choice(len(parts), p=weights / weights.sum()))
+        sample, kind = parts[index][1].draw(rng)
+        return sample, int(starts[index]) + kind
 
-    return draw
-
-
-def packed_batch(
-    seed: int, step: int, count: int, length: int, draw: Draw, weights: Weights, vocab: Vocab
-) -> PackedBatch:
-    """`count` samples in as few rows of `length` tokens as first fit finds."""
-    rng = np.random.default_rng([seed, step])
-    return pack([flatten(draw(rng), vocab, weights) for _ in range(count)], length, vocab)
-
-
-MAX_MISFITS = 4
-"""Samples that did not fit, after which a row counts as full."""
-
-
-def filled_rows(
-    seed: int,
-    step: int,
-    rows: Sequence[int],
-    length: int,
-    draw: Draw,
-    weights: Weights,
-    vocab: Vocab,
-) -> PackedBatch:
-    """Rows of `length` tokens, each as full as random samples make it.
-
-    A row is a pure function of (seed, step, its number), so processes make their own alone and together
-    the rows that one would make. Raises DataError where no sample fits a row.
-
-    What does not fit the rest of a row is let go, and that is the likelier the longer it is. So a row's
-    first sample is drawn with a chance that rises with its length, as one would be that goes on from
-    the row before.
-    """
-    made = []
-    for row in rows:
-        rng = np.random.default_rng([seed, step, row])
-        found: list[Tokens] = []
-        room, missed = length, 0
-        while room and missed < MAX_MISFITS:
-            tokens = flatten(draw(rng), vocab, weights)
-            if len(tokens) > room:
-                missed += 1
-            elif not found and rng.random() * length >= len(tokens):
-                missed = 0
-            else:
-                found.append(tokens)
-                room -= len(tokens)
-        if not found:
-            raise DataError(
-                f"no sample of {MAX_MISFITS} fits a row of {length} tokens; raise row_length"
-            )
-        made.append(pack(found, length, vocab))
-    return PackedBatch(
-        *(torch.cat([getattr(batch, f.name) for batch in made]) for f in fields(PackedBatch))
-    )
+    return Mix(tuple(kind for _, mix in parts for kind in mix.kinds), draw)

@@ -1,11 +1,10 @@
-"""Lines of text files by number, without holding the text.
+"""JSON Lines: a record a line, with its pictures as files beside the file.
 
-JSON Lines: a record a line, pictures as files beside it.
+Files are indexed by line once, and a line is read when its record is asked for; no text is kept in memory.
+"""
 
-A plain folder of pictures: each is a record whose caption is its folder's name."""
-
+import codecs
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arm.data.conversation import NEEDED, is_record, parse_conversation
-from arm.data.records import PICTURE_SUFFIXES, Record
-from arm.errors import DataError
+from arm.data.records import Record, picture_path
+from arm.errors import DataError, shown
+
+MAX_LINE_BYTES = 2**26
+"""The longest line, 64 MiB."""
+FIRST_LINES = 100
+"""Where none of the first lines is a record, the file is of another format."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,40 +37,61 @@ class LineIndex:
         return len(self.file_N)
 
     def where(self, index: int) -> str:
-        """ "train.jsonl:12" """
-        return f"{self.file(index).name}:{self.number_N[index]}"
+        """The place of a line, as "train.jsonl:12"."""
+        return f"{shown(self.file(index).name)}:{self.number_N[index]}"
 
     def file(self, index: int) -> Path:
+        """The file of a line."""
         return self.files[self.file_N[index]]
 
     def read(self, index: int) -> bytes:
-        """Raises DataError where the file is gone."""
-        return read_at(self.file(index), int(self.offset_N[index]), None, self.where(index))
+        """The bytes of a line. Raises DataError where the file is gone or the line too long."""
+        where = self.where(index)
+        line = read_at(self.file(index), int(self.offset_N[index]), None, where)
+        if len(line) > MAX_LINE_BYTES:
+            raise DataError(
+                f"{where}: the line has more than {MAX_LINE_BYTES // 2**20} MiB; give one record a line"
+            )
+        return line
 
 
 def read_at(path: Path, offset: int, size: int | None, where: str) -> bytes:
-    """`size` bytes of a file from an offset, or a line. Raises DataError, naming `where`."""
+    """`size` bytes of a file from an offset, or the line that begins there, of which no more than one byte above
+    `MAX_LINE_BYTES` is read. Raises DataError, which begins with `where`, where the file cannot be read.
+    """
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            return file.readline() if size is None else file.read(size)
+            return file.readline(MAX_LINE_BYTES + 1) if size is None else file.read(size)
     except OSError as error:
-        raise DataError(f"{where}: {path} cannot be read any more ({error.strerror})") from None
+        raise DataError(
+            f"{where}: {shown(str(path))} cannot be read any more ({error.strerror})"
+        ) from None
 
 
 def index_lines(files: Sequence[Path]) -> LineIndex:
-    """Reads each file once."""
+    """The lines of files in order. Reads each file once, in pieces of at most `MAX_LINE_BYTES`.
+
+    Raises DataError for a file in UTF-16 or UTF-32, whose lines cannot be told apart by bytes.
+    """
     which: list[NDArray[np.int32]] = []
     offsets: list[NDArray[np.int64]] = []
     numbers: list[NDArray[np.int64]] = []
     for position, path in enumerate(files):
-        begins, lines, offset = [], [], 0
+        begins: list[int] = []
+        lines: list[int] = []
+        number, offset, start = 1, 0, 0
+        blank = True
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.isspace():
-                    begins.append(offset)
+            _check_encoding(file.peek(4), path)  # pyright: ignore[reportAttributeAccessIssue]
+            while piece := file.readline(MAX_LINE_BYTES):
+                blank = blank and not piece.removeprefix(codecs.BOM_UTF8).strip()
+                offset += len(piece)
+                if not blank and (not begins or begins[-1] != start):
+                    begins.append(start)
                     lines.append(number)
-                offset += len(line)
+                if piece.endswith(b"\n"):
+                    number, start, blank = number + 1, offset, True
         which.append(np.full(len(begins), position, np.int32))
         offsets.append(np.array(begins, np.int64))
         numbers.append(np.array(lines, np.int64))
@@ -79,12 +104,21 @@ def index_lines(files: Sequence[Path]) -> LineIndex:
     )
 
 
+def _check_encoding(begin: bytes, path: Path) -> None:
+    """Raises DataError for the byte-order marks of UTF-16 and UTF-32."""
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        raise DataError(f"{shown(str(path))} is written in UTF-16 or UTF-32; save it as UTF-8")
+
+
 @dataclass(frozen=True, eq=False)
 class JsonlSource:
-    """Pictures are looked for from the folder of the file that names them."""
+    """Pictures are looked for from the folder of the file that names them. allow_outside: they may lie outside
+    of it.
+    """
 
     name: str
     lines: LineIndex
+    allow_outside: bool = False
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -95,16 +129,21 @@ class JsonlSource:
     def record(self, index: int) -> Record:
         where = self.where(index)
         conversation = parse_conversation(parse_json(self.lines.read(index), where), where)
-        read = partial(_picture, self.lines.file(index).parent, conversation.images)
+        folder = self.lines.file(index).parent
+        read = partial(_picture, folder, conversation.images, where, self.allow_outside)
         return Record(where, conversation, read)
 
 
-def _picture(folder: Path, names: tuple[str, ...], index: int) -> Path:
-    return folder / names[index]
+def _picture(
+    folder: Path, names: tuple[str, ...], where: str, allow_outside: bool, index: int
+) -> Path:
+    return picture_path(folder, names[index], where, allow_outside)
 
 
 def parse_json(text: bytes, where: str) -> Any:
-    """Raises DataError that names the place of bytes that are not JSON."""
+    """The value of UTF-8 JSON, with or without a byte-order mark. Raises DataError, which begins with `where`,
+    for other bytes.
+    """
     try:
         return json.loads(text.rstrip())
     except json.JSONDecodeError as error:
@@ -112,62 +151,28 @@ def parse_json(text: bytes, where: str) -> Any:
             f"{where}: not JSON ({error.msg} at column {error.colno}); give one object a line"
         ) from None
     except (ValueError, RecursionError) as error:  # no UTF-8, a number of 5,000 digits, too deep
-        raise DataError(f"{where}: not JSON ({error}); give one UTF-8 object a line") from None
+        reason = shown(str(error))
+        raise DataError(f"{where}: not JSON ({reason}); give one UTF-8 object a line") from None
 
 
-def open_jsonl(path: Path, files: Sequence[Path]) -> JsonlSource:
-    """Raises DataError for files without records, or whose first line is of another format."""
-    source = JsonlSource(str(path), index_lines(files))
+def open_jsonl(path: Path, files: Sequence[Path], allow_outside: bool = False) -> JsonlSource:
+    """The records of JSONL files. Raises DataError for files without lines, and where the first lines, up to
+    `FIRST_LINES` of them, are objects of which none has the keys of a record.
+    """
+    source = JsonlSource(str(path), index_lines(files), allow_outside)
     if not len(source):
-        raise DataError(f"{path} holds no records: every line of its JSONL is blank")
-    try:
-        first = parse_json(source.lines.read(0), source.where(0))
-    except DataError:
-        return source  # one broken line is not another format; reading it says what is wrong
-    if isinstance(first, dict) and not is_record(first):
-        raise DataError(
-            f"{source.lines.file(0)}:{source.lines.number_N[0]}: its keys are {', '.join(first)}; "
-            f"{NEEDED}. To read the pictures alone, name a folder that holds no .jsonl"
-        )
-    return source
-
-
-@dataclass(frozen=True, eq=False)
-class FolderSource:
-    """`files` are relative to `root`, in order. "long_dress/1.jpg" is captioned "long dress"."""
-
-    root: Path
-    files: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return str(self.root)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def where(self, index: int) -> str:
-        return self.files[index]
-
-    def record(self, index: int) -> Record:
-        where = self.where(index)
-        path = self.root / where
-        folder = Path(where).parent.name or self.root.resolve().name
-        caption = folder.replace("_", " ")
-        conversation = parse_conversation({"image": where, "text": caption}, where)
-        return Record(where, conversation, lambda _: path)
-
-
-def open_folder(root: Path) -> FolderSource:
-    """Every picture below the folder; hidden files and folders are passed over."""
-    files: list[str] = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        shown = (name for name in names if not name.startswith("."))
-        pictures = (name for name in shown if Path(name).suffix.lower() in PICTURE_SUFFIXES)
-        files += [(Path(folder) / name).relative_to(root).as_posix() for name in pictures]
-    if not files:
-        raise DataError(
-            f"{root} holds no data: no .jsonl, .tar or .parquet files, no saved dataset and no pictures"
-        )
-    return FolderSource(root, tuple(sorted(files)))
+        raise DataError(f"{shown(str(path))} holds no records: every line of its JSONL is blank")
+    keys = ""
+    for index in range(min(len(source), FIRST_LINES)):
+        try:
+            value = parse_json(source.lines.read(index), source.where(index))
+        except DataError:
+            return source  # a damaged line is not another format; reading it says what is wrong
+        if not isinstance(value, dict) or is_record(value):
+            return source
+        keys = keys or ", ".join(value)
+    first = f"{shown(str(source.lines.file(0)))}:{source.lines.number_N[0]}"
+    raise DataError(
+        f"{first}: its keys are {shown(keys) or 'none'}; {NEEDED}. To read the pictures alone, name a folder "
+        "that holds no .jsonl"
+    )

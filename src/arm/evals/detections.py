@@ -202,7 +202,7 @@ def seen_before(
 
 
 def in_words(right: Mapping[str, Sequence[bool | None]]) -> dict[str, list[list[str | None]]]:
-    """Checks as a report shows them beside the pictures: [item][picture], one verdict each."""
+    """Checks as a report shows them beside the pictures: `[item][picture]`, one verdict each."""
     return {
         name: [[None if r is None else "right" if r else "wrong"] for r in checks]
         for name, checks in right.items()

@@ -19,6 +19,7 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
+from arm.data.images import ImageInput
 from arm.errors import InputError
 from arm.evals.painting import paint_each
 from arm.files import atomic_write
@@ -28,8 +29,8 @@ from arm.sampling import GREEDY, Sampling
 from arm.sequence import Image, Text, Turn, assistant, flatten, user
 
 MARK = "<image>"
-Part = str | Path | Pillow.Image | Image
-"""A string is text; a picture is an image, the path of one, or its codes."""
+Part = str | ImageInput | Image
+"""A string is text; a picture is anything else that `open_image` takes, or its codes."""
 P = TypeVar("P")
 
 
@@ -67,7 +68,7 @@ def cut(text: str, until: Sequence[str]) -> str:
     return text.strip()
 
 
-def interleaved(text: str, pictures: Sequence[Path | Pillow.Image]) -> tuple[Part, ...]:
+def interleaved(text: str, pictures: Sequence[ImageInput]) -> tuple[Part, ...]:
     """Pictures where the text says <image>, or all before it where it says so nowhere.
 
     Raises InputError where the text marks another number of places than there are pictures.
@@ -116,13 +117,9 @@ def as_turn(arm: Arm, parts: Sequence[Part], *, known_words: bool = False) -> Tu
     """
     found: list[Text | Image] = []
     for part in parts:
-        if isinstance(part, Path | Pillow.Image):
-            part = Image(arm.encode(part))
-        if isinstance(part, Image):
-            found.append(part)
-            continue
         if not isinstance(part, str):
-            raise InputError(f"the model takes text and pictures, not {type(part).__name__}")
+            found.append(part if isinstance(part, Image) else Image(arm.encode(part)))
+            continue
         text = arm.text_tokenizer.known(part) if known_words else part
         if text.strip():
             found.append(Text(arm.text_tokenizer.ids(text)))

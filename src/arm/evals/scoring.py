@@ -21,7 +21,7 @@ from arm.files import atomic_write
 from arm.judge import Endpoint, Exhibit, Question, Reply
 
 Replies = Mapping[str, Sequence[Sequence[str | None]]]
-"""[item][picture][call], None where missing."""
+"""`[item][picture][call]`, None where missing."""
 AT_ONCE = 16
 """Items whose pictures are held in memory together while the judge looks at them."""
 SHORT = 200

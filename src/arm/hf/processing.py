@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 
-from arm.data.images import as_rgb, fit_to_grid, open_image, to_bytes, to_float
+from arm.data.images import ImageInput, fit_to_grid, open_image, to_bytes, to_float
 from arm.errors import InputError
 from arm.hf import reading
 from arm.model_directory import load_defaults, load_detokenizer
@@ -27,8 +27,8 @@ from arm.vocab import Vocab
 PARTS = "parts"
 """The folder of a model's directory with its towers, visual tokenizer, decoders and arm.json."""
 
-Picture = Pillow.Image | str | Path | NDArray[Any]
-"""A picture, its file, its pixels (H, W, 3) in bytes, or its codes (H, W)."""
+Picture = ImageInput
+"""A picture in any form that `open_image` takes, or its codes: integers (H, W) of more than 8 bits."""
 
 PLACEHOLDER = re.compile(r"(<image>(?!\s*<h=)|<code_\d+>)")
 
@@ -163,11 +163,11 @@ class ArmProcessor(ProcessorMixin):
 
     def encode_image(self, image: Picture) -> NDArray[np.int64]:
         """A picture -> its codes (H, W); codes stay as they are."""
-        if isinstance(image, np.ndarray):
-            if image.ndim == 2:
-                return image
-            image = Pillow.fromarray(image)
-        opened = open_image(image) if isinstance(image, str | Path) else as_rgb(image)
+        if isinstance(image, np.ndarray | Tensor) and image.ndim == 2:
+            array = np.asarray(image)
+            if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
+                return array
+        opened = open_image(image)
         grids, patch = load_defaults(self.parts).grids, self._visual.patch
         return self._visual.encode(to_float(fit_to_grid(opened, grids, patch)[None]))[0].numpy()
 

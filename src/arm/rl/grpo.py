@@ -112,7 +112,7 @@ def maker_of(task: Task, kind: Kind, arm: Arm, out: Path) -> Maker:
         return drawing_problems if kind == "drawing" else editing_problems
     if kind == "drawing":
         return drawing_from(task.data, arm)
-    return editing_from(task.data, Skipped(out / SKIPPED))
+    return editing_from(task.data, Skipped(out / SKIPPED), task.allow_outside)
 
 
 class Trainer:

@@ -15,7 +15,7 @@ import numpy as np
 
 from arm.data.code_shards import CodeConversations
 from arm.data.conversation import Conversation, to_sample
-from arm.data.images import fit_to_grid, to_float
+from arm.data.images import to_float
 from arm.data.mixture import MAX_REJECTED
 from arm.data.records import Skipped
 from arm.data.sources import open_source
@@ -162,11 +162,11 @@ def instruction_of(conversation: Conversation) -> str:
     return words
 
 
-def editing_from(path: Path, skipped: Skipped) -> Maker:
+def editing_from(path: Path, skipped: Skipped, allow_outside: bool = False) -> Maker:
     """Editing problems from a data source (`data/sources.py`): the first message of each record. What
     cannot be used is noted in `skipped` and another taken. Raises DataError where nothing can.
     """
-    source = open_source(path)
+    source = open_source(path, allow_outside)
 
     def one(arm: Arm, rng: np.random.Generator) -> Problem:
         reason = ""
@@ -176,7 +176,7 @@ def editing_from(path: Path, skipped: Skipped) -> Maker:
                 record = source.record(index)
                 text = instruction_of(record.conversation)
                 ids = arm.text_tokenizer.ids(text)
-                picture = fit_to_grid(record.image(0), arm.defaults.grids, arm.tokenizer.patch)
+                picture = record.fitted_image(0, arm.defaults.grids, arm.tokenizer.patch)
             except (DataError, InputError) as error:
                 reason = str(error)
                 skipped.add(source.where(index), reason)

@@ -48,6 +48,7 @@ class Task:
     guidance: Guidance = field(default_factory=lambda: Guidance(1.0, 1.0))
     combine: Literal["gated", "gdpo"] = "gated"
     data: Path | None = None
+    allow_outside: bool = False
 
     def __post_init__(self) -> None:
         if self.prompts < 1 or self.samples < 2:

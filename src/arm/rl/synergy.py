@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from arm.config import MAY_CHANGE, to_json, with_defaults
-from arm.data.mixture import packed_batch
+from arm.data.packing import packed_batch
 from arm.errors import ConfigError
 from arm.evals import world
 from arm.evals.report import fill_block
@@ -108,8 +108,8 @@ def sft_flops(run: LMRun) -> int:
     text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     model, vocab = train_lm.build(run, text_tokenizer.size)
     chains = [c for _, c in zip(range(256), read_shards(run.shards[0]), strict=False)]
-    draw = train_lm.samples_of(run, chains, text_tokenizer, vocab)
-    batch = packed_batch(0, 0, run.samples, run.row_length, draw, run.weights, vocab)
+    mix = train_lm.samples_of(run, chains, text_tokenizer, vocab)
+    batch = packed_batch(0, 0, run.samples, run.row_length, mix, run.weights, vocab)
     counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
     with counter:
         train_lm.step_losses(run, model, batch)["loss"].backward()

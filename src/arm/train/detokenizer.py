@@ -133,7 +133,8 @@ class DetokenizerRun:
     towards the noise, where the condition alone must give the answer; 1 is the paper's.
 
     data: users' captioned pictures (`arm.data.sources`), of which only the pictures are used; empty is
-    the built-in world, of which alone `scale` speaks. batch: pictures a process and step.
+    the built-in world, of which alone `scale` speaks. batch: pictures a process and step. allow_outside: `data`
+    may name pictures outside of its own folder.
     """
 
     out: Path = field(metadata=MAY_CHANGE)
@@ -152,6 +153,7 @@ class DetokenizerRun:
     data: tuple[str, ...] = ()
     eval_every: int = 0
     eval_pictures: int = 32
+    allow_outside: bool = False
 
     def __post_init__(self) -> None:
         if min(self.batch, self.scale, self.num_steps) < 1:
@@ -201,7 +203,11 @@ def main(run: DetokenizerRun) -> None:
     apply_parallelism(painter, run.loop.parallel, device)
     painter.to(device)
     held = run.eval_pictures if run.eval_every else 0
-    own = open_pictures(run.data, run.grids, tokenizer.patch, run.out, held) if run.data else None
+    own = (
+        open_pictures(run.data, run.grids, tokenizer.patch, run.out, held, run.allow_outside)
+        if run.data
+        else None
+    )
 
     def make_batch(step: int) -> Tensor:
         number = step * parallel.world_size() + parallel.rank()

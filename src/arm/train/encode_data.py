@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from arm.data.code_shards import Encoded, shard_path, write_code_shard
 from arm.data.conversation import Conversation
-from arm.data.images import fit_to_grid, to_float
+from arm.data.images import to_float
 from arm.data.records import SKIPPED, Skipped, Source, without_place
-from arm.data.sources import open_source
+from arm.data.source_folder import LeftOut
+from arm.data.sources import left_out, open_source
 from arm.errors import ArmError, ConfigError, DataError, TrainingError
 from arm.model_directory import find_model, load_defaults, parts_of
 from arm.models.pretrained import load_siglip
@@ -43,7 +44,8 @@ Fitted = list[NDArray[np.uint8]]
 class EncodeDataRun:
     """data: anything `open_source` opens. tokenizer: the directory of its file; siglip: the encoder's
     source. grids: (height, width) in tokens, a picture takes the nearest by shape. batch: pictures a
-    forward pass. workers: threads that read pictures, or with `ray` the most processes.
+    forward pass. workers: threads that read pictures, or with `ray` the most processes. allow_outside:
+    see `open_source`.
     """
 
     data: Path
@@ -55,6 +57,7 @@ class EncodeDataRun:
     batch: int = 64
     workers: int = 2
     ray: bool = False
+    allow_outside: bool = False
 
     def __post_init__(self) -> None:
         if min(self.shard_size, self.batch, self.workers) < 1:
@@ -69,6 +72,7 @@ class Summary:
     pictures: int
     skipped: int
     seconds: float
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def run_for_model(model: str, data: Path, out: Path, **settings: Any) -> EncodeDataRun:
@@ -129,9 +133,8 @@ class ShardEncoder:
         where = self.source.where(index)
         try:
             record = self.source.record(index)
-            images = map(record.image, range(len(record.conversation.images)))
-            patch = self.tokenizer.patch
-            fitted = [fit_to_grid(image, self.run.grids, patch) for image in images]
+            indices, patch = range(len(record.conversation.images)), self.tokenizer.patch
+            fitted = [record.fitted_image(k, self.run.grids, patch) for k in indices]
         except DataError as error:
             self.skipped.add(where, without_place(where, error))
             return None
@@ -164,7 +167,7 @@ def main(run: EncodeDataRun) -> Summary:
     where `out` holds shards of another tokenizer, other data or another shard size.
     """
     begun = time.monotonic()
-    source = open_source(run.data)
+    source = open_source(run.data, run.allow_outside)
     num_shards = -(-len(source) // run.shard_size)
     _agree(run, source, num_shards)
     missing = [i for i in range(num_shards) if not shard_path(run.out, i).is_file()]
@@ -182,7 +185,8 @@ def main(run: EncodeDataRun) -> Summary:
                 pictures += encoder.make(index, lambda made: tell(1, made, False))
                 tell(0, 0, True)
     skipped = len(Skipped(run.out / SKIPPED))
-    return Summary(len(missing), pictures, skipped, time.monotonic() - begun)
+    seconds = time.monotonic() - begun
+    return Summary(len(missing), pictures, skipped, seconds, left_out(source))
 
 
 def _records(run: EncodeDataRun, source: Source, shard: int) -> range:

@@ -11,15 +11,8 @@ from torch import Tensor
 
 from arm.config import MAY_CHANGE
 from arm.data.code_shards import open_code_shards
-from arm.data.mixture import (
-    Draw,
-    Dropout,
-    Ratios,
-    conversation_samples,
-    filled_rows,
-    mixed,
-    packed_batch,
-)
+from arm.data.mixture import Dropout, Mix, Ratios, conversation_samples, mixed
+from arm.data.packing import DeliveredShares, RowPacker, packed_batch
 from arm.data.records import SKIPPED, Skipped
 from arm.errors import ConfigError, WeightsError
 from arm.model_directory import copy_text_tokenizer, find_model, parts_of
@@ -245,11 +238,9 @@ def ready(run: LMRun, words: int) -> tuple[Qwen2, Vocab]:
     return build(run, words, materializer(how, device))
 
 
-def samples_of(
-    run: LMRun, chains: list[Chain], text_tokenizer: TextTokenizer, vocab: Vocab
-) -> Draw:
+def samples_of(run: LMRun, chains: list[Chain], text_tokenizer: TextTokenizer, vocab: Vocab) -> Mix:
     """The run's mix of samples."""
-    parts: list[tuple[float, Draw]] = []
+    parts: list[tuple[float, Mix]] = []
     if chains:
         parts.append((1.0, world_samples(chains, run.ratios, run.dropout, text_tokenizer.ids)))
     skipped = Skipped(run.out / SKIPPED)
@@ -285,13 +276,14 @@ def main(run: LMRun) -> None:
         trains = sum(p.numel() for p in model.parameters() if p.requires_grad)
         part = "" if trains == size else f", {trains:,} of them train"
         print(f"{size:,} parameters{part}, {len(chains):,} chains", flush=True)
-    draw, seed = samples_of(run, chains, text_tokenizer, vocab), run.loop.seed
+    mix, seed = samples_of(run, chains, text_tokenizer, vocab), run.loop.seed
+    packer = RowPacker(seed, run.row_length, mix, run.weights, vocab)
+    shares = DeliveredShares(mix.kinds)
 
     def make_batch(step: int) -> PackedBatch:
         if not run.rows:
-            return packed_batch(seed, step, run.samples, run.row_length, draw, run.weights, vocab)
-        mine = range(parallel.rank(), run.rows, parallel.world_size())
-        return filled_rows(seed, step, mine, run.row_length, draw, run.weights, vocab)
+            return packed_batch(seed, step, run.samples, run.row_length, mix, run.weights, vocab)
+        return packer.batch(step, range(parallel.rank(), run.rows, parallel.world_size()))
 
     told = {
         str(path): tokenizer_of(path)
@@ -306,7 +298,7 @@ def main(run: LMRun) -> None:
         muon=block_matrices(model),
     ) as training:  # fmt: skip
         for _, batch in training.batches(make_batch, split_rows=not run.rows):
-            training.update(step_losses(run, model, batch))
+            training.update({**step_losses(run, model, batch), **shares.after(batch)})
             training.save_if_due()
     merged(model)
     if run.min_count and model.visual is not None and chains:

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from arm.data.mixture import filled_rows, packed_batch
+from arm.data.packing import RowPacker, packed_batch
 from arm.errors import DataError
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.qwen2 import Qwen2
@@ -161,14 +161,13 @@ def own_batch(run: LMRun) -> tuple[PackedBatch, int] | None:
     text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     _, vocab = config_of(run, run.backbone.text_size or text_tokenizer.size)
     chains = [chain for directory in run.shards for chain in read_shards(directory)]
-    draw, seed = samples_of(run, chains, text_tokenizer, vocab), run.loop.seed
+    mix, seed = samples_of(run, chains, text_tokenizer, vocab), run.loop.seed
     mine = range(parallel.rank(), run.rows, parallel.world_size())
     try:
         if run.rows:
-            return filled_rows(
-                seed, 0, mine, run.row_length, draw, run.weights, vocab
-            ), text_tokenizer.size
-        batch = packed_batch(seed, 0, run.samples, run.row_length, draw, run.weights, vocab)
+            packer = RowPacker(seed, run.row_length, mix, run.weights, vocab)
+            return packer.batch(0, mine), text_tokenizer.size
+        batch = packed_batch(seed, 0, run.samples, run.row_length, mix, run.weights, vocab)
     except ValueError as error:
         raise DataError(f"the run's own data do not fit it: {error}") from None
     return parallel.shard_batch(batch), text_tokenizer.size

@@ -67,15 +67,20 @@ def hold_out(buckets: Buckets, every: int) -> tuple[Buckets, Buckets]:
 
 
 def open_pictures(
-    paths: Sequence[str], grids: tuple[GridWeight, ...], patch: int, folder: Path, held: int
+    paths: Sequence[str],
+    grids: tuple[GridWeight, ...],
+    patch: int,
+    folder: Path,
+    held: int,
+    allow_outside: bool = False,
 ) -> UserPictures:
     """Opens users' data (`arm.data.sources`); sizes and what was skipped are noted in `folder`.
 
-    held: how many pictures to hold out of all; never more than one of ten. Raises DataError for data
+    held: how many pictures to hold out of all; never more than one of ten. allow_outside: see `open_source`. Raises DataError for data
     that cannot be opened, and where 0 could be held out though some are asked for.
     """
     skipped = Skipped(folder / SKIPPED)
-    sources = [open_source(path) for path in paths]
+    sources = [open_source(path, allow_outside) for path in paths]
     if parallel.world_size() > 1:  # each process measures its share of the pictures
         for source in sources:
             sort_share(source, grids, folder, skipped, parallel.rank(), parallel.world_size())

@@ -96,7 +96,8 @@ class TokenizerRun:
     data: users' captioned pictures (`arm.data.sources` says what a path may be), each cut to the
     nearest of `grids`; empty is the built-in world, which alone `scale` and `singles` speak of.
     batch: pictures a process and step; the contrastive loss compares them with all processes' captions.
-    eval_steps: sampling steps of the pixel DiT when it is watched.
+    eval_steps: sampling steps of the pixel DiT when it is watched. allow_outside: `data` may name pictures outside
+    of its own folder.
 
     With `keep_codes` the projector is frozen too, so that every
     picture keeps its codes and only what is painted from them gets better; with `keep_features` the
@@ -121,6 +122,7 @@ class TokenizerRun:
     keep_features: bool = False
     data: tuple[str, ...] = ()
     eval_steps: int = 1
+    allow_outside: bool = False
 
     def __post_init__(self) -> None:
         if self.batch < 1 or not any(grid.weight for grid in self.grids):
@@ -312,7 +314,11 @@ def main(run: TokenizerRun) -> None:
     trainer.to(training_device())
     patch = tokenizer.patch
     held = run.eval_pictures if run.eval_every else 0
-    own = open_pictures(run.data, run.grids, patch, run.out, held) if run.data else None
+    own = (
+        open_pictures(run.data, run.grids, patch, run.out, held, run.allow_outside)
+        if run.data
+        else None
+    )
 
     if own is not None and run.weights.sig and parallel.is_main():
         tell_unread(own.batch(run.loop.seed, 0, run.batch).captions, text_tokenizers.tower, siglip)

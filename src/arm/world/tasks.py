@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from arm.data.mixture import Draw, Dropout, Ratios, drop_some
+from arm.data.mixture import Dropout, Mix, Ratios, drop_some
 from arm.sequence import Image, Sample, Text, Tokenize, Turn, assistant, user
 from arm.world.chains import Chain
 from arm.world.language import caption, long_caption
@@ -143,17 +143,18 @@ GUIDED = ("text_to_image", "editing")
 
 def world_samples(
     chains: Sequence[Chain], ratios: Ratios, dropout: Dropout, tokenize: Tokenize
-) -> Draw:
-    """The mix of the world's tasks, each sample from a random chain."""
+) -> Mix:
+    """The mix of the world's tasks, each sample from a random chain that serves its task."""
     names = tuple(TASKS)
     weights = np.array([getattr(ratios, name) for name in names])
 
-    def draw(rng: np.random.Generator) -> Sample:
+    def draw(rng: np.random.Generator) -> tuple[Sample, int]:
         while True:
-            name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+            kind = int(rng.choice(len(names), p=weights / weights.sum()))
             chain = chains[int(rng.integers(len(chains)))]
-            sample = TASKS[name](rng, chain, tokenize)
+            sample = TASKS[names[kind]](rng, chain, tokenize)
             if sample is not None:
-                return drop_some(rng, sample, dropout) if name in GUIDED else sample
+                guided = names[kind] in GUIDED
+                return (drop_some(rng, sample, dropout) if guided else sample), kind
 
-    return draw
+    return Mix(tuple(f"world/{name}" for name in names), draw)

@@ -49,7 +49,7 @@ class Matching:
 @dataclass(frozen=True)
 class Benchmark:
     """`pictures` of each item (the authors' number). calls: what the judge is asked about each
-    picture of an item. score: from the replies, [item][picture][call], None where missing; of
+    picture of an item. score: from the replies, `[item][picture][call]`, None where missing; of
     benchmarks that ask, from the answers by item; of those that a detector looks at (`detected`), from
     whether each picture of an item is right. unpack: writes pictures that the authors keep in their
     table into a folder. hand_in: answers for the authors' server where it alone has the right ones, None

@@ -1,4 +1,4 @@
-"""Runs of reinforcement learning: drawing, editing, then both (ARM section 4).
+"""Reinforcement learning of `micro`, and the experiments on it: learning rates, synergy of tasks, tokenizer losses.
 
 The paper's recipe: K = 16, advantages normalised by group, clip 0.2, KL weight 0.01, top-k 1000, top-p 1,
 weight decay 0.01, temperature 0.7 for drawing and 1.0 for editing. Departures at this size: the rate
@@ -11,16 +11,20 @@ stays as it is, the two anchors, exact KL over the visual slice in place of an e
 from dataclasses import replace
 from pathlib import Path
 
+from arm.configs import micro
+from arm.evals.world import Size
 from arm.generate import Guidance
 from arm.judge import JudgeConfig
 from arm.rl.grpo import GRPORun
+from arm.rl.rates import RatesRun
 from arm.rl.rewards import JudgeReward, WorldReward
 from arm.rl.rollout import Task
-from arm.rl.update import Anchors, Objective
+from arm.rl.synergy import SynergyRun
+from arm.rl.update import Objective
 from arm.sampling import Sampling
+from arm.train.ablation import AblationRun, Row
 from arm.train.finetune import Finetune
 from arm.train.optim import Optim
-from arm.train.sharding import Parallel
 from arm.train.training import Loop
 
 
@@ -33,7 +37,7 @@ def _editing(prompts: int) -> Task:
     return Task(prompts, Sampling(1.0, top_k=64), WorldReward())
 
 
-def micro_t2i() -> GRPORun:
+def grpo_t2i() -> GRPORun:
     """Drawing alone, from the shipped supervised model."""
     return GRPORun(
         out=Path("runs/micro/grpo_t2i"),
@@ -50,22 +54,22 @@ def micro_t2i() -> GRPORun:
     )
 
 
-def micro_edit() -> GRPORun:
+def grpo_edit() -> GRPORun:
     """Editing alone, from the shipped supervised model."""
     return replace(
-        micro_t2i(),
+        grpo_t2i(),
         out=Path("runs/micro/grpo_edit"),
         drawing=None,
         editing=_editing(8),
         # Twice the rate and more: without guidance a step moves the policy less.
-        optim=replace(micro_t2i().optim, lr=2.5e-4),
+        optim=replace(grpo_t2i().optim, lr=2.5e-4),
     )
 
 
-def micro_joint() -> GRPORun:
+def grpo_joint() -> GRPORun:
     """Both at once, from the shipped supervised model."""
     return replace(
-        micro_t2i(),
+        grpo_t2i(),
         out=Path("runs/micro/grpo_joint"),
         drawing=_drawing(2),
         # Like drawing, as the model is used: guided, and cooler than the paper's 1.0.
@@ -74,7 +78,7 @@ def micro_joint() -> GRPORun:
     )
 
 
-def micro_judged() -> GRPORun:
+def grpo_judged() -> GRPORun:
     """Drawing before a vision-language judge: set drawing.reward.judge.url and .model. Its criteria are
     normalised one by one (GDPO), a departure from the paper.
 
@@ -85,84 +89,70 @@ def micro_judged() -> GRPORun:
         "http://127.0.0.1:8000/v1", "Qwen2.5-VL-7B-Instruct", cache=Path("runs/micro/verdicts")
     )
     return replace(
-        micro_t2i(),
+        grpo_t2i(),
         out=Path("runs/micro/grpo_judged"),
         drawing=replace(_drawing(8), reward=JudgeReward(judge, "drawing"), combine="gdpo"),
     )
 
 
-def _judge() -> JudgeConfig:
-    return JudgeConfig(
-        "http://127.0.0.1:8000/v1", "Qwen2.5-VL-72B-Instruct", cache=Path("runs/arm7b/verdicts")
-    )
-
-
-def arm7b_t2i() -> GRPORun:
-    """Drawing of the paper's model, from its SFT. 8 GPUs of 80 GB and a judge's endpoint
-    (drawing.reward.judge.url); not run by us, and no duration is known: the judge's pace decides.
-
-    `torchrun --nproc-per-node 8 -m arm train grpo:arm7b_t2i`. The paper's: rate 3e-5, 280 steps, 64
-    prompts, K = 16, temperature 0.7, top-k 1000, clip 0.2, KL 0.01, weight decay 0.01, a judge of
-    objects, attributes and relations; GenEval .79 -> .85. Ours: the judge, its criteria normalised one by
-    one (GDPO) where the paper's one reward is normalised by group, exact KL, the two anchors. Prompts,
-    one a line, in data/arm/prompts.txt.
+def rates() -> RatesRun:
+    """Four rates for both tasks, 40 steps each, KL up to 0.3 nats a code (guided drawing needs 0.15 to
+    learn what ships). Two cores, about 30 minutes: the two high rates soon leave the budget.
     """
-    return GRPORun(
-        out=Path("runs/arm7b/grpo_t2i"),
-        model="runs/arm7b/model",
-        drawing=Task(
-            64,
-            Sampling(0.7, top_k=1000),
-            JudgeReward(_judge(), "drawing"),
-            combine="gdpo",
-            data=Path("data/arm/prompts.txt"),
-        ),
-        editing=None,
-        loop=Loop(
-            steps=280,
-            seed=30,
-            log_every=1,
-            save_every=10,
-            parallel=Parallel(shard=True, bf16=True, recompute="selective"),
-        ),
-        optim=Optim(lr=3e-5, warmup=0, weight_decay=0.01, floor=1.0),
-        # In bf16 the sampler's and the update's logits differ by rounding.
-        objective=Objective(update=8, ratio_tolerance=0.05),
-        anchors=Anchors(data=Path("data/arm/image_to_text")),
-        watch=0,
+    return RatesRun(
+        out=Path("runs/micro/rates"),
+        base=grpo_joint(),
+        rates=(3e-5, 1e-4, 3e-4, 1e-3),
+        steps=40,
+        kl_budget=0.3,
     )
 
 
-def arm7b_edit() -> GRPORun:
-    """Editing of the paper's model. As `arm7b_t2i`; the paper's: rate 5e-5, 100 steps, 40 edits,
-    temperature 1.0, a judge of instruction, preservation and quality; GEdit 5.75 -> 6.31 alone, 6.42
-    after drawing. Edits as a data source in data/arm/edits.
+def synergy() -> SynergyRun:
+    """The paper's Table 8 in small with its controls, three seeds. Two cores, about 8 hours; resumable.
+
+    The scores are in the repository: with out=docs/synergy nothing is trained, the table is made anew.
+    Continued supervision reads the codes of `encode:micro` and `encode:micro_repeats`, made with the
+    tokenizer of `micro-sft` (tokenizer=DIR pretrained.siglip=DIR/siglip, its directory).
     """
-    base = arm7b_t2i()
-    return replace(
-        base,
-        out=Path("runs/arm7b/grpo_edit"),
-        model="runs/arm7b/grpo_t2i/model",
-        drawing=None,
-        editing=Task(
-            40,
-            Sampling(1.0, top_k=1000),
-            JudgeReward(_judge(), "editing"),
-            combine="gdpo",
-            data=Path("data/arm/edits"),
+    return SynergyRun(
+        out=Path("runs/micro/synergy"),
+        model="micro-sft",
+        t2i=replace(grpo_t2i(), watch=0),
+        edit=replace(grpo_edit(), watch=0),
+        joint=replace(grpo_joint(), watch=0),
+        sft=replace(
+            micro.lm_sft(),
+            loop=Loop(steps=1, log_every=20, bf16=True),
+            optim=Optim(lr=3e-4, warmup=20, weight_decay=0.01, floor=0.1, muon=True),
         ),
-        loop=replace(base.loop, steps=100),
-        optim=replace(base.optim, lr=5e-5),
+        size=Size(images_per_prompt=1, prompts_per_tag=40, edits_per_kind=50),
     )
 
 
-def arm7b_joint() -> GRPORun:
-    """Both, after drawing and editing. The paper's: rate 5e-5, 200 steps; GenEval .86, GEdit 6.68."""
-    edit = arm7b_edit()
-    return replace(
-        edit,
-        out=Path("runs/arm7b/grpo_joint"),
-        model="runs/arm7b/grpo_edit/model",
-        drawing=arm7b_t2i().drawing,
-        loop=replace(edit.loop, steps=200),
+def synergy_shipped() -> SynergyRun:
+    """What ships as `micro` (seed 0): the path T2I, editing, joint with its stages, editing alone, and the
+    average of both, beside the supervised model. Two cores under torchrun, about 90 minutes.
+    """
+    stages = ("SFT", "T2I RL", "Edit RL", "T2I -> Edit", "T2I -> Edit -> Joint", "averaged")
+    return replace(synergy(), seeds=(0,), paths=stages, table="synergy_shipped")
+
+
+def ablation() -> AblationRun:
+    """The losses of the tokenizer (the paper's Table 7), and ours on top. One core, about 25 minutes."""
+    base = micro.tokenizer()
+    w = replace(base.weights, feat=3.0, local=0.0)
+    return AblationRun(
+        out=Path("runs/micro/losses"),
+        base=base,
+        rows=(
+            Row("cap+pix", replace(w, sig=0.0, feat=0.0)),
+            Row("cap+pix+sig", replace(w, feat=0.0)),
+            Row("cap+pix+feat", replace(w, sig=0.0)),
+            Row("all", w),
+            Row("all+local", replace(w, local=2.0)),
+        ),
+        reference="all",
+        steps=600,
+        pictures=512,
     )
