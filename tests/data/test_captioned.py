@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from arm.data import captioned
@@ -83,11 +84,13 @@ def test_buckets_are_kept_for_the_same_source_and_grids(folder: Path):
     run = folder.parent / "run"
     (path,) = run.glob("buckets-*/part-00000.safetensors")
     kept = load_file(path)
-    save_file(kept | {"1:1": kept["1:1"][:5]}, path)
+    with safe_open(path, framework="np") as file:
+        stamps = file.metadata()
+    save_file(kept | {"1:1": kept["1:1"][:5]}, path, stamps)
     assert len(opened(folder).members[1, 1]) == 5  # as it was kept
     path.write_text("{")
     assert len(opened(folder).members[1, 1]) == 12  # damaged: made anew
-    save_file(kept | {"1:1": kept["1:1"][:0]}, path)
+    save_file(kept | {"1:1": kept["1:1"][:0]}, path, stamps)
     Image.new("RGB", (20, 20)).save(folder / "square" / "new.png")
     assert len(opened(folder).members[1, 1]) == 13  # another length
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
+from arm.data.contents import container_stamps, stamps_digest
 from arm.data.conversation import caption_of
 from arm.data.images import GridWeight, nearest_ratio, to_float
 from arm.data.records import Skipped, Source, without_place
@@ -28,6 +29,8 @@ Ratio = tuple[int, int]
 """(height, width) in lowest terms: grids of 6x6 and 7x7 share the pictures of (1, 1)."""
 PART = 250_000
 """Records whose sizes are noted in one file: what a process that is killed may lose."""
+STAMPS = "stamps"
+"""The key, in the header of a part, of the digest of the files that it was sorted from."""
 
 
 def ratio_of(grid: GridWeight) -> Ratio:
@@ -53,7 +56,8 @@ def open_buckets(
 ) -> Buckets:
     """The buckets of a source, from `folder` where it has them, else from every picture's header.
 
-    What is kept is found again by the source's path and length and by the grids' ratios. Records that are
+    What is kept is found again by the source's path and length and by the grids' ratios, and made again where
+    files have changed. Records that are
     no pair of picture and caption are passed over. Raises DataError where none is left.
     """
     grids = list(grids)
@@ -78,22 +82,25 @@ def sort_share(
     rank: int = 0,
     processes: int = 1,
 ) -> list[Mapping[str, NDArray[np.int64]]]:
-    """Every `processes`-th part of the records from `rank` on, sorted by ratio and noted in `folder`. Parts
-    that are there already are not sorted again.
+    """Sorts every `processes`-th part of the records from `rank` on by ratio, and keeps each part in `folder`.
+
+    A part that is there is taken from there, unless one of its files has been written again since.
     """
     ratios = _ratios(grids)
     key = json.dumps([str(Path(source.name).resolve()), len(source), ratios])
     kept = folder / f"buckets-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    starts = range(rank * PART, max(1, len(source)), processes * PART)
+    containers = container_stamps(source.name)
     parts = []
-    for start in starts:
+    for start in range(rank * PART, max(1, len(source)), processes * PART):
         path = kept / f"part-{start // PART:05d}.safetensors"
-        members = _read(path, {_name(ratio) for ratio in ratios})
+        indices = range(start, min(start + PART, len(source)))
+        stamps = stamps_digest(source, indices, containers)
+        members = _read(path, {_name(ratio) for ratio in ratios}, stamps)
         if members is None:
-            stop = min(start + PART, len(source))
-            members = _sort(source, range(start, stop), ratios, skipped)
+            skipped.forget({f"{source.name}: {source.where(index)}" for index in indices})
+            members = _sort(source, indices, ratios, skipped)
             with atomic_write(path, shared=True) as temporary, disk_errors(path):
-                save_file(members, temporary)
+                save_file(members, temporary, {STAMPS: stamps})
         parts.append(members)
     return parts
 
@@ -106,11 +113,13 @@ def _name(ratio: Ratio) -> str:
     return f"{ratio[0]}:{ratio[1]}"
 
 
-def _read(path: Path, names: set[str]) -> dict[str, NDArray[np.int64]] | None:
-    """What an earlier run kept; None where there is nothing whole."""
+def _read(path: Path, names: set[str], stamps: str) -> dict[str, NDArray[np.int64]] | None:
+    """A part as an earlier run kept it; None where there is none, or none of the files as they are now."""
     try:
-        kept = load_file(path)
-        return kept if kept.keys() == names else None
+        with safe_open(path, framework="np") as file:
+            if (file.metadata() or {}).get(STAMPS) != stamps or set(file.keys()) != names:
+                return None
+            return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError):
         return None
 

@@ -10,6 +10,7 @@ so that a shard with both files is whole. `manifest.json`, where there is one, s
 are and what made them (`train/encode_data.py`).
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ Codes = NDArray[np.uint16]
 Encoded = tuple[Conversation, Sequence[NDArray[Any]]]
 """A conversation and the codes (H, W) of each of its pictures."""
 MANIFEST = "manifest.json"
+CONTENT = "content_sha256"
+"""The key of a shard's hash in the header of its tensors."""
 
 
 def shard_path(directory: Path, index: int) -> Path:
@@ -48,13 +51,37 @@ def write_code_shard(directory: Path, index: int, items: Sequence[Encoded]) -> P
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with atomic_write(path.with_suffix(".safetensors")) as half:
-            save_file({"codes": flat}, half)
+            save_file({"codes": flat}, half, {CONTENT: content_hash(lines, flat)})
         write_text("".join(lines), path)
     except (OSError, SafetensorError) as error:
         raise DataError(
             f"{path} cannot be written ({error}); whole shards are kept, so make room and go on"
         ) from None
     return path
+
+
+def content_hash(lines: Sequence[str], codes: Codes) -> str:
+    """SHA-256 of a shard's lines and codes."""
+    digest = hashlib.sha256("".join(lines).encode())
+    digest.update(codes.tobytes())
+    return digest.hexdigest()
+
+
+def shards_digest(directory: Path) -> str:
+    """A digest of everything that a directory of code shards holds, from their headers alone.
+
+    Shards that were written before their headers had hashes count by their sizes. Raises DataError where
+    one cannot be opened.
+    """
+    digest = hashlib.sha256()
+    for tensors in sorted(directory.glob("shard_*.safetensors")):
+        with _opened(tensors) as file:
+            content = (file.metadata() or {}).get(CONTENT)
+        if content is None:
+            lines = tensors.with_suffix(".jsonl")
+            content = f"{tensors.stat().st_size} {lines.stat().st_size if lines.is_file() else 0}"
+        digest.update(f"{tensors.name} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def _as_written(items: Sequence[Encoded]) -> tuple[list[str], Codes]:

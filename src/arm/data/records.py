@@ -6,7 +6,7 @@ A damaged record never ends a run: it is skipped, written to a file with its rea
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from arm.data.conversation import Conversation
 from arm.data.image_files import image_size, picture_error, read_image
 from arm.data.images import fit_to_grid
 from arm.errors import DataError, InputError, shown
-from arm.files import is_file, path_inside
+from arm.files import is_file, path_inside, write_text
 
 SKIPPED = "skipped.jsonl"
 """The name of the list of skipped items. It may lie in a folder of data and is never read as records."""
@@ -66,6 +66,17 @@ class Skipped:
             finally:
                 os.close(file)
 
+    def forget(self, places: Collection[str]) -> None:
+        """Removes the items of these places, which are read anew. No other process may write meanwhile."""
+        with self._lock:
+            if not self.path.is_file():
+                return
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            kept = [line for line in lines if _place(line) not in places]
+            if len(kept) < len(lines):
+                write_text("".join(f"{line}\n" for line in kept), self.path)
+            self._seen, self._read = set(), 0
+
     def _refresh(self) -> None:
         """Reads the lines appended since the last call, except a last one that is not complete yet."""
         if not self.path.is_file():
@@ -86,6 +97,13 @@ class Skipped:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["path"])
+
+
+def _place(line: str) -> str | None:
+    try:
+        return json.loads(line)["where"]
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def without_place(where: str, error: Exception) -> str:

@@ -25,7 +25,14 @@ from arm.models.qwen2 import Qwen2
 from arm.models.weights import weights_hash
 from arm.pipeline import Arm
 from arm.rl.objective import Advantages
-from arm.rl.problems import Maker, drawing_from, drawing_problems, editing_from, editing_problems
+from arm.rl.problems import (
+    Maker,
+    data_digests,
+    drawing_from,
+    drawing_problems,
+    editing_from,
+    editing_problems,
+)
 from arm.rl.rewards import Kind
 from arm.rl.rollout import (
     Rollout,
@@ -320,9 +327,11 @@ def main(run: GRPORun) -> None:
     claim(run.out / "journal", run, reference_hash)
     arm, reference = load(run, source)
     trainer = Trainer(run, arm, reference)
+    data: dict[Kind, Path | None] = {kind: task.data for kind, task in run.tasks.items()}
+    origin = {"reference": reference_hash} | data_digests(data, run.anchors.data)
     with Training(
         run, arm.model, out=run.out, loop=run.loop, optim=run.optim,
-        origin={"reference": reference_hash}, muon=block_matrices(arm.model),
+        origin=origin, muon=block_matrices(arm.model),
     ) as training:  # fmt: skip
         training.evaluate_if_due(trainer.watched, run.watch, before_training=True)
         for _, batch in training.batches(trainer.batch):

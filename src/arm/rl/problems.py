@@ -7,13 +7,15 @@ What reinforcement learning asks for, from a user's files: prompts of a text fil
 
 As in `problems.py`, problem i of step s is a pure function of (seed, s, i)."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from arm.data.code_shards import CodeConversations
+from arm.data.code_shards import CodeConversations, shards_digest
+from arm.data.contents import content_digest
 from arm.data.conversation import Conversation, to_sample
 from arm.data.images import to_float
 from arm.data.mixture import MAX_REJECTED
@@ -23,8 +25,9 @@ from arm.errors import DataError, InputError
 from arm.evals.painting import encode_scenes, scene_size
 from arm.files import read_text
 from arm.pipeline import Arm
-from arm.rl.rewards import Picture
+from arm.rl.rewards import Kind, Picture
 from arm.sequence import Image, PackedBatch, Text, Tokens, Turn, Weights, flatten, pack, user
+from arm.train import parallel
 from arm.world.chains import Chain
 from arm.world.edits import EDITORS, Edit, sample_edit
 from arm.world.prompts import (
@@ -150,6 +153,27 @@ def drawing_from(path: Path, arm: Arm) -> Maker:
         return problems
 
     return make
+
+
+def data_digests(tasks: Mapping[Kind, Path | None], anchor: Path | None) -> dict[str, str]:
+    """Digests of the users' data that a run learns from, so that a resumed run notices other data.
+
+    tasks: the data of each task, None for the built-in problems. anchor: code shards of conversations.
+    Returns SHA-256 by name: of the lines of a file of prompts, of all words and pictures of edits, of the
+    shards. Raises DataError where something cannot be read.
+    """
+
+    def digests() -> dict[str, str]:
+        values = {f"content of {anchor}": shards_digest(anchor)} if anchor else {}
+        for kind, path in tasks.items():
+            if path is not None and kind == "drawing":
+                prompts = "\n".join(read_prompts(path).values())
+                values[f"data of {kind}"] = hashlib.sha256(prompts.encode()).hexdigest()
+            elif path is not None:
+                values[f"data of {kind}"] = content_digest(open_source(path, allow_outside=True))
+        return values
+
+    return parallel.broadcast_from_main(digests)
 
 
 def instruction_of(conversation: Conversation) -> str:

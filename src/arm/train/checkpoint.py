@@ -194,7 +194,7 @@ def resume(
         return 0
     state = _state(path)
     for name, value in (origin or {}).items():
-        if state.get("origin", {}).get(name) != value:
+        if state.get("origin", {}).get(name, value) != value:
             raise WeightsError(
                 f"{path} stands on another {name} than the one that is there now; bring it back "
                 "or name another `out`"

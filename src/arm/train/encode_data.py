@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arm.data.code_shards import Encoded, shard_path, write_code_shard
+from arm.data.contents import container_stamps, contents_of, discard_changed_shards
 from arm.data.conversation import Conversation
 from arm.data.images import to_float
 from arm.data.records import SKIPPED, Skipped, Source, without_place
@@ -72,6 +73,8 @@ class Summary:
     pictures: int
     skipped: int
     seconds: float
+    changed: int = 0
+    """Those of `shards` that were there, made from records that have changed since."""
     left_out: tuple[LeftOut, ...] = ()
 
 
@@ -95,6 +98,7 @@ class ShardEncoder:
     def __init__(self, run: EncodeDataRun, source: Source) -> None:
         self.tokenizer = load_tokenizer(run).to(training_device())
         self.run, self.source = run, source
+        self.containers = container_stamps(source.name)
         self.skipped = Skipped(run.out / SKIPPED)
 
     def make(self, index: int, seen: Callable[[int], None] = lambda pictures: None) -> int:
@@ -125,6 +129,7 @@ class ShardEncoder:
         for grid in sorted(waiting):
             encode(grid)
         items: list[Encoded] = list(kept)
+        contents_of(self.source, indices, self.containers).write(self.run.out, index)
         write_code_shard(self.run.out, index, items)
         return sum(len(codes) for _, codes in kept)
 
@@ -170,6 +175,7 @@ def main(run: EncodeDataRun) -> Summary:
     source = open_source(run.data, run.allow_outside)
     num_shards = -(-len(source) // run.shard_size)
     _agree(run, source, num_shards)
+    changed = discard_changed_shards(run.out, source, run.shard_size)
     missing = [i for i in range(num_shards) if not shard_path(run.out, i).is_file()]
     records = sum(len(_records(run, source, index)) for index in missing)
     pictures = 0
@@ -186,7 +192,7 @@ def main(run: EncodeDataRun) -> Summary:
                 tell(0, 0, True)
     skipped = len(Skipped(run.out / SKIPPED))
     seconds = time.monotonic() - begun
-    return Summary(len(missing), pictures, skipped, seconds, left_out(source))
+    return Summary(len(missing), pictures, skipped, seconds, changed, left_out(source))
 
 
 def _records(run: EncodeDataRun, source: Source, shard: int) -> range:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from arm.config import MAY_CHANGE
-from arm.data.code_shards import open_code_shards
+from arm.data.code_shards import open_code_shards, shards_digest
 from arm.data.mixture import Dropout, Mix, Ratios, conversation_samples, mixed
 from arm.data.packing import DeliveredShares, RowPacker, packed_batch
 from arm.data.records import SKIPPED, Skipped
@@ -285,11 +285,10 @@ def main(run: LMRun) -> None:
             return packed_batch(seed, step, run.samples, run.row_length, mix, run.weights, vocab)
         return packer.batch(step, range(parallel.rank(), run.rows, parallel.world_size()))
 
-    told = {
-        str(path): tokenizer_of(path)
-        for path in (*run.shards, *(s.path for s in run.conversations))
-    }
-    origin = {f"tokenizer of {path}": made_by for path, made_by in told.items() if made_by}
+    folders = (*run.shards, *(source.path for source in run.conversations))
+    origin = {f"content of {path}": shards_digest(path) for path in folders}
+    made_by = {path: tokenizer_of(path) for path in folders}
+    origin |= {f"tokenizer of {path}": value for path, value in made_by.items() if value}
     start = run.init_from or (Path(run.pretrained) if run.pretrained else None)
     if start is not None and start.is_dir() and run.finetune.partial:
         origin["start"] = weights_hash(start)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from arm.data.code_shards import CONTENT, content_hash
 from arm.errors import DataError
 from arm.files import atomic_write, disk_errors, write_text
 from arm.world.edits import Edit
@@ -61,10 +62,10 @@ def write_shard(directory: Path, index: int, chains: Sequence[Chain]) -> Path:
         raise DataError("code shards hold 16-bit codes; this tokenizer has more than 65,536")
     flat = np.concatenate([chain.codes.ravel() for chain in chains]).astype(np.uint16)
     file = stem.with_suffix(".safetensors")
+    lines = [_line(c, int(o)) + "\n" for c, o in zip(chains, offsets[:-1], strict=True)]
     with atomic_write(file) as temporary, disk_errors(file):
-        save_file({"codes": flat}, temporary)
-    lines = [_line(c, int(o)) for c, o in zip(chains, offsets[:-1], strict=True)]
-    write_text("\n".join(lines) + "\n", stem.with_suffix(".jsonl"))
+        save_file({"codes": flat}, temporary, {CONTENT: content_hash(lines, flat)})
+    write_text("".join(lines), stem.with_suffix(".jsonl"))
     return stem.with_suffix(".jsonl")
 
 
