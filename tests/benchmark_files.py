@@ -15,8 +15,8 @@ WORDS = ("a red star", "two blue rings", "draw a Zanzibar cow", "a green moon")
 def wise_files(root: Path) -> Path:
     """All thousand prompts."""
     ranges = {0: (1, 400), 1: (401, 700), 2: (701, 1000)}
-    for index, name in enumerate(wise.FILES["legacy"]):
-        path = root / name
+    for index, theme in enumerate(wise.THEMES):
+        path = root / f"legacy/{theme}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         first, last = ranges[index]
         entries = [

@@ -21,7 +21,7 @@ from arm.cli import app
 from arm.config import load_run
 from arm.configs import experiments
 from arm.evals import synergy as synergy_table
-from arm.evals.benchmarks.registry import BENCHMARKS
+from arm.evals.benchmarks import BENCHMARKS
 from arm.model_directory import shipped_models
 from arm.rl import synergy
 from arm.rl.rewards import Attempt

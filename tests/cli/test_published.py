@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from arm.evals import making
-from arm.evals.benchmarks import wise
 from arm.models.weights import read_json, write_json
 from benchmark_files import gedit_files, pope_files, reply, wise_files
 from conftest import Call, TinyChain
@@ -135,7 +134,7 @@ def test_a_folder_that_cannot_be_written(run: Call, chain: TinyChain, data: Path
 def test_other_prompts_are_another_run(run: Call, chain: TinyChain, data: Path, tmp_path: Path):
     """A prompt that changed must not be scored by the picture of the one it was."""
     out = tmp_path / "out"
-    path = data / wise.FILES["legacy"][0]
+    path = data / "legacy/cultural_common_sense.json"
     whole = path.read_text()
     with judge_server(reply) as server:
         options = asked(server.url, chain, data, out)
@@ -201,7 +200,7 @@ def test_options_that_would_be_of_no_effect(
     for prices in (("nan", "nan"), ("inf", 1), (1, -1)):
         more = ["--price-in", prices[0], "--price-out", prices[1]]
         code, _, errors = run("wise", *asked("http://x/v1", chain, data, out, *more))
-        assert code == 2 and "a price is two numbers from 0 on" in errors
+        assert code == 2 and "must be numbers that are at least 0" in errors
     assert not out.exists()
 
 
@@ -241,8 +240,8 @@ def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError
 
     monkeypatch.setattr(os, "link", refuse)
-    making.begin(tmp_path, {"seed": 1})
-    making.begin(tmp_path, {"seed": 1})
+    making.check_or_write_manifest(tmp_path, {"seed": 1})
+    making.check_or_write_manifest(tmp_path, {"seed": 1})
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
 
 

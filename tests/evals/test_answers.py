@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 
 from arm.errors import InputError
 from arm.evals import answers
-from arm.evals.benchmarks import mmmu, vqav2
+from arm.evals.benchmarks import mmmu, short_answers
 from arm.evals.benchmarks.base import Item
 from arm.evals.making import prompts_hash
 from arm.evals.requests import as_turn, likelihoods
@@ -182,10 +182,10 @@ def test_answers_are_the_same_in_any_batch(arm: Arm, tmp_path: Path):
 def test_vqav2_test_answers_become_the_servers_file(
     run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(vqav2, "TESTS", {"test-dev2015": 2, "test2015": 3})
+    monkeypatch.setattr(short_answers, "TESTS", {"test-dev2015": 2, "test2015": 3})
     questions = [{"question_id": n, "image_id": n, "question": "is it red ?"} for n in (5, 6, 7)]
     for split, some in (("test-dev2015", questions[:2]), ("test2015", questions)):
-        path = tmp_path / vqav2.test_questions(split)
+        path = tmp_path / short_answers.question_files(split)[0]
         path.write_text(json.dumps({"questions": some}))
     picture(tmp_path / "test2015/COCO_test2015_000000000005.jpg", 5)
     code, said, errors = run(
@@ -193,8 +193,8 @@ def test_vqav2_test_answers_become_the_servers_file(
         "--out", tmp_path / "out", "--known-words", "--json", tmp_path / "told.json",
     )  # fmt: skip
     assert code == 0, errors
-    assert "1 of 2 items passed over, as 6" in errors
-    assert "submission.json written with 1 answers: hand it in to the phase test-dev" in said
+    assert "1 of 2 items skipped, as 6" in errors
+    assert "submission.json written with 1 answers: submit it to the phase test-dev" in said
     assert not (tmp_path / "out/report.json").exists()
     found = json.loads((tmp_path / "out/submission.json").read_text())
     assert [entry["question_id"] for entry in found] == [5, 6, 7]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from arm.evals.benchmarks.base import Item
+from arm.evals.benchmarks import BENCHMARKS
+from arm.evals.benchmarks.base import Item, JudgePrompt
 from arm.evals.benchmarks.mmbench import MATCH_PROMPT
-from arm.evals.benchmarks.registry import BENCHMARKS, Call
 from arm.evals.cost import Estimate, Prices, estimate, estimate_matching, picture_tokens
 
 
@@ -32,8 +32,13 @@ def test_a_small_picture_is_enlarged_as_the_judge_sees_it():
 
 
 def test_questions_about_what_is_there():
-    calls = [Call("x" * 9, True, lambda reply: True), Call("y" * 8, False, lambda reply: True)]
-    benchmark = replace(BENCHMARKS["gedit"], pictures=2, calls=lambda directory, item: calls)
+    calls = [
+        JudgePrompt("x" * 9, True, lambda reply: True),
+        JudgePrompt("y" * 8, False, lambda reply: True),
+    ]
+    benchmark = replace(
+        BENCHMARKS["gedit"], images_per_item=2, judge_prompts=lambda directory, item: calls
+    )
     items = [Item("1", "", "g", "1.png"), Item("2", "", "g", "2.png")]
     sizes = {("1", 0): (512, 512), ("1", 1): None, ("2", 0): (512, 512), ("2", 1): (512, 512)}
     found = estimate(

@@ -73,7 +73,7 @@ def test_wise(run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.M
             return ["wise", "--model", chain.model, "--data", data, "--out", out, "--limit", 6,
                     "--known-words", "--judge-url", server.url, "--judge-model", "judge-1"]  # fmt: skip
 
-        points = [(Arm, "decode", 2), (scoring, "questions_for", 5)]
+        points = [(Arm, "decode", 2), (scoring, "picture_questions", 5)]
         made, _ = killed_and_whole(run, monkeypatch, points, options, tmp_path)
         assert made == 6 and len(server.bodies) == 6 + 6
 
@@ -87,7 +87,7 @@ def test_gedit(run: Call, chain: TinyChain, tmp_path: Path, monkeypatch: pytest.
             return ["gedit", "--model", chain.model, "--data", data, "--out", out, "--limit", 6,
                     "--known-words", "--judge-url", server.url, "--judge-model", "judge-1"]  # fmt: skip
 
-        points = [(Arm, "decode", 1), (scoring, "questions_for", 4)]
+        points = [(Arm, "decode", 1), (scoring, "picture_questions", 4)]
         made, _ = killed_and_whole(run, monkeypatch, points, options, tmp_path)
         # Two of the six have a broken source; each of the others is asked about twice.
         assert made == 4 and len(server.bodies) == 8 + 8

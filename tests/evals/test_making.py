@@ -9,19 +9,19 @@ from PIL import Image
 
 import launch
 from arm.errors import ConfigError, DataError, InputError
+from arm.evals.benchmarks import BENCHMARKS
 from arm.evals.benchmarks.base import Item
-from arm.evals.benchmarks.registry import BENCHMARKS
 from arm.evals.making import (
     WHOLE,
-    Settings,
+    MakeSettings,
     Shard,
-    begin,
+    check_or_write_manifest,
     make,
     parse_shard,
     picture_name,
     picture_path,
+    picture_state,
     read_answers,
-    state,
     unmade,
 )
 from arm.pipeline import Arm
@@ -39,7 +39,7 @@ def pictures(out: Path) -> dict[str, bytes]:
 def drawn(
     arm: Arm, out: Path, shard: Shard = WHOLE, items: list[Item] = ITEMS, batch: int = 1
 ) -> None:
-    settings = Settings(seed=3, batch=batch)
+    settings = MakeSettings(seed=3, batch=batch)
     assert make(arm, BENCHMARKS["wise"], items, out, out, settings, shard) == {}
 
 
@@ -73,7 +73,7 @@ def test_the_pictures_are_the_same_in_any_batch(arm: Arm, tmp_path: Path):
 
 def test_an_item_that_cannot_be_made_leaves_its_batch(arm: Arm, tmp_path: Path):
     items = [ITEMS[0], Item("x", "a Zanzibar", "all"), *ITEMS[1:]]
-    found = make(arm, BENCHMARKS["wise"], items, tmp_path, tmp_path, Settings(batch=4))
+    found = make(arm, BENCHMARKS["wise"], items, tmp_path, tmp_path, MakeSettings(batch=4))
     assert found.keys() == {"x"} and "zanzibar" in found["x"]
     assert set(pictures(tmp_path)) == {"0_0.png", "1_0.png", "2_0.png"}
 
@@ -88,7 +88,7 @@ def test_an_edit_of_a_picture_that_changed_is_made_again(arm: Arm, tmp_path: Pat
 
     def edited(out: str) -> dict[str, bytes]:
         place = tmp_path / out
-        assert make(arm, BENCHMARKS["gedit"], items, tmp_path, place, Settings(seed=1)) == {}
+        assert make(arm, BENCHMARKS["gedit"], items, tmp_path, place, MakeSettings(seed=1)) == {}
         return pictures(place)
 
     source(tmp_path / "0.png", 10)
@@ -120,7 +120,7 @@ def test_a_broken_picture_of_ones_own_is_made_again(arm: Arm, tmp_path: Path):
     drawn(arm, tmp_path, items=ITEMS[:1])
     made = pictures(tmp_path)
     (tmp_path / "images/0_0.png").write_bytes(made["0_0.png"][:40])
-    assert state(tmp_path / "images", ITEMS[0], 0) == "broken"
+    assert picture_state(tmp_path / "images", ITEMS[0], 0) == "broken"
     drawn(arm, tmp_path, items=ITEMS[:1])
     assert pictures(tmp_path) == made
 
@@ -143,7 +143,7 @@ def test_answers_of_shards_are_read_together(run: Call, chain: TinyChain, tmp_pa
     assert json.loads((out / "report.json").read_text())["items"] == 4
     (out / "answers-1-of-2.jsonl").write_text('{"id": "1"}\n')
     code, _, errors = run(*options)
-    assert code == 2 and "answers-1-of-2.jsonl:1 is no answer; take the line out" in errors
+    assert code == 2 and "answers-1-of-2.jsonl:1 is not an answer; remove the line" in errors
     code, _, errors = run(*options, "--shard", "0/2", "--seed", 1)
     assert code == 2 and "was made with seed=2026, now it is 1" in errors
 
@@ -164,10 +164,10 @@ def test_a_shard_that_is_none(text: str):
 
 
 def test_many_begin_one_run(tmp_path: Path):
-    begin(tmp_path, {"seed": 1})
-    begin(tmp_path, {"seed": 1})
+    check_or_write_manifest(tmp_path, {"seed": 1})
+    check_or_write_manifest(tmp_path, {"seed": 1})
     with pytest.raises(ConfigError, match="was made with seed=1, now it is 2"):
-        begin(tmp_path, {"seed": 2})
+        check_or_write_manifest(tmp_path, {"seed": 2})
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
 
 
@@ -185,8 +185,8 @@ def test_a_folder_names_its_pictures_in_two_ways(tmp_path: Path):
 def test_other_systems_pictures_are_found_by_any_suffix(tmp_path: Path, name: str):
     source(tmp_path / name, 9)
     assert picture_path(tmp_path, Item("a", "", "all"), 0) == tmp_path / name
-    assert state(tmp_path, Item("a", "", "all"), 0) == "whole"
-    assert state(tmp_path, Item("a", "", "all"), 1) == "missing"
+    assert picture_state(tmp_path, Item("a", "", "all"), 0) == "whole"
+    assert picture_state(tmp_path, Item("a", "", "all"), 1) == "missing"
 
 
 def test_a_process_of_torchrun_makes_its_share_alone(
@@ -195,8 +195,8 @@ def test_a_process_of_torchrun_makes_its_share_alone(
     data, out = pope_files(tmp_path / "pope"), tmp_path / "out"
     options = ["pope-random", "--model", chain.model, "--data", data, "--out", out, "--limit", 3]
     waited: list[int] = []
-    monkeypatch.setattr(parallel, "start", lambda: None)
-    monkeypatch.setattr(parallel, "wait", lambda: waited.append(1))
+    monkeypatch.setattr(parallel, "init_processes", lambda: None)
+    monkeypatch.setattr(parallel, "barrier", lambda: waited.append(1))
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     assert run(*options)[0] == 0
@@ -205,7 +205,7 @@ def test_a_process_of_torchrun_makes_its_share_alone(
     assert run(*options)[0] == 0
     assert set(read_answers(out)) == {"0", "1", "2"} and (out / "report.json").is_file()
     code, _, errors = run(*options, "--shard", "0/2")
-    assert code == 2 and "leave --shard away" in errors
+    assert code == 2 and "leave --shard out" in errors
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_runs_and_files(tmp_path: Path):
     [
         ("{}", "holds nothing that can be drawn"),
         ("[1, 2]", "holds nothing that can be drawn"),
-        ('{"benchmark"', "is no JSON file"),
+        ('{"benchmark"', "is not a JSON file"),
         ('{"geneval": 0.79}', "holds nothing that can be drawn"),
         ('{"geneval": {"tags": {}}, "gedit": 1}', "holds nothing that can be drawn"),
         ('{"text 1": {"geneval": 0.5, "gedit": 1}}', "holds nothing that can be drawn"),
@@ -130,8 +130,8 @@ def test_bad_paths(tmp_path: Path, run: Call):
         ((tmp_path / "none", "--out", out), "does not exist"),
         ((tmp_path, "--out", tmp_path / "x.pdf"), "neither .svg nor .png"),
         ((tmp_path / "lm.jsonl", "--out", out), "has no rewards to draw"),
-        ((tmp_path / "bad.jsonl", "--out", out), "bad.jsonl:2: no JSON"),
-        ((tmp_path / "latin.jsonl", "--out", out), "latin.jsonl cannot be read"),
+        ((tmp_path / "bad.jsonl", "--out", out), "bad.jsonl:2: not JSON"),
+        ((tmp_path / "latin.jsonl", "--out", out), "latin.jsonl is not UTF-8 text"),
         ((tmp_path, "--out", tmp_path / "lm.jsonl/x.svg"), "cannot be written"),
     ):
         code, _, errors = run("plot", *arguments)

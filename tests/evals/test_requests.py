@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from arm.errors import InputError
 from arm.evals import requests
 from arm.evals.painting import paint_each
-from arm.evals.requests import Answering
+from arm.evals.requests import AnswerOptions
 from arm.pipeline import Arm
 from arm.sampling import GREEDY, Sampling
 from arm.sequence import Image, Text, assistant, flatten, user
@@ -27,21 +27,21 @@ def pictures() -> list[Pillow.Image]:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, Answering(64, GREEDY, ())),
+        ({}, AnswerOptions(64, GREEDY, ())),
         ({"max_new_tokens": 16, "temperature": 0, "top_p": 0, "until": ["\n\n", ""]},
-         Answering(16, GREEDY, ("\n\n",))),
-        ({"temperature": 0.7, "do_sample": False, "until": "."}, Answering(64, GREEDY, (".",))),
-        ({"temperature": 0.7, "top_p": 0.9, "top_k": 5}, Answering(64, Sampling(0.7, 5, 0.9))),
-        ({"do_sample": True, "temperature": None, "top_p": None}, Answering()),
+         AnswerOptions(16, GREEDY, ("\n\n",))),
+        ({"temperature": 0.7, "do_sample": False, "until": "."}, AnswerOptions(64, GREEDY, (".",))),
+        ({"temperature": 0.7, "top_p": 0.9, "top_k": 5}, AnswerOptions(64, Sampling(0.7, 5, 0.9))),
+        ({"do_sample": True, "temperature": None, "top_p": None}, AnswerOptions()),
     ],
 )  # fmt: skip
-def test_generation_options(options: dict, expected: Answering):
-    assert requests.answering(options) == expected
+def test_generation_options(options: dict, expected: AnswerOptions):
+    assert requests.answer_options(options) == expected
 
 
 def test_generation_options_that_do_not_fit():
     with pytest.raises(InputError, match="generation options"):
-        requests.answering({"temperature": 1, "top_p": 1.5})
+        requests.answer_options({"temperature": 1, "top_p": 1.5})
 
 
 def test_an_answer_ends_before_the_first_stop():
@@ -55,7 +55,7 @@ def test_pictures_stand_where_the_text_says(pictures: list[Pillow.Image]):
     assert requests.interleaved("is <image> or <image> red ?", pictures) == (
         "is ", first, " or ", second, " red ?",
     )  # fmt: skip
-    with pytest.raises(InputError, match="1 <image> in the text, but 2 pictures"):
+    with pytest.raises(InputError, match="the text has 1 <image>, but there are 2 pictures"):
         requests.interleaved("<image> ?", pictures)
 
 
@@ -99,13 +99,13 @@ def test_answers_are_those_of_the_model_itself(arm: Arm, pictures: list[Pillow.I
     asked = ["is there a star ?", "how many things are there ?"]
     turns = [requests.as_turn(arm, pair) for pair in zip(pictures, asked, strict=True)]
     own = arm.answer_codes([arm.encode(p) for p in pictures], asked, max_text=5)
-    assert requests.answer(arm, turns, Answering(5)) == [text.strip() for text in own]
-    assert requests.answer(arm, [], Answering()) == []
+    assert requests.answer(arm, turns, AnswerOptions(5)) == [text.strip() for text in own]
+    assert requests.answer(arm, [], AnswerOptions()) == []
 
 
 def test_sampled_answers_depend_on_their_place_alone(arm: Arm, pictures: list[Pillow.Image]):
     turn = requests.as_turn(arm, (pictures[0], "is there a star ?"))
-    how = Answering(8, Sampling(1.0))
+    how = AnswerOptions(8, Sampling(1.0))
     together = requests.answer(arm, [turn, turn, turn], how, seed=3)
     apart = [requests.answer(arm, [turn], how, seed=3, first=place)[0] for place in range(3)]
     assert together == apart
@@ -199,7 +199,7 @@ def test_a_whole_answer_is_likely_with_its_end(arm: Arm, pictures: list[Pillow.I
 
 def test_what_greedy_answering_says_is_greedy(arm: Arm, pictures: list[Pillow.Image]):
     turn = user(Image(arm.encode(pictures[0])), Text(arm.text_tokenizer.ids("is there a star ?")))
-    (said,) = requests.answer(arm, [turn], Answering(4))
+    (said,) = requests.answer(arm, [turn], AnswerOptions(4))
     ((_, greedy),) = requests.likelihoods(arm, [turn], [said or "yes"])
     assert greedy == bool(said)
     with pytest.raises(InputError):

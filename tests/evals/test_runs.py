@@ -176,7 +176,7 @@ def test_folders_that_are_no_run(run: Call, tmp_path: Path):
     assert "made but not scored yet" in refused(empty)
     half = (a / "report.json").read_text()[:80]
     (empty / "report.json").write_text(half)
-    assert "report.json is no JSON file" in refused(empty)
+    assert "report.json is not a JSON file" in refused(empty)
     (empty / "report.json").write_text('{"benchmark": "wise"}')
     assert "the field 'overall' is missing" in refused(empty)
     report = json.loads((a / "report.json").read_text())
@@ -184,7 +184,7 @@ def test_folders_that_are_no_run(run: Call, tmp_path: Path):
     (empty / "report.json").write_text(json.dumps(report))
     assert "written before runs could be compared?" in refused(empty)
     (a / "items.jsonl").write_text('{"id": "1"}\n{"id')
-    assert "items.jsonl:2: no JSON" in refused(a)
+    assert "items.jsonl:2: not JSON" in refused(a)
 
 
 @pytest.mark.parametrize(

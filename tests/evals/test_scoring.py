@@ -12,13 +12,12 @@ from PIL import Image
 
 from arm.data.images import open_image
 from arm.evals import scoring
-from arm.evals.benchmarks import wise
+from arm.evals.benchmarks import BENCHMARKS, wise
 from arm.evals.benchmarks.base import Item
-from arm.evals.benchmarks.registry import BENCHMARKS
+from arm.evals.benchmarks.files import read_picture
 from arm.evals.compare_page import compare_page
 from arm.evals.runs import compare_runs, read_run
-from arm.evals.scoring import questions_for
-from arm.evals.sources import read_picture
+from arm.evals.scoring import picture_questions
 from arm.judge import JudgeConfig
 from benchmark_files import (
     WORDS,
@@ -88,13 +87,13 @@ def test_another_run_or_judge_is_refused(run, chain: TinyChain, tmp_path: Path):
         code, _, errors = run("wise", *options, "--seed", 1)
         assert code == 2 and "was made with seed=2026, now it is 1; name another --out" in errors
         code, _, errors = run("wise", *options[:-4], "--data", tmp_path)
-        assert code == 2 and "is no WISE (legacy) directory" in errors
+        assert code == 2 and "does not hold WISE (legacy): expected legacy/" in errors
     code, _, errors = run("wise", *options)
     assert code == 2 and "does not answer" in errors and "Traceback" not in errors
     code, _, errors = run("wise", "--data", data, "--out", out)
     assert code == 2 and "name it with --judge-url and --judge-model" in errors
     code, _, errors = run("wise", "--data", data, "--judge-url", "http://x/v1")
-    assert code == 2 and "one of the two is missing" in errors
+    assert code == 2 and "one is missing" in errors
     code, _, errors = run("wize")
     assert code == 2 and "Did you mean 'wise'?" in errors
 
@@ -170,7 +169,7 @@ def test_a_folder_of_another_system(run, chain: TinyChain, tmp_path: Path):
             "wise", *judged(server, tmp_path / "out", chain), "--data", data, "--pictures",
             tmp_path / "nowhere",
         )  # fmt: skip
-        assert code == 2 and "is no folder of pictures" in errors
+        assert code == 2 and "is not a folder of pictures" in errors
 
 
 def test_pope_by_the_model_itself(run, chain: TinyChain, tmp_path: Path):
@@ -189,7 +188,7 @@ def test_pope_by_the_model_itself(run, chain: TinyChain, tmp_path: Path):
     (data / "0.png").unlink()
     code, _, errors = run("pope-random", *options)
     assert code == 2 and "all verdicts are missing" in errors
-    assert "6 of 6 items passed over, as 0:" in errors and "0.png is missing" in errors
+    assert "6 of 6 items skipped, as 0:" in errors and "0.png is missing" in errors
 
 
 def test_the_cost_stands_before_the_first_question(
@@ -240,7 +239,7 @@ def test_questions_about_one_picture_share_it(tmp_path: Path):
     Image.fromarray(np.full((64, 64, 3), 200, dtype=np.uint8)).save(tmp_path / "1_0.png")
     questions = {n: {"text": f"is there {n}?", "parents": []} for n in range(12)}
     item = Item("1", "x", "all", data={"questions": questions})
-    found = questions_for(BENCHMARKS["dsg"], tmp_path, item, tmp_path, tmp_path, 0)
+    found = picture_questions(BENCHMARKS["dsg"], tmp_path, item, tmp_path, tmp_path, 0)
     assert len(found) == 12
     sent = [question.messages(256) for question in found if question is not None]
     assert len({id(messages[0]["content"][1]) for messages in sent}) == 1
@@ -298,9 +297,9 @@ def answered(name: str, items: list[Item], answers: dict[str, str | None], out: 
     benchmark, replies = BENCHMARKS[name], {i: [[a]] for i, a in answers.items()}
     result = benchmark.score(items, answers)
     verdicts = scoring.Verdicts(replies)
-    report = scoring.report_of(benchmark, result, None, verdicts, {}, None, {})
+    report = scoring.build_report(benchmark, result, None, verdicts, {}, None, {})
     (out / "report.json").write_text(json.dumps(report))
-    shown = list(scoring.shown(benchmark, items, out, out, out, replies, result))
+    shown = list(scoring.report_items(benchmark, items, out, out, out, replies, result))
     scoring.write_items(shown, out)
     return out
 

@@ -74,7 +74,7 @@ def test_classes_are_the_folders(tmp_path: Path):
     assert one.labels == ("big dog",) and one.classes == ("big dog", "tench")
     assert find_pictures(tmp_path, 9) == find_pictures(tmp_path)
     for text, message in (
-        ("[]", "holds no JSON object"),
+        ("[]", "does not hold a JSON object"),
         ('{"n01": ["tench"]}', "the name of 'n01' is no text"),
     ):
         (tmp_path / "classes.json").write_text(text)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from arm.evals.benchmarks.registry import BENCHMARKS
+from arm.evals.benchmarks import BENCHMARKS
 from arm.judge import JudgeConfig, Question
 from arm.judge.asking import Asking, Negotiation, in_words
 from arm.judge.endpoint import Endpoint

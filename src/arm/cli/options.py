@@ -1,10 +1,12 @@
 """Options and helpers that the commands share."""
 
+import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -32,7 +34,66 @@ TextScale = Annotated[
 ImageScale = Annotated[
     float | None, typer.Option("--image-guidance", help="Guidance by the source.")
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result to this file.")]
+
+
+def writable_file(path: Path | None) -> Path | None:
+    """The path of a file to write. Raises InputError, before the work for it is done, where it cannot be written.
+
+    Creates nothing: what counts is the nearest existing folder above it.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        raise InputError(f"{path} cannot be written (it is a folder); name a file")
+    # A file is replaced by a new one beside it; a device such as /dev/stdout is written to.
+    target = path.resolve()
+    if not target.exists() or target.is_file():
+        target = next(parent for parent in target.parents if os.path.lexists(parent))
+        if not target.is_dir():
+            raise InputError(
+                f"{path} cannot be written ({target} is not a folder); name another file"
+            )
+    if not os.access(target, os.W_OK):
+        raise InputError(f"{path} cannot be written (permission denied); name another file")
+    return path
+
+
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the result to this file.", callback=writable_file),
+]
+
+
+def option_groups(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command some of whose parameters are dataclasses, of which each field becomes an option.
+
+    Typer takes a flat list of parameters; here they are grouped into the objects that the command gets.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {n: hint for n, hint in hints.items() if is_dataclass(hint)}
+    flat: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            flat.append(parameter.replace(annotation=hints[name]))
+            continue
+        field_hints = get_type_hints(groups[name], include_extras=True)
+        for one in fields(groups[name]):
+            default = inspect.Parameter.empty if one.default is MISSING else one.default
+            kind = inspect.Parameter.KEYWORD_ONLY
+            annotation = field_hints[one.name]
+            flat.append(inspect.Parameter(one.name, kind, default=default, annotation=annotation))
+
+    def run(**values: Any) -> Any:
+        arguments = {
+            name: group(**{one.name: values.pop(one.name) for one in fields(group)})
+            for name, group in groups.items()
+        }
+        return command(**values, **arguments)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    run.__signature__ = inspect.Signature(flat)  # pyright: ignore[reportFunctionMemberAccess]
+    return run
 
 
 @contextmanager
@@ -123,6 +184,7 @@ def split_picture(line: str) -> tuple[str | None, str]:
 
 
 def write_json_file(data: Any, path: Path | None) -> None:
+    """Writes the file of --json, where one is asked for. Raises InputError where it cannot be written."""
     if path is None:
         return
     try:

@@ -1,306 +1,249 @@
-"""`arm eval NAME` of a published benchmark: make what is not made yet, judge it, report."""
+"""`arm eval NAME` of a published benchmark: settings from the options, and what is printed of a run."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arm.cli.judged import endpoint_of, show_cost, tell_missing
 from arm.cli.options import load, quiet, write_json_file
-from arm.errors import DataError, InputError
+from arm.errors import InputError, shown
 
 if TYPE_CHECKING:
-    from arm.evals.benchmarks.base import Item, Result
-    from arm.evals.benchmarks.registry import Benchmark
-    from arm.evals.cost import Prices
-    from arm.evals.detections import Viewer
-    from arm.evals.making import Settings, Shard
-    from arm.evals.scoring import Verdicts
-    from arm.judge import Endpoint, JudgeConfig
+    from arm.cli.evaluate import Target
+    from arm.evals.cost import Estimate, Prices
+    from arm.evals.run import BenchmarkSettings, Outcome
+    from arm.judge import JudgeConfig
+    from arm.judge.asking import Asking
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the options ask for. data: the authors' files; images: the benchmark's own pictures;
-    pictures: another system's, instead of the model's; shard: the share to make, None for all.
-    """
+class PublishedOptions:
+    """Options of the published benchmarks."""
 
-    model: str
-    decoder: str | None
-    data: Path
-    images: Path
-    pictures: Path | None
-    out: Path
-    settings: "Settings"
-    shard: "Shard | None"
-    judge: "JudgeConfig | None"
-    prices: "Prices | None"
-    tokens_per_image: int | None
-    yes: bool
-    json_file: Path | None
-    detector: str | None = None
-    clip: str | None = None
-
-
-def run(name: str, wanted: Wanted) -> None:
-    """Both halves; with a shard the first alone, and under torchrun the first by all processes."""
-    try:
-        _run(name, wanted)
-    except OSError as error:  # a full disk, a folder that cannot be written
-        raise InputError(f"{wanted.out} cannot be used ({error})") from None
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the benchmark's own pictures (default: found in --data)."),
+    ] = None
+    pictures: Annotated[
+        Path | None, typer.Option(help="Score this folder of another system's pictures.")
+    ] = None
+    detector: Annotated[
+        str | None,
+        typer.Option(help="geneval: a Mask2Former, OWLv2 or Grounding DINO, folder or hub id."),
+    ] = None
+    clip: Annotated[
+        str | None, typer.Option(help="geneval: a CLIP that names colours, folder or hub id.")
+    ] = None
+    batch: Annotated[
+        int, typer.Option(min=1, help="A published one: pictures or answers made together.")
+    ] = 1
+    shard: Annotated[
+        str | None, typer.Option(help="I/N: make the items of one of N processes; score none.")
+    ] = None
 
 
-def _load(benchmark: "Benchmark", data: Path) -> "list[Item]":
-    """All items. Raises DataError."""
-    try:
-        return benchmark.load(data)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"the files of {benchmark.name} in {data} are damaged or of another version ({error!r})"
-        ) from None
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Options of the judge and of what it costs."""
+
+    judge_url: Annotated[str | None, typer.Option(help="As http://127.0.0.1:8000/v1.")] = None
+    judge_model: Annotated[str | None, typer.Option(help="The judge's pinned model.")] = None
+    judge_answers_as: Annotated[
+        str | None,
+        typer.Option(help="The model's name in the judge's replies, where it is another."),
+    ] = None
+    judge_max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="The longest answer of the judge (default: its authors')."),
+    ] = None
+    judge_tokens_field: Annotated[
+        str | None,
+        typer.Option(help="max_tokens or max_completion_tokens (default: learned by asking)."),
+    ] = None
+    judge_temperature: Annotated[
+        str | None,
+        typer.Option(help="The judge's; 'none' leaves it out (default: its authors')."),
+    ] = None
+    judge_thinking: Annotated[
+        bool | None,
+        typer.Option(
+            "--judge-thinking/--no-judge-thinking",
+            help="Whether a judge that can think does (default: its authors').",
+        ),
+    ] = None
+    logprobs: Annotated[
+        bool,
+        typer.Option("--logprobs", help="Ask for the judge's probability of yes; not all give it."),
+    ] = False
+    ask_again: Annotated[
+        bool, typer.Option("--ask-again", help="Ask again what the judge answered unreadably.")
+    ] = False
+    price_in: Annotated[
+        float | None, typer.Option(help="Of a million tokens that the judge reads.")
+    ] = None
+    price_out: Annotated[
+        float | None, typer.Option(help="Of a million tokens that the judge writes.")
+    ] = None
+    tokens_per_image: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the rule of 512-pixel tiles.")
+    ] = None
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a judge is paid.")] = False
+
+    def config(self, asking: "Asking", out: Path) -> "JudgeConfig | None":
+        """The judge that the options or $ARM_JUDGE_URL and $ARM_JUDGE_MODEL name; None for none.
+
+        asking: how the benchmark's authors ask theirs, for what no option sets. Raises InputError.
+        """
+        from arm.judge import JudgeConfig
+
+        url = self.judge_url or os.environ.get("ARM_JUDGE_URL")
+        model = self.judge_model or os.environ.get("ARM_JUDGE_MODEL")
+        if url is None and model is None:
+            return None
+        if url is None or model is None:
+            raise InputError("a judge needs both --judge-url and --judge-model; one is missing")
+        given = self.judge_temperature
+        tokens_field = self.judge_tokens_field
+        if tokens_field not in (None, "max_tokens", "max_completion_tokens"):
+            raise InputError(
+                f"--judge-tokens-field is max_tokens or max_completion_tokens, not '{shown(tokens_field)}'"
+            )
+        try:
+            return JudgeConfig(
+                url,
+                model,
+                max_tokens=self.judge_max_tokens or asking.max_tokens,
+                tokens_field=tokens_field,
+                temperature=asking.temperature if given is None else _temperature(given),
+                thinking=asking.thinking if self.judge_thinking is None else self.judge_thinking,
+                cache=out / "replies",
+                logprobs=self.logprobs,
+                ask_again=self.ask_again,
+                answers_as=self.judge_answers_as,
+            )
+        except ValueError as error:
+            raise InputError(f"--judge-url: {error}") from None
+
+    def prices(self) -> "Prices | None":
+        """Raises InputError for one price without the other, or a negative one."""
+        from arm.evals.cost import Prices
+
+        read, written = self.price_in, self.price_out
+        if read is None and written is None:
+            return None
+        if read is None or written is None:
+            raise InputError("a price is two numbers: give both --price-in and --price-out")
+        # A comparison with NaN is false, so the condition says what is accepted.
+        if not (0 <= read < math.inf and 0 <= written < math.inf):
+            raise InputError("--price-in and --price-out must be numbers that are at least 0")
+        return Prices(read, written)
 
 
-def _run(name: str, wanted: Wanted) -> None:
-    from arm.evals.benchmarks.registry import BENCHMARKS
-    from arm.evals.making import prompts_hash
-    from arm.train import parallel
-
-    benchmark = BENCHMARKS[name]
-    items = _load(benchmark, wanted.data)
-    prompts, items = prompts_hash(items), items[: wanted.settings.limit]
-    if wanted.pictures is not None and benchmark.kind == "questions":
-        raise InputError(f"{name} asks the model itself: there are no --pictures to score")
-    if wanted.pictures is not None and not wanted.pictures.is_dir():
-        raise InputError(f"{wanted.pictures} is no folder of pictures")
-    if wanted.shard is not None and parallel.world_size() > 1:
-        raise InputError("torchrun shares the items by itself; leave --shard away")
-    if benchmark.unpack is not None and wanted.images == wanted.data:
-        wanted = replace(wanted, images=wanted.out / "sources")
-        benchmark.unpack(wanted.data, items, wanted.images)
-    scores = parallel.is_main() and wanted.shard is None
-    viewer = _viewer(benchmark, wanted) if scores else None
-    endpoint = endpoint_of(benchmark, items, wanted) if scores else None
-    if wanted.pictures is None:
-        made_by, failed = _make(benchmark, items, prompts, wanted, endpoint)
-    elif scores:
-        made_by, failed = _taken(benchmark, prompts, wanted), {}
-        show_cost(benchmark, items, wanted, endpoint, None)
-    else:
-        raise InputError("--pictures are made already: there is nothing to share")
-    if wanted.shard is not None:
-        _tell_what_is_left(benchmark, items, wanted)
-    elif scores and not _handed_in(benchmark, items, wanted):
-        _score(benchmark, items, wanted, endpoint, failed, made_by, viewer)
-
-
-def _handed_in(benchmark: "Benchmark", items: "Sequence[Item]", wanted: Wanted) -> bool:
-    """Whether the authors' server alone can score the answers; then writes and names the file for it."""
-    from arm.evals.answers import hand_in
-
-    told = hand_in(benchmark, wanted.data, items, wanted.out)
-    if told is None:
-        return False
-    typer.echo(f"{told['file']} written with {told['answered']:,} answers: {told['advice']}")
-    write_json_file(told, wanted.json_file)
-    return True
-
-
-def _viewer(benchmark: "Benchmark", wanted: Wanted) -> "Viewer | None":
-    """Detector and CLIP of a benchmark that they look at, loaded before anything is made."""
-    if not benchmark.detected:
+def _temperature(text: str) -> float | None:
+    """A temperature, or None for the word none. Raises InputError."""
+    if text.lower() == "none":
         return None
-    with quiet():
-        from arm.evals.detections import load_viewer
-
-        return load_viewer(wanted.detector, wanted.clip)
-
-
-def _make(
-    benchmark: "Benchmark",
-    items: "Sequence[Item]",
-    prompts: str,
-    wanted: Wanted,
-    endpoint: "Endpoint | None",
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Pictures or answers of this process's share; what made them, and what could not be made."""
-    from arm.config import to_json
-    from arm.evals import making
-    from arm.model_directory import find_model, sampler_of
-    from arm.models.weights import weights_hash
-    from arm.train import parallel
-
-    with quiet():
-        parallel.init_processes()  # before the model goes to a GPU: to this process's own
-    arm = load(wanted.model, wanted.decoder)
-    patch, (height, width) = arm.tokenizer.patch, arm.defaults.grids[0]
-    show_cost(benchmark, items, wanted, endpoint, (width * patch, height * patch))
-    decoder, elsewhere = wanted.decoder or arm.defaults.detokenizer, ("parts", "detokenizer")
-    manifest = {
-        "benchmark": benchmark.name,
-        "prompts": prompts,
-        "model": wanted.model,
-        "hash": weights_hash(*sorted({find_model(wanted.model), arm.directory})),
-        "decoder": decoder,
-        "sampler": sampler_of(arm.directory, decoder),
-        "defaults": {k: v for k, v in to_json(arm.defaults).items() if k not in elsewhere},
-        "seed": wanted.settings.seed,
-        "known_words": wanted.settings.known_words,
-    }
-
-    def make(shard: "Shard") -> dict[str, str]:
-        def say(line: str) -> None:
-            typer.echo(line, err=True)
-
-        return making.make(
-            arm, benchmark, items, wanted.images, wanted.out, wanted.settings, shard, say
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 2:
+        raise InputError(
+            f"--judge-temperature is a number from 0 to 2 or 'none', not '{shown(text)}'"
         )
-
-    with quiet():
-        making.begin(wanted.out, manifest)
-        share = making.Shard(parallel.rank(), parallel.world_size())
-        failed = make(wanted.shard or share)
-        parallel.barrier()
-        if share.count > 1 and parallel.is_main():
-            failed = make(making.WHOLE)  # all is made; what the others could not make is named
-    if failed:
-        item, why = next(iter(failed.items()))
-        typer.echo(f"{len(failed)} of {len(items)} items passed over, as {item}: {why}", err=True)
-    return manifest, failed
+    return value
 
 
-def _taken(benchmark: "Benchmark", prompts: str, wanted: Wanted) -> dict[str, Any]:
-    """What is known of a folder of pictures that is there already. Keeps its run apart from others."""
-    from arm.evals import making
-    from arm.evals.benchmarks.base import json_object
+def settings_of(
+    asking: "Asking", target: "Target", published: PublishedOptions, judge: JudgeOptions
+) -> "BenchmarkSettings":
+    """What the options ask for. Raises InputError."""
+    from arm.evals.making import MakeSettings, parse_shard
+    from arm.evals.run import BenchmarkSettings
 
-    assert wanted.pictures is not None
-    own = wanted.out / "manifest.json"
-    if wanted.pictures.resolve() == (wanted.out / "images").resolve() and own.is_file():
-        made_by = json_object(own)
-        known = made_by.get("benchmark"), made_by.get("prompts", prompts)
-        if known != (benchmark.name, prompts):
-            raise InputError(f"{wanted.out} was made for other prompts; name another --out")
-        return made_by
-    made_by = {"benchmark": benchmark.name, "pictures": str(wanted.pictures.resolve())}
-    making.begin(wanted.out, made_by)
-    return made_by | {"prompts": prompts}
-
-
-def _tell_what_is_left(benchmark: "Benchmark", items: "Sequence[Item]", wanted: Wanted) -> None:
-    from arm.evals.making import unmade
-
-    left = unmade(benchmark, items, wanted.out)
-    said = f"{len(items) - len(left):,} of {len(items):,} items are made"
-    if left:
-        said += f", {len(left):,} are still missing, as {', '.join(left[:3])}"
-    typer.echo(f"{said}; without --shard this command makes what is missing and scores them all")
-
-
-def _result(
-    benchmark: "Benchmark",
-    items: "Sequence[Item]",
-    wanted: Wanted,
-    folder: Path,
-    endpoint: "Endpoint | None",
-    viewer: "Viewer | None",
-) -> "tuple[Result, Verdicts, list[str]]":
-    """The score, what it was made of, and notes on this run's own verdicts."""
-    from arm.evals import scoring
-
-    if viewer is not None:
-        from arm.evals.detections import in_words, see
-
-        right = see(
-            viewer, items, benchmark.pictures, folder, wanted.out / "detections",
-            lambda line: typer.echo(line, err=True),
-        )  # fmt: skip
-        return benchmark.score(items, right), scoring.Verdicts(in_words(right)), []
-    notes = []
-    if benchmark.kind == "questions":
-        from arm.evals.answers import read_answers
-        from arm.evals.matching import match
-
-        matched = match(benchmark, items, read_answers(wanted.out), endpoint)
-        scored, verdicts, notes = matched.answers, matched.verdicts, list(matched.notes)
-    else:
-        assert endpoint is not None
-        verdicts = scoring.judge(benchmark, items, wanted.data, wanted.images, folder, endpoint)
-        scored = verdicts.replies
-    if endpoint is not None:
-        tell_missing(endpoint)
-    return benchmark.score(items, scored), verdicts, notes
-
-
-def _score(
-    benchmark: "Benchmark",
-    items: "Sequence[Item]",
-    wanted: Wanted,
-    endpoint: "Endpoint | None",
-    failed: Mapping[str, str],
-    made_by: Mapping[str, Any],
-    viewer: "Viewer | None",
-) -> None:
-    from arm.evals import plots, scoring
-    from arm.evals import report as report_tables
-    from arm.evals.html import write_page
-    from arm.evals.page import page
-    from arm.evals.statistics import mean_score
-    from arm.models.weights import write_json
-
-    out = wanted.out
-    out.mkdir(parents=True, exist_ok=True)
-    folder = wanted.pictures or out / "images"
-    pictures = None
-    with quiet():
-        if benchmark.kind != "questions":
-            pictures = scoring.pictures_found(benchmark, items, folder)
-            for kind in ("missing", "broken"):
-                if names := pictures[kind]:
-                    few = ", ".join(names[:3])
-                    typer.echo(f"{len(names):,} pictures are {kind}, as {few}", err=True)
-        result, verdicts, notes = _result(benchmark, items, wanted, folder, endpoint, viewer)
-        report = scoring.report_of(
-            benchmark,
-            result,
-            endpoint,
-            verdicts,
-            failed,
-            pictures,
-            made_by,
-        )
-        report |= {"notes": [*benchmark.notes, *notes]} if viewer is None else viewer.report()
-        silent = sorted({item.group for item in items} - result.groups.keys())
-        if silent:
-            lost = f"no verdict at all in {', '.join(silent)}: the score is of the other categories alone"
-            report["notes"] = [lost, *report["notes"]]
-        if verdicts.yes:
-            mean = mean_score(verdicts.yes)
-            report["judge"]["yes_probability"] = mean.to_dict()
-            report["notes"].append(
-                f"where a reply began with yes or no, its mean probability of yes was {mean.value:.3f} "
-                f"({mean.low:.3f} - {mean.high:.3f}, {mean.n} replies)"
-            )
-        if wanted.settings.limit is not None:
-            trial = f"only the first {len(items)} items: not a score of {benchmark.name}"
-            report["notes"] = [trial, *report["notes"]]
-        write_json(report, out / "report.json")
-        shown = list(
-            scoring.shown(
-                benchmark, items, wanted.data, wanted.images, folder, verdicts.replies, result
-            )
-        )
-        scoring.write_items(shown, out)
-        text = page(report, shown, plots.inline(report))
-        write_page(text, out / "report.html")
-    typer.echo(f"{out / 'report.html'} written", err=True)
-    if without := plots.lacking():
-        typer.echo(without, err=True)
-    typer.echo(
-        f"{benchmark.name}: {result.missing_share:.1%} of {result.total} verdicts are missing"
+    assert target.data is not None
+    return BenchmarkSettings(
+        data=target.data,
+        out=target.out,
+        model=target.model,
+        decoder=target.decoder,
+        images=published.images,
+        pictures=published.pictures,
+        make=MakeSettings(target.seed, target.limit, target.known_words, published.batch),
+        shard=None if published.shard is None else parse_shard(published.shard),
+        judge=judge.config(asking, target.out),
+        tokens_per_image=judge.tokens_per_image,
+        detector=published.detector,
+        clip=published.clip,
     )
-    for note in report["notes"]:
-        typer.echo(f"note: {note}", err=True)
-    report_tables.print_scores({k: report[k] for k in ("overall", "groups", "details")})
-    write_json_file(report, wanted.json_file)
+
+
+def run(name: str, target: "Target", published: PublishedOptions, judge: JudgeOptions) -> None:
+    """Runs a published benchmark and prints its outcome."""
+    with quiet():
+        from arm.evals.benchmarks import find_benchmark
+        from arm.evals.run import run_benchmark
+        from arm.train import parallel
+
+        asking = find_benchmark(name).asking
+        settings, prices = settings_of(asking, target, published, judge), judge.prices()
+
+        def before_judging(model: str, estimate: "Estimate") -> None:
+            _confirm(estimate, estimate.words(model, prices), judge.yes)
+
+        outcome = run_benchmark(
+            name,
+            settings,
+            load=load,
+            notify=lambda line: typer.echo(line, err=True),
+            before_judging=before_judging,
+            processes=parallel,
+        )
+        _print(outcome, settings)
+    write_json_file(outcome.report or outcome.submission, _json_file(outcome, target.json_file))
+
+
+def _json_file(outcome: "Outcome", path: Path | None) -> Path | None:
+    """The file of --json where there is something to write into it."""
+    return None if outcome.report is None and outcome.submission is None else path
+
+
+def _confirm(estimate: "Estimate", words: str, yes: bool) -> None:
+    """Prints what a judge will cost, and on a terminal asks whether to continue."""
+    typer.echo(words, err=True)
+    if estimate.questions and sys.stdin.isatty() and sys.stderr.isatty() and not yes:
+        if not typer.confirm("Go on?", err=True):
+            typer.echo("nothing was asked", err=True)
+            raise typer.Exit(1)
+
+
+def _print(outcome: "Outcome", settings: "BenchmarkSettings") -> None:
+    """Prints what a run led to; nothing in processes other than the main one."""
+    if outcome.submission is not None:
+        entry = outcome.submission
+        typer.echo(f"{entry['file']} written with {entry['answered']:,} answers: {entry['advice']}")
+    elif settings.shard is not None:
+        left = outcome.unmade
+        line = f"{outcome.items - len(left):,} of {outcome.items:,} items are made"
+        if left:
+            line += f", {len(left):,} are still missing, as {', '.join(left[:3])}"
+        typer.echo(
+            f"{line}; without --shard this command makes what is missing and scores them all"
+        )
+    elif outcome.report is not None:
+        from arm.evals import plots
+        from arm.evals.report import print_scores
+
+        report = outcome.report
+        typer.echo(f"{settings.out / 'report.html'} written", err=True)
+        if without := plots.lacking():
+            typer.echo(without, err=True)
+        share, verdicts = report["missing_share"], report["verdicts"]
+        typer.echo(f"{report['benchmark']}: {share:.1%} of {verdicts} verdicts are missing")
+        for note in report["notes"]:
+            typer.echo(f"note: {note}", err=True)
+        print_scores({key: report[key] for key in ("overall", "groups", "details")})

@@ -1,9 +1,9 @@
-"""What a judged run will cost, counted before the first question is asked.
+"""What a judged run will cost, estimated before the first question is asked.
 
-Rules of thumb, and named as such: 4 characters make a token of text; a picture takes 85 tokens and 170 for
-each tile of 512 pixels, after it was made to fit 2,048 pixels and its shorter side 768 (the rule that
-OpenAI states for its high-detail pictures). Other endpoints count otherwise: `tokens_per_image` names
-their number. Replies are counted at the most that they may be.
+Rules of thumb, and stated as such: 4 characters make a token of text; a picture takes 85 tokens and 170
+for each tile of 512 pixels, after it is scaled to fit 2,048 pixels and its shorter side 768 (OpenAI's
+rule for pictures at high detail). Other endpoints count differently: `tokens_per_image` gives their
+number. Replies count with the largest length that is allowed.
 """
 
 import math
@@ -13,11 +13,13 @@ from pathlib import Path
 
 from PIL import Image as Pillow
 
-from arm.evals.benchmarks.base import Item
-from arm.evals.benchmarks.registry import Benchmark
-from arm.evals.matching import question_about
-from arm.evals.requests import Answering
-from arm.judge import Question
+from arm.evals.answers import answers_of, read_lines, unanswered
+from arm.evals.benchmarks.base import Benchmark, Item
+from arm.evals.benchmarks.files import Fingerprints
+from arm.evals.making import picture_path
+from arm.evals.requests import AnswerOptions
+from arm.evals.scoring import matching_question, picture_questions
+from arm.judge import Endpoint, Question
 
 CHARACTERS = 4
 TILE, BASE_TOKENS, TILE_TOKENS = 512, 85, 170
@@ -29,31 +31,36 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Prices:
-    """Of a million tokens that the judge reads and writes, in whatever currency."""
+    """The price of a million tokens, in any currency."""
 
     read: float
+    """For tokens that the judge reads."""
     written: float
+    """For tokens that it writes."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """How many questions, and their tokens; `kept` more have a reply already. at_most: what is asked
-    depends on answers that the model has yet to give.
-    """
+    """How many questions will be asked, and their tokens."""
 
     questions: int
     text: int
+    """Tokens of text in the questions."""
     pictures: int
+    """Tokens of the pictures."""
     replies: int
+    """Tokens of the replies, at most."""
     kept: int = 0
+    """Further questions whose reply is kept from an earlier run."""
     at_most: bool = False
+    """Whether the number of questions depends on answers that the model has yet to give."""
 
     def cost(self, prices: Prices) -> float:
-        """At most, in the prices' currency."""
+        """The highest possible cost, in the prices' currency."""
         return ((self.text + self.pictures) * prices.read + self.replies * prices.written) / 1e6
 
     def words(self, model: str, prices: Prices | None) -> str:
-        """What a user reads before the first question."""
+        """The line that a user reads before the first question."""
         line = (
             f"{'at most ' if self.at_most else ''}{self.questions:,} questions to {model}: about {self.text:,} tokens "
             f"of text ({CHARACTERS} characters each) and {self.pictures:,} of pictures, at most {self.replies:,} in "
@@ -67,7 +74,7 @@ class Estimate:
 
 
 def picture_tokens(size: Size, min_side: int = 1) -> int:
-    """Tokens of one picture, that `judge.png` enlarges by a whole factor to `min_side` first."""
+    """Tokens of one picture, which `judge.png` first enlarges by a whole factor to `min_side` pixels."""
     factor = -(-min_side // min(size))
     width, height = size[0] * factor, size[1] * factor
     scale = min(1.0, LONGEST / max(width, height))
@@ -77,7 +84,7 @@ def picture_tokens(size: Size, min_side: int = 1) -> int:
 
 
 def picture_size(path: Path | None) -> Size | None:
-    """From the file's head; None where there is no readable picture."""
+    """The size in a picture's header; None where there is no readable picture."""
     try:
         if path is not None:
             with Pillow.open(path) as image:
@@ -98,9 +105,10 @@ def estimate(
     tokens_per_image: int | None = None,
     settled: Callable[[Item, int], Sequence[bool]] = lambda item, index: (),
 ) -> Estimate:
-    """Counts the questions about all pictures. `made` and `source` give the size of a picture; where it
-    is None there is nothing to ask. `settled` says of each question about a picture whether its reply is
-    kept; () where none is.
+    """The questions about all pictures.
+
+    made, source: the size of a picture; None where there is nothing to ask about. settled: for each
+    question about a picture whether its reply is kept; () where none is.
     """
 
     def tokens(size: Size) -> int:
@@ -108,19 +116,19 @@ def estimate(
 
     questions = text = pictures = kept = 0
     for item in items:
-        calls = benchmark.calls(directory, item)
-        before = source(item) if any(call.with_source for call in calls) else None
-        for k in range(benchmark.pictures):
+        prompts = benchmark.judge_prompts(directory, item)
+        before = source(item) if any(prompt.shows_source for prompt in prompts) else None
+        for k in range(benchmark.images_per_item):
             after = made(item, k)
             done = () if after is None else settled(item, k)
-            for call, is_kept in zip(calls, done or [False] * len(calls), strict=True):
-                sizes = [before, after] if call.with_source else [after]
+            for prompt, is_kept in zip(prompts, done or [False] * len(prompts), strict=True):
+                sizes = [before, after] if prompt.shows_source else [after]
                 known = [size for size in sizes if size is not None]
                 if is_kept:
                     kept += 1
                 elif len(known) == len(sizes):
                     questions += 1
-                    text += math.ceil(len(call.text) / CHARACTERS)
+                    text += math.ceil(len(prompt.text) / CHARACTERS)
                     pictures += sum(map(tokens, known))
     return Estimate(questions, text, pictures, questions * reply_tokens, kept)
 
@@ -132,13 +140,14 @@ def estimate_matching(
     settled: Callable[[Question], bool],
     reply_tokens: int,
 ) -> Estimate:
-    """Counts the questions about answers that the rules cannot read: exactly where `answers` has an
-    item's answer, one where it has not.
+    """The questions about answers that the rules cannot read.
+
+    Exact for items in `answers`; each other item counts as one question.
     """
     questions = text = kept = 0
     for item in items:
         answer = answers.get(item.id)
-        question = question_about(benchmark, item, answer or "")
+        question = matching_question(benchmark, item, answer or "")
         if question is None:
             continue
         if answer is not None and settled(question):
@@ -146,6 +155,58 @@ def estimate_matching(
             continue
         questions += 1
         text += math.ceil(len(question.text) / CHARACTERS)
-        text += Answering().max_text if answer is None else 0
+        text += AnswerOptions().max_text if answer is None else 0
     unknown = any(item.id not in answers for item in items)
     return Estimate(questions, text, 0, questions * reply_tokens, kept, unknown)
+
+
+def estimate_answers(
+    benchmark: Benchmark, items: Sequence[Item], images: Path, run: Path, endpoint: Endpoint
+) -> Estimate:
+    """The questions of a run about answers, of which some may be made already."""
+    lines = read_lines(run)
+    answers = answers_of(lines)
+    for item in unanswered(items, lines, images, Fingerprints()):
+        answers.pop(item.id, None)
+    return estimate_matching(
+        benchmark, items, answers, endpoint.is_settled, endpoint.config.max_tokens
+    )
+
+
+def estimate_pictures(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    directory: Path,
+    images: Path,
+    folder: Path,
+    run: Path,
+    endpoint: Endpoint,
+    unmade: Size | None,
+    tokens_per_image: int | None,
+) -> Estimate:
+    """The questions of a run about the pictures in `folder`.
+
+    unmade: the size of pictures that are still to be made; None where none will be.
+    """
+    # Every picture is read only where there are replies that may be kept.
+    any_kept = any((run / "replies").glob("*/*.json"))
+
+    def made(item: Item, index: int) -> Size | None:
+        size = picture_size(picture_path(folder, item, index))
+        impossible = benchmark.kind == "editing" and source(item) is None
+        return size or (None if impossible else unmade)
+
+    def source(item: Item) -> Size | None:
+        return None if item.image is None else picture_size(images / item.image)
+
+    def settled(item: Item, index: int) -> list[bool]:
+        if not any_kept:
+            return []
+        asked = picture_questions(benchmark, directory, item, folder, images, index)
+        return [question is not None and endpoint.is_settled(question) for question in asked]
+
+    config = endpoint.config
+    return estimate(
+        benchmark, items, directory, made, source, config.min_side, config.max_tokens,
+        tokens_per_image, settled,
+    )  # fmt: skip

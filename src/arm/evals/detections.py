@@ -29,10 +29,10 @@ from torch.nn import functional as F
 from arm.errors import InputError, WeightsError
 from arm.evals.benchmarks import geneval
 from arm.evals.benchmarks.base import Item
+from arm.evals.benchmarks.files import Picture, read_picture
 from arm.evals.benchmarks.geneval import COLORS
 from arm.evals.detect import Detector, Found, load_detector, looking_key
 from arm.evals.making import picture_path
-from arm.evals.sources import Picture, read_picture
 from arm.evals.vision import model_type, open_model, open_part
 from arm.models.weights import read_json, write_json
 

@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from arm.evals.benchmarks.base import published_scores
 from arm.evals.html import Cell, document, number, picture, table
-from arm.evals.published import own_measures, published_note, published_rows
 from arm.judge.asking import in_words
 
 MOST_ITEMS = 200
@@ -177,11 +177,12 @@ def _about(report: Mapping[str, Any]) -> str:
 
 def _published(report: Mapping[str, Any]) -> str:
     name = str(report["benchmark"])
-    rows = published_rows(name)
+    published = published_scores(name)
+    rows = published.rows
     if not rows:
         return ""
     stated = [m for row in rows for m in row.scores]
-    measures = list(dict.fromkeys([*stated, *own_measures(name)]))
+    measures = list(dict.fromkeys([*stated, *published.own_measures]))
     ours = {"overall": report["overall"]["value"], **report["details"]}
     judge = report["judge"]["model"] if report["judge"] else report.get("detector", "none")
     lines: list[list[str | Cell]] = [
@@ -192,7 +193,7 @@ def _published(report: Mapping[str, Any]) -> str:
         for row in rows
     ]
     note = "As their sources state them. Another judge, or another version of one, is another scale: a neighbourhood, no ranking."
-    note = f"{note} {published_note(name)}".strip()
+    note = f"{note} {published.note}".strip()
     head = ("system", *("score" if m == "overall" else m for m in measures), "judge", "source")
     return f"<h2>Beside published scores</h2>{table(head, lines, note, own=0)}"
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from arm.errors import DataError, InputError
-from arm.evals.benchmarks.base import json_lines, read_json
-from arm.evals.published import highest
+from arm.evals.benchmarks import BENCHMARKS
+from arm.evals.benchmarks.files import read_json, read_json_lines
 from arm.files import atomic_write
 
 COLORS = ("#1f6feb", "#d1570a", "#18794e", "#8250df", "#9a6700")
@@ -86,7 +86,8 @@ def _bars(axis: Any, scores: Mapping[str, Mapping[str, float]], best: float) -> 
 
 def _by_category(report: Mapping[str, Any], kind: str) -> bytes:
     groups = report["groups"]
-    best = highest(str(report["benchmark"]))
+    benchmark = BENCHMARKS.get(str(report["benchmark"]))
+    best = 1.0 if benchmark is None else benchmark.best
     with _figure(1, 1.0 + 0.3 * len(groups)) as (figure, (axis,)):
         _bars(axis, groups, best)
         axis.set_title(str(report["benchmark"]), loc="left", fontweight="bold")
@@ -275,7 +276,9 @@ def read_source(source: Path) -> Any:
             whole = source.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
             return [json.loads(line) for line in whole]
         except (OSError, ValueError):
-            return [line for _, line in json_lines(source)]  # names what is wrong, and the line
+            return [
+                line for _, line in read_json_lines(source)
+            ]  # names what is wrong, and the line
     return read_json(source)
 
 

@@ -1,8 +1,8 @@
-"""Requests as other harnesses make them: text and pictures in one order, for an answer or a picture.
+"""Requests of benchmarks and of other harnesses: text and pictures in order, for an answer or a picture.
 
-lmms-eval and VLMEvalKit hand over parts; here they become a user's turn, and batches of turns become
-answers, pictures, or the likelihoods of given answers. What a request samples depends on the seed and
-on its place, not on its batch.
+The parts of a request become a user's turn, and batches of turns become answers, pictures, or the
+likelihoods of given answers. What a request samples depends on the seed and on its position among all
+requests, not on its batch.
 
 Shape suffixes: N requests, T tokens of the longest, V text vocabulary, D width.
 """
@@ -30,23 +30,26 @@ from arm.sequence import Image, Text, Turn, assistant, flatten, user
 
 MARK = "<image>"
 Part = str | ImageInput | Image
-"""A string is text; a picture is anything else that `open_image` takes, or its codes."""
+"""Text as a string; a picture as anything else that `open_image` takes, or as its codes."""
 P = TypeVar("P")
 
 
 @dataclass(frozen=True)
-class Answering:
-    """How an answer is sampled and where it ends: after `max_text` tokens, before any of `until`."""
+class AnswerOptions:
+    """How an answer is sampled and where it ends."""
 
     max_text: int = 64
+    """The largest number of tokens."""
     texts: Sampling = GREEDY
     until: tuple[str, ...] = ()
+    """Strings that end the answer and are not part of it."""
 
 
-def answering(options: Mapping[str, Any]) -> Answering:
-    """From options as transformers' `generate` names them, and `until`.
+def answer_options(options: Mapping[str, Any]) -> AnswerOptions:
+    """The options that a harness passes, named as in transformers' `generate`, with `until`.
 
-    Without do_sample a temperature above 0 samples, as the harnesses' own models have it.
+    Where do_sample is not given, a temperature above 0 samples, as in the harnesses' own models.
+    Raises InputError for values out of range.
     """
     temperature = float(options.get("temperature") or 0)
     texts = GREEDY
@@ -58,26 +61,30 @@ def answering(options: Mapping[str, Any]) -> Answering:
             raise InputError(f"generation options: {error}") from None
     until = options.get("until") or ()
     stops = (until,) if isinstance(until, str) else tuple(until)
-    return Answering(int(options.get("max_new_tokens") or 64), texts, tuple(s for s in stops if s))
+    return AnswerOptions(
+        int(options.get("max_new_tokens") or 64), texts, tuple(s for s in stops if s)
+    )
 
 
 def cut(text: str, until: Sequence[str]) -> str:
-    """The text before the first of the strings that end it."""
+    """The text before the first of the strings in `until`, stripped."""
     for stop in until:
         text = text.split(stop, 1)[0]
     return text.strip()
 
 
 def interleaved(text: str, pictures: Sequence[ImageInput]) -> tuple[Part, ...]:
-    """Pictures where the text says <image>, or all before it where it says so nowhere.
+    """The text with pictures in the places of <image>, or after all pictures where it has no such place.
 
-    Raises InputError where the text marks another number of places than there are pictures.
+    Raises InputError where there are not as many places as pictures.
     """
     pieces = text.split(MARK)
     if len(pieces) == 1:
         return (*pictures, text)
     if len(pieces) - 1 != len(pictures):
-        raise InputError(f"{len(pieces) - 1} {MARK} in the text, but {len(pictures)} pictures")
+        raise InputError(
+            f"the text has {len(pieces) - 1} {MARK}, but there are {len(pictures)} pictures"
+        )
     parts: list[Part] = [pieces[0]]
     for picture, piece in zip(pictures, pieces[1:], strict=True):
         parts += [picture, piece]
@@ -85,20 +92,21 @@ def interleaved(text: str, pictures: Sequence[ImageInput]) -> tuple[Part, ...]:
 
 
 def placed(text: str, pictures: Mapping[str, P]) -> tuple[str | P, ...]:
-    """Pictures where the text says the mark of each, as often as it does, or all before it where it says
-    none: "is <image 2> red?" -> ("is ", pictures["<image 2>"], " red?").
+    """The text with pictures in the places of their markers, or after all pictures where it has none.
+
+    "is <image 2> red?" -> ("is ", pictures["<image 2>"], " red?"). A marker may occur several times.
     """
     marks = "|".join(re.escape(mark) for mark in pictures)
     pieces = re.split(f"({marks})", text) if marks else [text]
     if len(pieces) == 1:
         return (*pictures.values(), text)
-    # The marks stand at the odd places.
+    # The markers are at the odd indices.
     parts = [pictures[piece] if n % 2 else piece for n, piece in enumerate(pieces)]
     return tuple(part for part in parts if part != "")
 
 
 def from_message(message: Sequence[Mapping[str, Any]]) -> tuple[Part, ...]:
-    """VLMEvalKit's message: dicts with a `type`, text or image, and a `value`, the words or a path.
+    """The parts of a VLMEvalKit message: dicts with `type` "text" or "image" and `value` (text or path).
 
     Raises InputError for another type.
     """
@@ -111,40 +119,44 @@ def from_message(message: Sequence[Mapping[str, Any]]) -> tuple[Part, ...]:
 
 
 def as_turn(arm: Arm, parts: Sequence[Part], *, known_words: bool = False) -> Turn:
-    """A user's turn of these parts. known_words: words that the model does not know are left out.
+    """A user's turn of these parts.
 
-    Raises InputError for an unknown word, a broken picture, and where no word is left.
+    known_words: leave out words that the model does not know. Raises InputError for an unknown word,
+    a broken picture, or a turn without any text.
     """
-    found: list[Text | Image] = []
+    turn: list[Text | Image] = []
     for part in parts:
         if not isinstance(part, str):
-            found.append(part if isinstance(part, Image) else Image(arm.encode(part)))
+            turn.append(part if isinstance(part, Image) else Image(arm.encode(part)))
             continue
         text = arm.text_tokenizer.known(part) if known_words else part
         if text.strip():
-            found.append(Text(arm.text_tokenizer.ids(text)))
-    if not any(isinstance(part, Text) for part in found):
-        said = " ".join(part.strip() for part in parts if isinstance(part, str))
-        raise InputError(f"the model knows no word of '{said}'" if said else "the text is empty")
-    return user(*found)
+            turn.append(Text(arm.text_tokenizer.ids(text)))
+    if not any(isinstance(part, Text) for part in turn):
+        text = " ".join(part.strip() for part in parts if isinstance(part, str))
+        raise InputError(f"the model knows no word of '{text}'" if text else "the text is empty")
+    return user(*turn)
 
 
 def answer(
     arm: Arm,
     turns: Sequence[Turn],
-    how: Answering,
+    how: AnswerOptions,
     *,
     seed: int = 0,
     first: int | Sequence[int] = 0,
 ) -> list[str]:
-    """One answer a turn, as one batch; `first` is the place of the first turn among all, or of each."""
+    """One answer for each turn, as one batch.
+
+    first: the position of the first turn among all requests, or of each turn.
+    """
     if not turns:
         return []
     requests = [answering_request((turn,), arm.vocab, how.max_text) for turn in turns]
-    found = generate(
+    outputs = generate(
         arm.model, arm.vocab, requests, images=GREEDY, texts=how.texts, seed=seed, first=first
     )
-    return [cut(arm.text_tokenizer.text(group[0].text_ids), how.until) for group in found]
+    return [cut(arm.text_tokenizer.text(group[0].text_ids), how.until) for group in outputs]
 
 
 def draw_codes(
@@ -154,11 +166,12 @@ def draw_codes(
     seed: int | Sequence[int] = 0,
     first: int | Sequence[int] = 0,
 ) -> list[Codes]:
-    """The codes of one picture a turn, as one batch, at the model's own sampling and guidance: an edit on
-    the grid of its last picture where the turn has any, a drawing on the model's first grid elsewhere.
+    """The codes of one picture for each turn, as one batch, with the model's own sampling and guidance.
 
-    seed: with one for each turn, a turn draws what it would alone with that seed, up to rounding (16-bit
-    weights round more where a batch is larger). first: the place of the first turn among all, or of each.
+    A turn with pictures is an edit, on the grid of its last picture; one without is a drawing, on the
+    model's first grid. seed: one, or one for each turn, which then draws what it would draw alone, up
+    to rounding (larger for 16-bit weights in larger batches). first: the position of the first turn
+    among all requests, or of each turn.
     """
     own = origins(len(turns), seed, first)
     sources = [[p.codes for p in turn.parts if isinstance(p, Image)] for turn in turns]
@@ -180,10 +193,12 @@ def draw_codes(
                 )
             )
         seeds, places = [own[n][0] for n in chosen], [own[n][1] for n in chosen]
-        found = generate(arm.model, arm.vocab, requests, images=sampling, seed=seeds, first=places)
+        outputs = generate(
+            arm.model, arm.vocab, requests, images=sampling, seed=seeds, first=places
+        )
         codes |= {
             n: group[0].codes
-            for n, group in zip(chosen, found, strict=True)
+            for n, group in zip(chosen, outputs, strict=True)
             if group[0].codes is not None
         }
     return [codes[n] for n in range(len(turns))]
@@ -192,7 +207,7 @@ def draw_codes(
 def draw(
     arm: Arm, turns: Sequence[Turn], *, seed: int = 0, first: int | Sequence[int] = 0
 ) -> list[Pillow.Image]:
-    """The picture of each turn, as `draw_codes` has them."""
+    """The picture of each turn, from the codes of `draw_codes`."""
     painted = paint_each(arm, draw_codes(arm, turns, seed=seed, first=first))
     return [Pillow.fromarray(picture) for picture in painted]
 
@@ -201,19 +216,18 @@ def draw(
 def likelihoods(
     arm: Arm, turns: Sequence[Turn], continuations: Sequence[str], *, whole: bool = False
 ) -> list[tuple[float, bool]]:
-    """The log-probability (nats) of each continuation as an answer's first words, and whether greedy
-    answering says exactly them. Words alone are in the running, and the end, as in `generate`.
+    """Each continuation's log-probability (nats), and whether greedy answering gives exactly its tokens.
 
-    whole: as the whole answer, its end counted too.
-
-    Raises InputError for an empty continuation or an unknown word.
+    The continuation is the beginning of the answer; with `whole` it is the whole answer, and its end
+    counts too. Only text tokens and the end token compete, as in `generate`. Raises InputError for an
+    empty continuation or an unknown word.
     """
     if not turns:
         return []
-    said = [arm.text_tokenizer.ids(text) for text in continuations]
+    texts = [arm.text_tokenizer.ids(text) for text in continuations]
     streams = [
         flatten((turn, assistant(Text(ids))), arm.vocab)
-        for turn, ids in zip(turns, said, strict=True)
+        for turn, ids in zip(turns, texts, strict=True)
     ]
     longest = max(map(len, streams))
     device = arm.model.embed_tokens.weight.device
@@ -225,32 +239,32 @@ def likelihoods(
         return torch.from_numpy(np.stack(rows)).to(device)
 
     fields = (padded(name, -1) for name in ("codes", "rows", "cols"))
-    # Padding stands on the right, where causal attention never looks.
+    # Padding is on the right, where causal attention never looks.
     hidden_NTD = arm.model(
         arm.model.embed(padded("ids", arm.vocab.pad), *fields), padded("positions", 0)
     )
     allowed_V = torch.zeros(arm.vocab.first_code, dtype=torch.bool, device=device)
     allowed_V[: arm.vocab.text_size] = True
     allowed_V[arm.vocab.end] = True
-    found = []
-    for hidden_TD, stream, ids in zip(hidden_NTD, streams, said, strict=True):
+    scores = []
+    for hidden_TD, stream, ids in zip(hidden_NTD, streams, texts, strict=True):
         # A stream ends in the continuation and <end>; each token is predicted by the one before it.
         start = len(stream) - 1 - len(ids)
         ids = (*ids, arm.vocab.end) if whole else ids
         logits = arm.model.text_logits(hidden_TD[start - 1 : start - 1 + len(ids)]).float()
         logprobs = logits.masked_fill(~allowed_V, -torch.inf).log_softmax(-1)
-        wanted = torch.tensor(ids, device=device)
-        total = logprobs.gather(-1, wanted[:, None]).sum()
-        found.append((float(total), bool((logprobs.argmax(-1) == wanted).all())))
-    return found
+        targets = torch.tensor(ids, device=device)
+        total = logprobs.gather(-1, targets[:, None]).sum()
+        scores.append((float(total), bool((logprobs.argmax(-1) == targets).all())))
+    return scores
 
 
 def save_picture(picture: Pillow.Image, path: Path) -> None:
-    """Whole or not at all."""
+    """Writes a PNG whole or not at all."""
     with atomic_write(path) as temporary:
         picture.save(temporary, "PNG")
 
 
 def picture_reply(paths: Sequence[Path]) -> str:
-    """lmms-eval's convention for a model that answers by pictures: JSON of a text and their paths."""
+    """The reply that lmms-eval expects of a model that answers with pictures: JSON with their paths."""
     return json.dumps({"text": "", "images": [str(path.resolve()) for path in paths]})

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from arm.errors import DataError, InputError
-from arm.evals.benchmarks.base import json_lines, json_object, need
+from arm.evals.benchmarks.files import read_json_lines, read_json_object, require
 from arm.evals.statistics import Difference, holm, stratified
 
 FIELDS: Mapping[str, Any] = {
@@ -59,17 +59,17 @@ def read_run(path: Path) -> Run:
         found = (path / "manifest.json").is_file()
         why = "it was made but not scored yet" if found else "it has no report.json"
         raise InputError(f"{path} is no scored run of `arm eval`: {why}")
-    report = json_object(report_file)
+    report = read_json_object(report_file)
     for name, kind in FIELDS.items():
-        if not isinstance(need(report, name, str(report_file)), kind):
+        if not isinstance(require(report, name, str(report_file)), kind):
             raise DataError(f"{report_file}: its field '{name}' is damaged")
     if report["judge"] is not None:
-        need(report["judge"], "model", f"{report_file}, 'judge'")
-    values = need(report, "values", f"{report_file} (written before runs could be compared?)")
+        require(report["judge"], "model", f"{report_file}, 'judge'")
+    values = require(report, "values", f"{report_file} (written before runs could be compared?)")
     scored = values.values() if isinstance(values, dict) else [None]
     if not all(isinstance(v, dict) and all(map(_is_number, v.values())) for v in scored):
         raise DataError(f"{report_file}: its field 'values' is damaged")
-    weights = need(
+    weights = require(
         report, "weights", f"{report_file} (from before a comparison weighed categories?)"
     )
     if not isinstance(weights, dict) or not all(map(_is_number, weights.values())):
@@ -77,7 +77,7 @@ def read_run(path: Path) -> Run:
     if weights and not values.keys() <= weights.keys():
         raise DataError(f"{report_file}: a category of 'values' has no weight")
     items = path / "items.jsonl"
-    lines = list(json_lines(items)) if items.is_file() else []
+    lines = list(read_json_lines(items)) if items.is_file() else []
     for number, line in lines:
         if not _is_item(line):
             raise DataError(f"{items}:{number} is no line of a run; score the run again")

@@ -1,7 +1,12 @@
-"""The second half of a published benchmark: a judge looks at the pictures, and a report is written.
+"""The second half of a published benchmark: a judge scores the pictures or answers, and a report is written.
 
-It takes what `making` left in RUN/images, or a plain folder of pictures that another system made, named
-ID_K.png or ID.png. No judge call is paid twice: replies are kept, and a killed half goes on.
+The pictures are those in RUN/images, or those of another system in a plain folder, named ID_K.png or
+ID.png. Replies of the judge are kept, so no question is paid for twice and an interrupted run can be
+continued.
+
+A judge may also read answers to multiple choice that the benchmark's rules cannot read
+(`Benchmark.matching`). It sees only text, and what it says an answer means replaces the answer. An
+answer that it could not be asked about is missing, never wrong.
 """
 
 import json
@@ -12,43 +17,47 @@ from pathlib import Path
 from typing import Any
 
 from arm.errors import InputError
-from arm.evals.benchmarks.base import Item, Result
-from arm.evals.benchmarks.registry import Benchmark
-from arm.evals.making import picture_path, state
+from arm.evals.benchmarks.base import Benchmark, Item, Result
+from arm.evals.benchmarks.files import read_picture, source_path
+from arm.evals.making import picture_path, picture_state
 from arm.evals.page import Made, Said, Shown
-from arm.evals.sources import read_picture, source_path
 from arm.files import atomic_write
 from arm.judge import Endpoint, Exhibit, Question, Reply
 
 Replies = Mapping[str, Sequence[Sequence[str | None]]]
-"""`[item][picture][call]`, None where missing."""
+"""`[item][picture][question]`, None where missing."""
 AT_ONCE = 16
 """Items whose pictures are held in memory together while the judge looks at them."""
 SHORT = 200
-"""Questions of at most so many characters are shown beside their replies; rubrics are longer."""
+"""Questions of at most so many characters are shown beside their replies in the report."""
 AGAIN = "That could not be read. Answer exactly in the form that was asked for, and nothing else."
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What a judge said. models: what it called itself, version and all. tokens: what all its replies
-    took, as it said itself; `uncounted` replies came without that. yes: the probabilities of a yes that came
-    with replies. missing: why verdicts are missing that were to be asked for, and how many.
-    """
+    """What a judge replied."""
 
     replies: Replies
     models: tuple[str, ...] = ()
+    """The names that the judge's model gave itself, with their versions."""
     tokens: Mapping[str, int] | None = None
+    """Tokens of all replies, as the endpoint counted them."""
     uncounted: int = 0
+    """Replies that came without a count of tokens."""
     yes: tuple[float, ...] = ()
+    """The probabilities of yes that came with replies."""
     missing: Mapping[str, int] = field(default_factory=dict)
+    """Why verdicts are missing, and how many for each reason."""
 
 
-def verdicts_of(
-    replies: Replies, found: Sequence[Reply | None], missing: Mapping[str, int]
+def collect_verdicts(
+    replies: Replies, received: Sequence[Reply | None], missing: Mapping[str, int]
 ) -> Verdicts:
-    """With what all replies in `found` took; a question that stands twice was asked once."""
-    paid = {id(reply): reply for reply in found if reply is not None}.values()
+    """The verdicts with the models and tokens of all received replies.
+
+    A reply that occurs several times, because its question does, was paid for once.
+    """
+    paid = {id(reply): reply for reply in received if reply is not None}.values()
     tokens: Counter[str] = Counter()
     for reply in paid:
         tokens.update(reply.tokens or {})
@@ -57,40 +66,40 @@ def verdicts_of(
         tuple(sorted({reply.model for reply in paid})),
         dict(tokens),
         sum(reply.tokens is None for reply in paid),
-        tuple(reply.yes for reply in found if reply is not None and reply.yes is not None),
+        tuple(reply.yes for reply in received if reply is not None and reply.yes is not None),
         dict(missing),
     )
 
 
-def questions_for(
+def picture_questions(
     benchmark: Benchmark, directory: Path, item: Item, folder: Path, images: Path, index: int
 ) -> list[Question | None]:
-    """The judge's questions about one picture; None where the picture or its source is missing."""
-    calls = benchmark.calls(directory, item)
-    before = None
-    if any(call.with_source for call in calls):
+    """The questions to the judge about one picture; None where the picture or its source is missing."""
+    prompts = benchmark.judge_prompts(directory, item)
+    source = None
+    if any(prompt.shows_source for prompt in prompts):
         try:
-            before = _exhibit(source_path(images, item))
+            source = _exhibit(source_path(images, item))
         except InputError:
             pass
-    # Read once: a dozen questions about a picture of a megapixel share it.
-    after = _exhibit(picture_path(folder, item, index))
-    found: list[Question | None] = []
-    for call in calls:
-        wanted = [before, after] if call.with_source else [after]
+    # Read once for all questions about the picture.
+    made = _exhibit(picture_path(folder, item, index))
+    questions: list[Question | None] = []
+    for prompt in prompts:
+        wanted = [source, made] if prompt.shows_source else [made]
         shown = tuple(exhibit for exhibit in wanted if exhibit is not None)
-        whole = len(shown) == len(wanted)
-        found.append(Question(call.text, call.readable, shown) if whole else None)
-    return found
+        complete = len(shown) == len(wanted)
+        questions.append(Question(prompt.text, prompt.readable, shown) if complete else None)
+    return questions
 
 
 def _exhibit(path: Path | None) -> Exhibit | None:
-    """A picture as a judge is shown it; None where it is missing or broken."""
+    """A picture for the judge; None where it is missing or broken."""
     picture = None if path is None else read_picture(path)
     return None if picture is None else Exhibit(picture)
 
 
-def judge(
+def judge_pictures(
     benchmark: Benchmark,
     items: Sequence[Item],
     directory: Path,
@@ -98,9 +107,9 @@ def judge(
     folder: Path,
     endpoint: Endpoint,
 ) -> Verdicts:
-    """What the judge says about every picture in `folder`; None for a missing picture or verdict."""
+    """What the judge replies about every picture in `folder`; None for a missing picture or reply."""
     replies: dict[str, list[list[str | None]]] = {
-        item.id: [[] for _ in range(benchmark.pictures)] for item in items
+        item.id: [[] for _ in range(benchmark.images_per_item)] for item in items
     }
     every: list[Reply | None] = []
     outage = endpoint.outage()
@@ -108,34 +117,92 @@ def judge(
         asked = [
             (item.id, k, question)
             for item in items[start : start + AT_ONCE]
-            for k in range(benchmark.pictures)
-            for question in questions_for(benchmark, directory, item, folder, images, k)
+            for k in range(benchmark.images_per_item)
+            for question in picture_questions(benchmark, directory, item, folder, images, k)
         ]
-        told = endpoint.ask_each([q for _, _, q in asked if q is not None], AGAIN, outage)
-        every += told
-        found = iter(told)
+        received = endpoint.ask_each([q for _, _, q in asked if q is not None], AGAIN, outage)
+        every += received
+        remaining = iter(received)
         for name, k, question in asked:
-            reply = None if question is None else next(found)
+            reply = None if question is None else next(remaining)
             replies[name][k].append(None if reply is None else reply.text)
-    return verdicts_of(replies, every, endpoint.tally.missing)
+    return collect_verdicts(replies, every, endpoint.tally.missing)
 
 
-def pictures_found(benchmark: Benchmark, items: Sequence[Item], folder: Path) -> dict[str, Any]:
-    """Where the pictures are, how many can be read, and the items of those that cannot."""
-    found: dict[str, list[str]] = {"whole": [], "missing": [], "broken": []}
+@dataclass(frozen=True)
+class MatchedAnswers:
+    """Answers after a judge read those that the rules cannot."""
+
+    answers: Mapping[str, str | None]
+    """What is scored; None where missing."""
+    verdicts: Verdicts
+    """Each answer, with the judge's reply about it where it was asked."""
+    notes: tuple[str, ...] = ()
+    """How many answers the rules could not read, and what became of them."""
+
+
+def matching_question(benchmark: Benchmark, item: Item, answer: str) -> Question | None:
+    """The question to the judge about an answer; None where the rules read it or no judge is used."""
+    matching = benchmark.matching
+    text = None if matching is None else matching.ask(item, answer)
+    if matching is None or text is None:
+        return None
+    return Question(text, lambda reply: matching.read(item, reply) is not None)
+
+
+def match_answers(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    answers: Mapping[str, str],
+    endpoint: Endpoint | None,
+) -> MatchedAnswers:
+    """Asks the judge, where there is one, about all answers that the rules cannot read."""
+    given = {item.id: answers[item.id] for item in items if item.id in answers}
+    replies: dict[str, list[list[str | None]]] = {name: [[text]] for name, text in given.items()}
+    matching = benchmark.matching
+    if matching is None:
+        return MatchedAnswers(given, Verdicts(replies))
+    asked = [
+        (item, question)
+        for item in items
+        if item.id in given and (question := matching_question(benchmark, item, given[item.id]))
+    ]
+    note = f"{len(asked):,} of {len(given):,} answers could not be read by the rules"
+    if endpoint is None:
+        note += " and count as wrong; name a judge for them with --judge-url and --judge-model"
+        return MatchedAnswers(given, Verdicts(replies), (note,))
+    received = endpoint.ask_each([question for _, question in asked], matching.again)
+    settled: dict[str, str | None] = dict(given)
+    for (item, _), reply in zip(asked, received, strict=True):
+        settled[item.id] = None if reply is None else matching.read(item, reply.text)
+        replies[item.id][0].append(None if reply is None else reply.text)
+    meanings = [settled[item.id] for item, _ in asked]
+    missing, none = meanings.count(None), meanings.count(matching.no_option)
+    note += (
+        f"; {endpoint.config.model} found the option that is meant for {len(meanings) - missing - none:,} of them and "
+        f"none for {none:,}, which are wrong; {missing:,} are missing (where their judge cannot be read, the authors' "
+        "code picks an option at random)"
+    )
+    verdicts = collect_verdicts(replies, received, endpoint.tally.missing)
+    return MatchedAnswers(settled, verdicts, (note,))
+
+
+def count_pictures(benchmark: Benchmark, items: Sequence[Item], folder: Path) -> dict[str, Any]:
+    """How many pictures in a folder can be read, and the items whose pictures are missing or broken."""
+    states: dict[str, list[str]] = {"whole": [], "missing": [], "broken": []}
     for item in items:
-        for k in range(benchmark.pictures):
-            name = item.id if benchmark.pictures == 1 else f"{item.id}, picture {k}"
-            found[state(folder, item, k)].append(name)
+        for k in range(benchmark.images_per_item):
+            name = item.id if benchmark.images_per_item == 1 else f"{item.id}, picture {k}"
+            states[picture_state(folder, item, k)].append(name)
     return {
         "folder": str(folder),
-        "whole": len(found["whole"]),
-        "missing": found["missing"],
-        "broken": found["broken"],
+        "whole": len(states["whole"]),
+        "missing": states["missing"],
+        "broken": states["broken"],
     }
 
 
-def shown(
+def report_items(
     benchmark: Benchmark,
     items: Sequence[Item],
     directory: Path,
@@ -144,21 +211,24 @@ def shown(
     replies: Replies,
     result: Result,
 ) -> Iterator[Shown]:
-    """Every item as the page shows it: source, each picture that was made, what was said of it; of a
+    """Every item as the report shows it: source, pictures and the replies about each of them; for a
     question the answer, and what a judge took it to mean.
     """
+    is_drawn = benchmark.kind != "questions"
     for item in items:
-        told = replies.get(item.id) or [[None]] * benchmark.pictures
-        labels = [call.text if len(call.text) <= SHORT else "" for call in
-                  benchmark.calls(directory, item)]  # fmt: skip
-        if benchmark.match is not None:
-            labels = ["", "which option that means, says the judge:"]
+        by_picture = replies.get(item.id) or [[None]] * benchmark.images_per_item
+        labels = [
+            prompt.text if len(prompt.text) <= SHORT else ""
+            for prompt in benchmark.judge_prompts(directory, item)
+        ]
+        if benchmark.matching is not None:
+            labels = ["", "the option that it means, says the judge:"]
         made = []
-        for k, said in enumerate(told):
-            known = [*labels, *[""] * (len(said) - len(labels))]
-            pairs = tuple(Said(a, s) for a, s in zip(known, said, strict=False))
-            path = None if benchmark.kind == "questions" else picture_path(folder, item, k)
-            made.append(Made(path, pairs, drawn=benchmark.kind != "questions"))
+        for k, texts in enumerate(by_picture):
+            padded = [*labels, *[""] * (len(texts) - len(labels))]
+            pairs = tuple(Said(label, text) for label, text in zip(padded, texts, strict=False))
+            path = picture_path(folder, item, k) if is_drawn else None
+            made.append(Made(path, pairs, drawn=is_drawn))
         yield Shown(
             item.id,
             item.text,
@@ -170,7 +240,7 @@ def shown(
         )
 
 
-def report_of(
+def build_report(
     benchmark: Benchmark,
     result: Result,
     endpoint: Endpoint | None,
@@ -179,18 +249,18 @@ def report_of(
     pictures: Mapping[str, Any] | None,
     made_by: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A report as plain data, the share of missing verdicts in its first lines, with how the judge was asked.
+    """A report as plain data, with the share of missing verdicts among its first entries and how the judge
+    was asked.
 
-    made_by: what the manifest says of the run; of another system's pictures, their folder's name.
+    made_by: the manifest of the run, or where another system's pictures came from.
     """
-    about = None
+    judge = None
     if endpoint is not None:
-        tokens = {**(verdicts.tokens or {}), "uncounted_replies": verdicts.uncounted}
-        about = {
+        judge = {
             "model": endpoint.config.model,
             "called_itself": list(verdicts.models),
             "asked": endpoint.negotiation.report(),
-            "tokens": tokens,
+            "tokens": {**(verdicts.tokens or {}), "uncounted_replies": verdicts.uncounted},
             "missing": dict(verdicts.missing),
         }
     return {
@@ -200,23 +270,24 @@ def report_of(
         "missing": result.missing,
         "verdicts": result.total,
         "items": result.items,
-        "judge": about,
+        "judge": judge,
         "groups": {name: score.to_dict() for name, score in result.groups.items()},
         "details": dict(result.details),
         "not_made": dict(failed),
         "made_by": dict(made_by),
         "pictures": None if pictures is None else dict(pictures),
-        "values": {group: dict(found) for group, found in result.values.items()},
+        "values": {group: dict(values) for group, values in result.values.items()},
         "weights": dict(result.weights),
     }
 
 
 def write_items(items: Sequence[Shown], run: Path) -> None:
-    """RUN/items.jsonl, one line an item: its score and under which key of the report's values that stands,
-    its pictures and verdicts. Paths below RUN are relative to it, so that the folder can be moved.
+    """Writes RUN/items.jsonl: each item's score with its key, pictures and replies.
+
+    Paths below RUN are relative to it, so that the folder can be moved.
     """
 
-    def place(path: Path | None) -> str | None:
+    def portable(path: Path | None) -> str | None:
         if path is None:
             return None
         whole, root = path.resolve(), run.resolve()
@@ -233,8 +304,8 @@ def write_items(items: Sequence[Shown], run: Path) -> None:
                 "text": item.text,
                 "value": item.value,
                 "key": item.key or item.name,
-                "source": place(item.source),
-                "pictures": [place(m.path) for m in item.made],
-                "said": [[s.reply for s in m.said] for m in item.made],
+                "source": portable(item.source),
+                "pictures": [portable(made.path) for made in item.made],
+                "said": [[said.reply for said in made.said] for made in item.made],
             }
             file.write(json.dumps(line) + "\n")

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from arm.data.images import fit_to_grid, open_image, to_bytes, to_float
 from arm.errors import DataError, InputError, WeightsError
-from arm.evals.benchmarks.base import json_object
+from arm.evals.benchmarks.files import read_json_object
 from arm.evals.reconstruction import psnr, ssim, usage
 from arm.evals.sheet import sheet
 from arm.evals.statistics import mean_score
@@ -137,7 +137,7 @@ def find_pictures(root: Path, limit: int | None = None) -> Folder:
 
 def _class_names(path: Path) -> Mapping[str, str]:
     """What a file calls the folders, nothing where there is no file. Raises DataError."""
-    names = json_object(path) if path.is_file() else {}
+    names = read_json_object(path) if path.is_file() else {}
     for folder, name in names.items():
         if not isinstance(name, str):
             raise DataError(f"{path}: the name of '{folder}' is no text")

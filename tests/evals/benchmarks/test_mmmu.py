@@ -101,7 +101,7 @@ def test_mmmu_unpacks_all_pictures_that_are_shown(tmp_path: Path):
 
 def test_mmmu_of_another_layout_is_named(tmp_path: Path):
     with pytest.raises(
-        DataError, match=r"is no MMMU directory: it has no \*/validation-\*\.parquet"
+        DataError, match=r"does not hold MMMU: expected \*/validation-\*\.parquet or "
     ):
         mmmu.load(tmp_path)
     root = mmmu_files(tmp_path / "other", options="choices")
@@ -109,9 +109,9 @@ def test_mmmu_of_another_layout_is_named(tmp_path: Path):
         mmmu.load(root, partial=True)
     (root / "Math/validation-00000-of-00001.parquet").write_bytes(b"PAR")
     (root / "Art_Theory/validation-00000-of-00001.parquet").unlink()
-    with pytest.raises(DataError, match="is no parquet file"):
+    with pytest.raises(DataError, match="is no whole Parquet file"):
         mmmu.load(root, partial=True)
-    with pytest.raises(DataError, match="MMMU \\(validation\\) has 900 items, this directory 4"):
+    with pytest.raises(DataError, match="MMMU \\(validation\\) has 900 items, this folder has 4"):
         mmmu.load(mmmu_files(tmp_path / "cut"))
 
 

@@ -1,69 +1,100 @@
-"""What the benchmarks share: items, reading the authors' files, and means over groups."""
+"""What all published benchmarks share: their items, what a judge is asked, and the means that make a score."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 from arm.errors import DataError
 from arm.evals.statistics import Score, weighted_mean_of_groups
+from arm.judge.asking import Asking
 
-V = TypeVar("V")
+Kind = Literal["drawing", "editing", "questions"]
+"""What the model is asked for: pictures of prompts, edits of pictures, or answers to questions."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt, instruction or question. `image`: its source or the (first) picture asked about, as a
-    path below the benchmark's own folder of images; `images`: all pictures of a question that says where
-    they stand, by the marks for them in `text`; `ranked`: by letter, the options of a question whose answer
-    is the likeliest of them, not words of the model's own; `data`: what its score needs, as its authors
-    name it.
-    """
+    """One prompt, edit instruction or question of a benchmark."""
 
     id: str
     text: str
+    """What the model is given."""
     group: str
+    """The category whose mean it counts towards."""
     image: str | None = None
+    """The picture to edit, or the (first) picture asked about: a path below the image folder."""
     data: Mapping[str, Any] = field(default_factory=dict)
+    """What the score needs, under the authors' own names."""
     images: Mapping[str, str] = field(default_factory=dict)
+    """For a question that places its pictures: each marker in `text` and the path of its picture."""
     ranked: Mapping[str, str] = field(default_factory=dict)
+    """Options by letter, where the answer is the likeliest option and not text of the model's own."""
 
 
 @dataclass(frozen=True)
-class HandIn:
-    """Answers as a server takes them that alone has the right ones. `advice`: what to do with them."""
+class Submission:
+    """Answers in the form that the authors' server takes, which alone has the right ones."""
 
     entries: Sequence[Mapping[str, Any]]
     advice: str
+    """What to do with the file."""
+
+
+@dataclass(frozen=True)
+class JudgePrompt:
+    """One question to the judge about one picture."""
+
+    text: str
+    shows_source: bool
+    """Whether the judge sees the source picture before the made one."""
+    readable: Callable[[str], bool]
+    """Whether a reply holds a verdict."""
+
+
+@dataclass(frozen=True)
+class AnswerMatching:
+    """How a judge reads answers that the benchmark's rules cannot read."""
+
+    ask: Callable[[Item, str], str | None]
+    """The question to the judge about an answer; None where the rules can read it."""
+    read: Callable[[Item, str], str | None]
+    """What replaces the answer, from the judge's reply; None where the reply is unreadable."""
+    again: str
+    """What the judge is told after an unreadable reply."""
+    no_option: str = ""
+    """What replaces an answer that means none of the options."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The score over all items with its interval, that of each group, and how many verdicts are
-    missing of how many (`total`), of a benchmark with several verdicts an item those themselves.
-    `details`: what else the benchmark reports. `values`: the score of each item that has one, by group
-    and then by id, so that two runs can be compared item by item. `weights`: what each group's mean weighs
-    in `overall`; none where that is the mean over all items. `items`: how many there are. `keys`: by an
-    item's id, the key in `values` of a score that several items share.
-    """
+    """The score of a benchmark with its parts."""
 
     overall: Score
     groups: Mapping[str, Score]
     missing: int
+    """How many of `total` verdicts are missing."""
     total: int
+    """Verdicts that a complete run has: one an item, or several where an item has several."""
     details: Mapping[str, float] = field(default_factory=dict)
+    """What else the benchmark reports."""
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The score of each item that has one, by group and id, for comparisons of two runs."""
     items: int = 0
     weights: Mapping[str, float] = field(default_factory=dict)
+    """The weight of each group's mean in `overall`; empty where `overall` is the mean over items."""
     keys: Mapping[str, str] = field(default_factory=dict)
+    """By item id, the key in `values` of a score that several items share."""
 
     @property
     def missing_share(self) -> float:
         return self.missing / self.total
 
     def key_of(self, item: Item) -> str:
-        """Under which key of its group's values an item's score stands."""
+        """The key of an item's score among its group's values."""
         return self.keys.get(item.id, item.id)
 
     def value_of(self, item: Item) -> float | None:
@@ -71,124 +102,148 @@ class Result:
         return self.values.get(item.group, {}).get(self.key_of(item))
 
 
-def need_file(directory: Path, name: str, benchmark: str) -> Path:
-    """A file of a benchmark's directory. Raises DataError that says what should be there."""
-    path = directory / name
-    if not path.is_file():
-        raise DataError(f"{directory} is no {benchmark} directory: it has no {name}")
-    return path
+@dataclass(frozen=True)
+class Benchmark:
+    """A published benchmark: how it is read, what is made for it, who judges, and how it is scored."""
+
+    name: str
+    kind: Kind
+    load: Callable[[Path], list[Item]]
+    """Reads the items from the folder that the user names. Raises DataError."""
+    score: Callable[[Sequence[Item], Mapping[str, Any]], Result]
+    """The result, from the replies of a judge `[item][picture][prompt]` (None where missing); for
+    "questions" from the answers by item; with a detector from whether each picture is right."""
+    images_per_item: int = 1
+    """How many pictures the authors ask for."""
+    judge_prompts: Callable[[Path, Item], list[JudgePrompt]] = field(
+        default=lambda directory, item: []
+    )
+    """What the judge is asked about each picture of an item."""
+    uses_detector: bool = False
+    """Whether an object detector takes the judge's place."""
+    image_folders: tuple[str, ...] = ()
+    """Where the benchmark's own pictures may lie below the folder that the user names."""
+    unpack: Callable[[Path, Sequence[Item], Path], bool] | None = None
+    """Writes pictures that the authors keep inside their tables into a folder; returns False where they
+    are files of their own."""
+    submission: Callable[[Path, Sequence[Item], Mapping[str, str]], Submission | None] | None = None
+    """The answers for the authors' server; None where the right answers are at hand."""
+    matching: AnswerMatching | None = None
+    notes: tuple[str, ...] = ()
+    """What a reader of the score must know: the prompt, and where the rules are not the authors'."""
+    judge_note: Callable[[Path], str] | None = None
+    """Whose wording the judge's prompts are, given the user's folder."""
+    asking: Asking = field(default_factory=Asking)
+    """How the authors ask their judge: temperature, longest reply, thinking."""
+    best: float = 1.0
+    """The highest possible score, for the axes of plots."""
 
 
-def read_json(path: Path) -> Any:
-    """Raises DataError for a file that is no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no JSON file ({error})") from None
+def checked_items(
+    items: Sequence[Item], counts: int | Sequence[int], benchmark: str, partial: bool
+) -> list[Item]:
+    """The items, after checks of their number, texts and ids.
 
+    counts: the published number, or numbers of several versions. partial: accept any number.
 
-def json_object(path: Path) -> dict[str, Any]:
-    """Raises DataError for a file that holds anything else than one JSON object."""
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise DataError(f"{path} holds no JSON object; is this another version of the file?")
-    return found
-
-
-def need_list(found: Any, where: str) -> list[Any]:
-    """Raises DataError for anything else than a list."""
-    if not isinstance(found, list):
-        raise DataError(f"{where} holds no list; is this another version of the file?")
-    return found
-
-
-def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and objects. Raises DataError that names the line at fault."""
-    try:
-        # Not splitlines: a text may hold other ends of a line, as U+2028.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error})") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: no JSON ({error})") from None
-        if not isinstance(found, dict):
-            raise DataError(f"{path}:{number}: no JSON object")
-        yield number, found
-
-
-def need(data: Mapping[str, Any], key: str, where: str) -> Any:
-    """A field. Raises DataError that names where it is missing."""
-    if not isinstance(data, Mapping) or key not in data:
+    Raises DataError where a check fails.
+    """
+    known = (counts,) if isinstance(counts, int) else tuple(counts)
+    if len(items) not in known and not partial:
         raise DataError(
-            f"{where}: the field '{key}' is missing; is this another version of the file?"
-        )
-    return data[key]
-
-
-def need_text(data: Mapping[str, Any], key: str, where: str) -> str:
-    """A field that is a text. Raises DataError for anything else."""
-    found = need(data, key, where)
-    if not isinstance(found, str):
-        raise DataError(
-            f"{where}: the field '{key}' is no text; is this another version of the file?"
-        )
-    return found
-
-
-def need_count(items: Sequence[Item], count: int, benchmark: str, partial: bool) -> list[Item]:
-    """The items. Raises DataError where they are not as many as published and `partial` is False."""
-    if len(items) != count and not partial:
-        raise DataError(
-            f"{benchmark} has {count:,} items, this directory {len(items):,}: it is of another version, "
-            "or cut"
+            f"{benchmark} has {' or '.join(f'{n:,}' for n in known)} items, this folder has "
+            f"{len(items):,}: its files are incomplete or of another version"
         )
     for item in items:
         texts = (item.text, item.group, item.image or "", *item.ranked.values())
         if not all(isinstance(text, str) for text in texts):
             raise DataError(
-                f"{benchmark}: the text, category, option or picture of item {item.id} is no text"
+                f"{benchmark}: the prompt, category, option or picture of item {item.id} is not a string"
             )
     if len({item.id for item in items}) != len(items):
         raise DataError(f"{benchmark}: two items have the same id")
     return list(items)
 
 
-def result(
+def mean_of_groups(
     items: Sequence[Item],
     values: Mapping[str, float | None],
     weights: Mapping[str, float] | None = None,
     details: Mapping[str, float] | None = None,
 ) -> Result:
-    """Mean of each group, then their mean (weighted where weights are given). A group of which all
-    values are missing has no score and no say; items without a value count as missing.
+    """The mean of each group, then their mean (weighted where weights are given).
 
-    Raises DataError where nothing is left to score.
+    A group without any value has no score and does not enter the mean; items without a value count
+    as missing. Raises DataError where no item has a value.
     """
     scored: dict[str, dict[str, float]] = {}
     for item in items:
         value = values.get(item.id)
         if value is not None:
             scored.setdefault(item.group, {})[item.id] = value
-    groups = {name: list(found.values()) for name, found in scored.items()}
+    groups = {name: list(by_id.values()) for name, by_id in scored.items()}
     if not groups:
         raise DataError("all verdicts are missing: there is nothing to score")
     missing = len(items) - sum(map(len, groups.values()))
-    each = {name: weighted_mean_of_groups({name: found}) for name, found in groups.items()}
+    each = {name: weighted_mean_of_groups({name: scores}) for name, scores in groups.items()}
     overall = weighted_mean_of_groups(groups, weights)
     shares = {name: 1.0 if weights is None else weights[name] for name in groups}
     return Result(overall, each, missing, len(items), details or {}, scored, len(items), shares)
 
 
-def flat_result(
+def mean_of_items(
     items: Sequence[Item],
     values: Mapping[str, float | None],
     details: Mapping[str, float] | None = None,
 ) -> Result:
-    """The mean over all items whatever their group, and that of each group beside it."""
-    flat = result([Item(item.id, "", "all") for item in items], values)
-    return replace(result(items, values, details=details), overall=flat.overall, weights={})
+    """The mean over all items regardless of group, with the mean of each group beside it."""
+    flat = mean_of_groups([Item(item.id, "", "all") for item in items], values)
+    grouped = mean_of_groups(items, values, details=details)
+    return replace(grouped, overall=flat.overall, weights={})
+
+
+def first_replies(replies: Mapping[str, Sequence[Sequence[Any]]]) -> dict[str, Sequence[Any]]:
+    """The replies about the first picture of each item that has one."""
+    return {name: by_picture[0] for name, by_picture in replies.items() if by_picture}
+
+
+@dataclass(frozen=True)
+class PublishedScore:
+    """What one system reached on a benchmark, as its source states it."""
+
+    system: str
+    scores: Mapping[str, float]
+    """By measure, in the unit of our reports; "overall" is the main score, the others are `details`."""
+    source: str
+    judge: str
+    """"not stated" where the source does not name it, "none" where there is none."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published scores of a benchmark, to stand beside ours."""
+
+    rows: Sequence[PublishedScore] = ()
+    note: str = ""
+    """What must be known before they are compared."""
+    own_measures: Sequence[str] = ()
+    """Measures of our reports that belong beside them though no source states them."""
+
+
+@cache
+def _published_entries() -> list[dict[str, Any]]:
+    text = files("arm.evals.benchmarks").joinpath("published.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def published_scores(benchmark: str) -> Published:
+    """The published scores of a benchmark; no rows for one that has none."""
+    for entry in _published_entries():
+        if benchmark in entry["benchmarks"]:
+            rows = [
+                PublishedScore(system, scores, table["source"], table["judge"])
+                for table in entry["tables"]
+                for system, scores in table["scores"].items()
+            ]
+            return Published(rows, entry.get("note", ""), tuple(entry.get("own_measures", ())))
+    return Published()

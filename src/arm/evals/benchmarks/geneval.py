@@ -1,6 +1,6 @@
-"""GenEval (arXiv 2310.11513): 553 prompts of six tags, checked by an object detector.
+"""GenEval (arXiv 2310.11513): 553 prompts with six tags, checked by an object detector.
 
-Four pictures a prompt; the score is the unweighted mean of the six tags' image accuracies.
+Four pictures of each prompt; the score is the unweighted mean of the six tags' accuracies over pictures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,104 +11,108 @@ from typing import Any
 import numpy as np
 
 from arm.errors import DataError
-from arm.evals.benchmarks.base import (
-    Item,
-    Result,
-    json_lines,
-    need,
-    need_count,
-    need_file,
-    need_list,
-    need_text,
-    result,
+from arm.evals.benchmarks.base import Benchmark, Item, Result, checked_items, mean_of_groups
+from arm.evals.benchmarks.files import (
+    find_file,
+    read_json_lines,
+    require,
+    require_list,
+    require_text,
 )
 
 COUNT = 553
+FILES = ("evaluation_metadata.jsonl", "prompts/evaluation_metadata.jsonl")
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 MIN_SCORE, MIN_SCORE_COUNTING = 0.3, 0.9
-"""Detections of GenEval's own detector below this are dropped; the counting tag is stricter."""
+"""Confidence that a detection by GenEval's own detector must exceed; the counting tag is stricter."""
 MAX_OBJECTS = 16
 POSITION_THRESHOLD = 0.1
-"""Share of the two objects' sizes by which they must be apart."""
+"""The share of both objects' sizes by which two objects must be apart."""
 
 
 @dataclass(frozen=True)
 class Detection:
-    """An object in a picture: class name, box (x0, y0, x1, y1) in pixels, confidence, colour."""
+    """An object in a picture."""
 
     name: str
+    """The class name."""
     box: tuple[float, float, float, float]
+    """(x0, y0, x1, y1) in pixels."""
     score: float
+    """The detector's confidence, in [0, 1]."""
     color: str | None = None
 
 
 def load(directory: Path, partial: bool = False) -> list[Item]:
-    """The items of `evaluation_metadata.jsonl`; an id is the number of its line from 0, as the
-    authors' folders of pictures are named ("00012"). Raises DataError.
+    """The items of `evaluation_metadata.jsonl`. Raises DataError.
+
+    An id is the number of its line from 0, as in the names of the authors' picture folders ("00012").
     """
-    path = need_file(directory, "evaluation_metadata.jsonl", "GenEval")
+    path = find_file(directory, FILES, "GenEval")
     items = []
-    for number, line in json_lines(path):
+    for number, line in read_json_lines(path):
         where = f"{path}:{number}"
-        tag = need(line, "tag", where)
+        tag = require(line, "tag", where)
         if tag not in TAGS:
-            raise DataError(f"{where}: '{tag}' is none of {', '.join(TAGS)}")
-        _check_wanted(line, where)
-        items.append(Item(f"{len(items):05d}", need(line, "prompt", where), tag, data=line))
-    return need_count(items, COUNT, "GenEval", partial)
+            raise DataError(f"{where}: the tag '{tag}' is none of {', '.join(TAGS)}")
+        _check_objects(line, where)
+        items.append(Item(f"{len(items):05d}", require(line, "prompt", where), tag, data=line))
+    return checked_items(items, COUNT, "GenEval", partial)
 
 
-def _check_wanted(line: Mapping[str, Any], where: str) -> None:
-    """Raises DataError where what a picture should show is not said as `check` reads it."""
-    wanted = need_list(need(line, "include", where), f"{where}, 'include'")
-    unwanted = need_list(line.get("exclude", []), f"{where}, 'exclude'")
+def _check_objects(line: Mapping[str, Any], where: str) -> None:
+    """Raises DataError where the description of what a picture should show is not of the form that
+    `check` reads.
+    """
+    wanted = require_list(require(line, "include", where), f"{where}, 'include'")
+    unwanted = require_list(line.get("exclude", []), f"{where}, 'exclude'")
     for n, one in enumerate([*wanted, *unwanted]):
-        need_text(one, "class", where)
+        require_text(one, "class", where)
         position = one.get("position")
         known = isinstance(position, list) and len(position) == 2 and position[1] in range(n)
-        if type(need(one, "count", where)) is not int or not (known or "position" not in one):
-            raise DataError(f"{where}: what it asks of '{one['class']}' cannot be read")
+        if type(require(one, "count", where)) is not int or not (known or "position" not in one):
+            raise DataError(f"{where}: the requirement for '{one['class']}' cannot be read")
 
 
 def relations(a: Detection, b: Detection) -> set[str]:
-    """How a stands to b: none, one or two of left of, right of, above, below.
+    """The position of a relative to b: none, one or two of left of, right of, above, below.
 
-    The offset of the centres, less a tenth of both sizes along each axis; a direction counts where
-    what is left along it is more than half of the whole offset's length.
+    The offset between the centres is reduced along each axis by a tenth of both sizes; a direction
+    counts where the reduced offset along it is more than half of the original offset's length.
     """
     first, second = np.reshape(a.box, (2, 2)), np.reshape(b.box, (2, 2))
     offset = first.mean(0) - second.mean(0)
     slack = POSITION_THRESHOLD * (np.ptp(first, 0) + np.ptp(second, 0))
-    left = np.maximum(np.abs(offset) - slack, 0) * np.sign(offset)
-    if np.abs(left).max() < 1e-3:
+    reduced = np.maximum(np.abs(offset) - slack, 0) * np.sign(offset)
+    if np.abs(reduced).max() < 1e-3:
         return set()
-    right, down = left / np.linalg.norm(offset)
-    found = {
+    right, down = reduced / np.linalg.norm(offset)
+    directions = {
         "left of": right < -0.5, "right of": right > 0.5, "above": down < -0.5, "below": down > 0.5
     }  # fmt: skip
-    return {name for name, holds in found.items() if holds}
+    return {name for name, holds in directions.items() if holds}
 
 
 def classes(item: Item) -> tuple[list[str], list[str]]:
-    """The classes that an item asks about, and those of them whose colour it asks for."""
+    """The classes that an item mentions, and those of them whose colour it specifies."""
     wanted = [*item.data["include"], *item.data.get("exclude", [])]
     names = dict.fromkeys(w["class"] for w in wanted)
     return list(names), list(dict.fromkeys(w["class"] for w in wanted if "color" in w))
 
 
-def kept(
+def confident(
     item: Item, detections: Sequence[Detection], least: float, least_counting: float
 ) -> dict[str, list[Detection]]:
-    """Detections that count, by class, the surest first, at most sixteen of each."""
+    """Detections above the item's threshold by class, most confident first, at most sixteen each."""
     if item.group == "counting":
         least = least_counting
-    found: dict[str, list[Detection]] = {}
+    by_class: dict[str, list[Detection]] = {}
     for detection in sorted(detections, key=lambda d: -d.score):
-        same = found.setdefault(detection.name, [])
+        same = by_class.setdefault(detection.name, [])
         if detection.score > least and len(same) < MAX_OBJECTS:
             same.append(detection)
-    return found
+    return by_class
 
 
 def check(
@@ -117,25 +121,25 @@ def check(
     least: float = MIN_SCORE,
     least_counting: float = MIN_SCORE_COUNTING,
 ) -> bool:
-    """Whether a picture shows what the prompt asks, by the authors' rules.
+    """Whether a picture shows what the prompt asks for, by the authors' rules.
 
-    least, least_counting: the thresholds of a detector whose scores mean something else.
+    least, least_counting: the thresholds, which depend on the detector.
     """
-    objects = kept(item, detections, least, least_counting)
+    objects = confident(item, detections, least, least_counting)
     matched: list[list[Detection]] = []
     right = True
     for wanted in item.data["include"]:
         count = wanted["count"]
-        found = objects.get(wanted["class"], [])[:count]
-        ok = len(found) >= count
+        same = objects.get(wanted["class"], [])[:count]
+        ok = len(same) >= count
         if ok and "color" in wanted:
-            ok = sum(d.color == wanted["color"] for d in found) >= count
+            ok = sum(d.color == wanted["color"] for d in same) >= count
         if ok and "position" in wanted:
             relation, target = wanted["position"]
             others = matched[target]
-            ok = bool(others) and all(relation in relations(a, b) for a in found for b in others)
+            ok = bool(others) and all(relation in relations(a, b) for a in same for b in others)
         right = right and ok
-        matched.append(found if ok else [])
+        matched.append(same if ok else [])
     too_many = any(
         len(objects.get(e["class"], [])) >= e["count"] for e in item.data.get("exclude", [])
     )
@@ -143,17 +147,21 @@ def check(
 
 
 def score(items: Sequence[Item], right: Mapping[str, Sequence[bool | None]]) -> Result:
-    """The score from the checks of each prompt's pictures; None is a picture that has none.
+    """The score from whether each picture of each prompt is right; None where a picture is missing.
 
-    A tag's accuracy is over pictures; intervals redraw prompts. Missing verdicts are pictures, which
-    `details` counts.
+    A tag's accuracy is over pictures; intervals resample prompts. Verdicts are counted as pictures,
+    whose numbers `details` has.
     """
     values: dict[str, float | None] = {}
     pictures = missing = 0
     for item in items:
         checks = right.get(item.id) or [None]
-        told = [r for r in checks if r is not None]
-        pictures, missing = pictures + len(checks), missing + len(checks) - len(told)
-        values[item.id] = sum(told) / len(told) if told else None
+        known = [r for r in checks if r is not None]
+        pictures, missing = pictures + len(checks), missing + len(checks) - len(known)
+        values[item.id] = sum(known) / len(known) if known else None
     counts = {"pictures": float(pictures), "pictures_missing": float(missing)}
-    return replace(result(items, values, details=counts), missing=missing, total=pictures)
+    scored = mean_of_groups(items, values, details=counts)
+    return replace(scored, missing=missing, total=pictures)
+
+
+BENCHMARKS = (Benchmark("geneval", "drawing", load, score, images_per_item=4, uses_detector=True),)

@@ -1,9 +1,9 @@
-"""MMMU (arXiv 2311.16502): the 900 validation questions of thirty subjects, chosen or answered freely.
+"""MMMU (arXiv 2311.16502): the 900 validation questions of thirty subjects, multiple choice or open.
 
-Questions come as the authors publish them, a parquet file of each subject: SUBJECT/validation-*.parquet.
-Where their `answer_dict_val.json` lies beside those, its answers count. The reading of answers is theirs,
-but for one rule: where they draw a letter by lot, the answer is unreadable here, wrong, and counted. As
-in their newest loader a picture stands wherever the question or an option names it, as <image 2>.
+The questions are the authors' data set, a folder for each subject. Where their `answer_dict_val.json`
+lies beside those folders, its answers count. Answers are read by the authors' rules but for one: where
+they draw a letter at random, the answer is unreadable here, wrong, and counted. As in their newest
+loader, a picture stands wherever the question or an option names it, as in <image 2>.
 """
 
 import ast
@@ -12,21 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arm.errors import DataError, InputError
-from arm.evals.benchmarks.base import (
-    Item,
-    Result,
-    flat_result,
-    json_object,
-    need,
-    need_count,
-)
+from arm.errors import DataError
+from arm.evals.benchmarks.base import Benchmark, Item, Result, checked_items, mean_of_items
 from arm.evals.benchmarks.choices import LETTER_PROMPT, SHORT_PROMPT
+from arm.evals.benchmarks.files import (
+    find_tables,
+    not_here,
+    read_json_object,
+    require,
+    table_rows,
+)
 from arm.files import keep_picture
 
 COUNT = 900
 ANSWERS = "answer_dict_val.json"
-FILES = "*/validation-*.parquet"
+TABLES = ("*/validation-*.parquet", "*/validation/*.arrow")
+"""The data set as `hf download` leaves it, and each subject as `save_to_disk` writes it."""
 PICTURES = tuple(f"image_{n}" for n in range(1, 8))
 MARK = re.compile(r"<image\s+(\d+)>")
 KEYS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
@@ -34,55 +35,39 @@ KEYS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "
 Truth = str | list[str]
 NOTE = (
     f"prompt: question, one option a line as (A) ..., '{LETTER_PROMPT}'; open questions: '{SHORT_PROMPT}' "
-    "(both the authors'); every picture that question or options name, each time where they do, as in the authors' "
-    "loader (of a question that names none the first, before it); unreadable choices are wrong, never drawn by lot"
+    "(both the authors'); a picture stands wherever question or options name it, as in the authors' loader (the first "
+    "picture stands before a question that names none); unreadable choices are wrong, never drawn at random"
 )
 
 
-def rows(
-    directory: Path, columns: Sequence[str], more: Sequence[str] = ()
+def read_rows(
+    directory: Path, columns: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Questions of all subjects, with `more` columns where there are such. Raises DataError where there is
-    no question, or one of the `columns` is missing.
-    """
-    paths = sorted(directory.glob(FILES))
+    """The questions of all subjects. Raises DataError where there are none or a column is missing."""
+    paths = find_tables(directory, TABLES)
     if not paths:
-        raise DataError(f"{directory} is no MMMU directory: it has no {FILES}")
-    try:
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise InputError("MMMU's files are parquet: pip install 'arm-lmm[data]'") from None
-    for path in paths:
-        try:
-            file = ParquetFile(path)
-            missing = [c for c in columns if c not in file.schema_arrow.names]
-            if missing:
-                raise DataError(f"{path} lacks the columns {', '.join(missing)}")
-            found = [c for c in more if c in file.schema_arrow.names]
-            yield from file.read(columns=[*columns, *found]).to_pylist()
-        except (ArrowInvalid, OSError) as error:
-            raise DataError(f"{path} is no parquet file ({error})") from None
+        raise not_here(directory, TABLES, "MMMU")
+    yield from table_rows(paths, columns, optional)
 
 
 def read_truths(path: Path) -> dict[str, tuple[bool, Truth]]:
-    """The authors' answers by id: whether it is multiple choice, and the answer or answers."""
+    """The authors' answers by id: whether it is multiple choice, and the right answer or answers."""
     return {
         name: (
-            need(entry, "question_type", f"{path}, '{name}'") == "multiple-choice",
-            need(entry, "ground_truth", f"{path}, '{name}'"),
+            require(entry, "question_type", f"{path}, '{name}'") == "multiple-choice",
+            require(entry, "ground_truth", f"{path}, '{name}'"),
         )
-        for name, entry in json_object(path).items()
+        for name, entry in read_json_object(path).items()
     }
 
 
-def listed(text: str) -> Truth:
-    """A field that may be the text of a list."""
+def parse_list(text: str) -> Truth:
+    """The list that a field holds as Python text, or the text itself."""
     try:
-        found = ast.literal_eval(text) if text.startswith("[") else text
-    except (ValueError, SyntaxError):
+        content = ast.literal_eval(text) if text.startswith("[") else text
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
-    return [str(part) for part in found] if isinstance(found, list) else text
+    return [str(part) for part in content] if isinstance(content, list) else text
 
 
 def load(directory: Path, partial: bool = False) -> list[Item]:
@@ -90,28 +75,28 @@ def load(directory: Path, partial: bool = False) -> list[Item]:
     path = directory / ANSWERS
     truths = read_truths(path) if path.is_file() else {}
     items = []
-    for row in rows(directory, ("id", "question", "options", "answer", "question_type")):
+    for row in read_rows(directory, ("id", "question", "options", "answer", "question_type")):
         name = row["id"]
         if not isinstance(name, str) or Path(name).name != name:
-            raise DataError(f"{directory}: {name!r} is no id of a question")
-        chosen, truth = row["question_type"] == "multiple-choice", listed(row["answer"])
+            raise DataError(f"{directory}: {name!r} is not the id of a question")
+        has_options, truth = row["question_type"] == "multiple-choice", parse_list(row["answer"])
         if truths:
             if name not in truths:
-                raise DataError(f"{path} has no answer to {name}: it is of another version")
-            chosen, truth = truths[name]
-        texts = listed(row["options"]) if chosen else []
+                raise DataError(f"{path} has no answer to {name}: it is another version")
+            has_options, truth = truths[name]
+        texts = parse_list(row["options"]) if has_options else []
         if isinstance(texts, str):
-            raise DataError(f"{directory}: the options of {name} are no list: {texts[:60]}")
+            raise DataError(f"{directory}: the options of {name} are not a list: {texts[:60]}")
         options = {chr(ord("A") + i): text for i, text in enumerate(texts)}
         items.append(question(name, row["question"], options, truth))
-    return need_count(items, COUNT, "MMMU (validation)", partial)
+    return checked_items(items, COUNT, "MMMU (validation)", partial)
 
 
 def question(name: str, text: str, options: Mapping[str, str], truth: Truth) -> Item:
-    """An item from its id "validation_SUBJECT_NUMBER"; one without options is answered freely."""
+    """An item from its id "validation_SUBJECT_NUMBER"; one without options is an open question."""
     if options:
-        shown = "\n".join(f"({letter}) {option}" for letter, option in options.items())
-        prompt = f"{text}\n\n{shown}\n\n{LETTER_PROMPT}"
+        listed = "\n".join(f"({letter}) {option}" for letter, option in options.items())
+        prompt = f"{text}\n\n{listed}\n\n{LETTER_PROMPT}"
     else:
         prompt = f"{text}\n\n{SHORT_PROMPT}"
     subject = "_".join(name.split("_")[1:-1])
@@ -121,26 +106,27 @@ def question(name: str, text: str, options: Mapping[str, str], truth: Truth) -> 
 
 
 def picture_name(question: str, number: int) -> str:
-    """The file of a question's picture, as the authors name it."""
+    """The file name of a question's picture, as the authors name it."""
     return f"{question}_{number}.png"
 
 
-def unpack(directory: Path, items: Sequence[Item], folder: Path) -> None:
-    """Writes all pictures that the items show into a folder; one that is there already stays, if it is
-    still the same.
-    """
-    wanted = {name for item in items for name in (*item.images.values(), item.image)}
-    for row in rows(directory, ("id",), PICTURES):
+def unpack(directory: Path, items: Sequence[Item], folder: Path) -> bool:
+    """Writes the items' pictures into a folder; a file that is still right stays. Returns True."""
+    needed = {name for item in items for name in (*item.images.values(), item.image)}
+    for row in read_rows(directory, ("id",), PICTURES):
         for number, column in enumerate(PICTURES, 1):
             path = folder / picture_name(row["id"], number)
             content = (row.get(column) or {}).get("bytes")
-            if path.name in wanted and content:
+            if path.name in needed and content:
                 keep_picture(content, path)
+    return True
 
 
 def read_choice(answer: str, options: Mapping[str, str]) -> str | None:
-    """The letter that an answer gives: the last one in brackets, else the last that stands alone, else,
-    of more than five words, the option named last. None where there is none.
+    """The letter that an answer gives; None where there is none.
+
+    The last letter in brackets, else the last that stands alone, else, in an answer of more than five
+    words, the option that is named last.
     """
     for mark in ",.!?;:'":
         answer = answer.strip(mark)
@@ -157,7 +143,7 @@ def read_choice(answer: str, options: Mapping[str, str]) -> str | None:
 
 
 def normalised(text: str) -> list[str | float]:
-    """A number to two places, or lower-case text; one letter needs a space beside it to be found."""
+    """A number rounded to two places, or lower-case text; a single letter must have a space beside it."""
     text = text.strip()
     try:
         return [round(float(text.replace(",", "")), 2)]
@@ -167,18 +153,20 @@ def normalised(text: str) -> list[str | float]:
 
 
 def numbers(text: str) -> list[str]:
-    """Numbers with thousands' commas, with exponents, and plain ones."""
+    """The numbers in a text: with commas for thousands, with exponents, and plain."""
     patterns = (
         r"-?\b\d{1,3}(?:,\d{3})+\b",
         r"-?\d+(?:\.\d+)?[eE][+-]?\d+",
         r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])",
     )
-    return [found for pattern in patterns for found in re.findall(pattern, text)]
+    return [match for pattern in patterns for match in re.findall(pattern, text)]
 
 
 def read_open(answer: str) -> set[str | float]:
-    """What an open answer may mean: of each line the shortest end after one of the keys (the whole
-    answer where no line has one), and every number in these.
+    """What an open answer may mean.
+
+    The shortest rest of each line after one of the keys (the whole answer where no line has one), and
+    every number in these.
     """
     whole = answer.strip().strip(".").lower()
     lines = whole.split("\n")
@@ -191,21 +179,20 @@ def read_open(answer: str) -> set[str | float]:
                 end = tail
         if end and end not in (":", ",", ".", "!", "?", ";", "'"):
             ends.append(end)
-    told = ends or [whole]
-    told = [*told, *(number for end in told for number in numbers(end))]
-    return {meant for text in told for meant in normalised(text)}
+    texts = ends or [whole]
+    texts = [*texts, *(number for text in texts for number in numbers(text))]
+    return {meant for text in texts for meant in normalised(text)}
 
 
 def agrees(answer: str, truth: Truth) -> bool:
-    """Whether an open answer holds a right text, or has a right number."""
+    """Whether an open answer contains a right text or has a right number."""
     truths = [
         t for text in ([truth] if isinstance(truth, str) else truth) for t in normalised(text)
     ]
-    said = read_open(answer)
     texts = [t for t in truths if isinstance(t, str)]
     return any(
         any(t in meant for t in texts) if isinstance(meant, str) else meant in truths
-        for meant in said
+        for meant in read_open(answer)
     )
 
 
@@ -214,14 +201,17 @@ def score(items: Sequence[Item], answers: Mapping[str, str | None]) -> Result:
     values: dict[str, float | None] = {}
     unreadable = 0
     for item in items:
-        said = answers.get(item.id)
-        if said is None:
+        answer = answers.get(item.id)
+        if answer is None:
             continue
         options, truth = item.data["options"], item.data["answer"]
         if options:
-            letter = read_choice(said, options)
+            letter = read_choice(answer, options)
             unreadable += letter is None
             values[item.id] = float(letter in ([truth] if isinstance(truth, str) else truth))
         else:
-            values[item.id] = float(agrees(said, truth))
-    return flat_result(items, values, {"unreadable": float(unreadable)})
+            values[item.id] = float(agrees(answer, truth))
+    return mean_of_items(items, values, {"unreadable": float(unreadable)})
+
+
+BENCHMARKS = (Benchmark("mmmu", "questions", load, score, unpack=unpack, notes=(NOTE,)),)

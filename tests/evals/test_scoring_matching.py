@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from arm.evals.benchmarks.registry import BENCHMARKS
-from arm.evals.matching import match
+from arm.evals.benchmarks import BENCHMARKS
+from arm.evals.scoring import match_answers
 from conftest import Call, TinyChain
 from judge_server import judge_server
 
@@ -90,13 +90,14 @@ def test_by_hand(run: Call, chain: TinyChain, data: Path, tmp_path: Path):
         assert found["judge"]["model"] == "judge-1"
         (note,) = [n for n in found["notes"] if n.startswith("4 of 8 answers")]
         assert (
-            "option is meant for 1 of them, that none is for 1" in note and "2 are missing" in note
+            "the option that is meant for 1 of them and none for 1" in note
+            and "2 are missing" in note
         )
         lines = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
         told = {line["id"]: line["said"][0] for line in lines}
         assert told["1"] == ["A"] and told["1000001"] == ["it moos", "B"]
         assert told["2"] == ["no idea", "Z"] and told["1000003"] == ["mumble", None]
-        assert "which option that means, says the judge:" in (out / "report.html").read_text()
+        assert "the option that it means, says the judge:" in (out / "report.html").read_text()
         # Nothing is asked again, neither what was read nor what could not be.
         code, _, errors = run(*options(chain, data, out, server.url))
         assert code == 0 and len(server.bodies) == 6 and report(out)["overall"] == found["overall"]
@@ -146,5 +147,5 @@ def test_before_the_answers_exist_the_cost_is_a_limit(
 
 
 def test_other_benchmarks_ask_nobody():
-    found = match(BENCHMARKS["pope-random"], [], {"1": "yes"}, None)
+    found = match_answers(BENCHMARKS["pope-random"], [], {"1": "yes"}, None)
     assert found.answers == {} and found.notes == ()

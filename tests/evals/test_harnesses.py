@@ -1,7 +1,7 @@
-"""lmms-eval itself runs the shipped model on files of the world, beside our own commands.
+"""lmms-eval and VLMEvalKit run the shipped model, beside our own commands and the model's own answers.
 
-It lives in an environment of its own, since it demands torchvision; $ARM_LMMS_PYTHON names that
-environment's interpreter, where this package is installed too.
+Each needs an environment of its own, with this package in it: lmms-eval demands torchvision.
+$ARM_LMMS_PYTHON and $ARM_VLMEVAL_PYTHON name the interpreters of those environments.
 """
 
 import importlib
@@ -20,6 +20,8 @@ from PIL import Image
 
 from arm.evals.painting import paint_each
 from arm.pipeline import Arm
+from arm.world.render import render
+from arm.world.sampling import sample_scene
 from conftest import TinyChain
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "lmms_eval"
@@ -89,9 +91,9 @@ ROUNDS = """
 import json, sys
 from types import SimpleNamespace as Request
 from PIL import Image
-from arm.evals.lmms.model import ArmModel
+from arm.evals.harnesses import LmmsModel
 
-model = ArmModel(pretrained="micro", batch_size=2)
+model = LmmsModel(pretrained="micro", batch_size=2)
 picture = Image.open(sys.argv[1])
 questions = ["is there a star ?", "how many things are there ?", "is there a Zanzibar ?"]
 model.task_dict = {"t": {"test": questions}}
@@ -179,10 +181,10 @@ def adapter(chain: TinyChain, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         module = ModuleType(name)
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "arm.evals.lmms.model", raising=False)
-    found = importlib.import_module("arm.evals.lmms.model")
-    yield lambda **options: found.ArmModel(str(chain.model), **options)
-    sys.modules.pop("arm.evals.lmms.model", None)
+    monkeypatch.delitem(sys.modules, "arm.evals.harnesses", raising=False)
+    found = importlib.import_module("arm.evals.harnesses")
+    yield lambda **options: found.LmmsModel(str(chain.model), **options)
+    sys.modules.pop("arm.evals.harnesses", None)
 
 
 @pytest.mark.parametrize("mode", ["understanding", "generation"])
@@ -214,8 +216,47 @@ def test_what_a_request_samples_is_the_same_at_every_batch_size(
     assert said(1) == said(2) == said(5)
 
 
-def test_the_door_is_light():
+def test_the_entry_point_is_light():
     """Every lmms-eval run imports it, whatever its model."""
-    code = "import sys, arm.evals.lmms; print('torch' in sys.modules, 'lmms_eval' in sys.modules)"
+    code = (
+        "import sys; from arm.evals import lmms_eval_manifest; "
+        "print('torch' in sys.modules, 'lmms_eval' in sys.modules)"
+    )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == ["False", "False"]
+
+
+VLMEVAL_PYTHON = os.environ.get("ARM_VLMEVAL_PYTHON", "")
+QUESTIONS = ("is there a star ?", "how many things are there ?", "what color is the background ?")
+SCRIPT = """
+import json, sys
+from arm.evals.harnesses import VLMEvalModel
+model, picture, questions = VLMEvalModel("micro"), sys.argv[1], sys.argv[2:]
+asked = [[{"type": "image", "value": picture}, {"type": "text", "value": q}] for q in questions]
+said = [model.generate(message) for message in asked]
+said.append(model.generate([picture, questions[0]]))
+said.append(model.generate([picture, "is there a Zanzibar ?"]))
+print("SAID", json.dumps(said))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not VLMEVAL_PYTHON, reason="ARM_VLMEVAL_PYTHON names no interpreter with VLMEvalKit"
+)
+def test_vlmevalkit_gets_the_models_own_answers(tmp_path: Path):
+    picture = tmp_path / "scene.png"
+    Image.fromarray(render(sample_scene(np.random.default_rng(3), 56, 56), 1)).save(picture)
+    ended = subprocess.run(
+        [VLMEVAL_PYTHON, "-c", SCRIPT, str(picture), *QUESTIONS],
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    said = json.loads(ended.stdout.rpartition("SAID ")[2])
+    arm = Arm.from_pretrained("micro")
+    own = [arm.ask(picture, question).strip() for question in QUESTIONS]
+    assert said == [*own, own[0], ""]
+    assert "does not know the word 'zanzibar'" in ended.stderr

@@ -1,4 +1,4 @@
-"""SEED-Bench: a tiny file in its authors' layout, with scores worked out by hand."""
+"""Multiple choice and SEED-Bench: scores worked out by hand, on tiny files in the authors' format."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,27 @@ from pathlib import Path
 import pytest
 
 from arm.errors import DataError
-from arm.evals.benchmarks import choices, seed
-from arm.evals.benchmarks.registry import BENCHMARKS
+from arm.evals.benchmarks import BENCHMARKS, choices
+
+OPTIONS = {"A": "a dog", "B": "two cats", "C": "grass", "D": "none"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("B", "B"), ("B.", "B"), ("(C) grass", "C"), ("The answer is D", "D"), ("Two cats.", "B"),
+        ("A", "A"), ("A small animal sits here", None),  # an article, perhaps
+        ("b", None), ("A or B", None), ("a dog on grass", None), ("", None), ("a horse", None),
+    ],
+)  # fmt: skip
+def test_a_letter_is_read_by_rules_alone(answer: str, expected: str | None):
+    assert choices.read_choice(answer, OPTIONS) == expected
+
+
+def test_a_choice_is_asked_for_in_lines():
+    assert choices.choice_prompt("What is it?", {"A": "x", "B": "y"}, "Look.") == (
+        "Look.\nWhat is it?\nA. x\nB. y\nAnswer with the option's letter from the given choices directly."
+    )
 
 
 def seed_question(number: int, kind: int, answer: str, **more: object) -> dict[str, object]:
@@ -25,7 +44,7 @@ def test_seed_by_hand(tmp_path: Path):
         ],
     }  # fmt: skip
     (tmp_path / "SEED-Bench.json").write_text(json.dumps(data))
-    items = seed.load(tmp_path, partial=True)
+    items = choices.load_seed(tmp_path, partial=True)
     assert [(i.id, i.group, i.image) for i in items] == [
         ("1", "Scene Understanding", "p_1"), ("2", "Scene Understanding", "p_2"),
         ("3", "Instances Counting", "p_3"), ("5", "Instances Counting", "p_5"),
@@ -33,27 +52,27 @@ def test_seed_by_hand(tmp_path: Path):
     # The question alone is asked; its options are ranked.
     assert items[0].text == "Which?"
     assert items[0].ranked == {"A": "aa", "B": "bb", "C": "cc", "D": "dd"}
-    found = seed.score(items, {"1": "A", "2": "D", "3": "C"})
+    found = choices.score_ranked(items, {"1": "A", "2": "D", "3": "C"})
     # Two of three, not the mean of the groups' .5 and 1.
     assert found.overall.value == pytest.approx(2 / 3)
     assert found.groups["Scene Understanding"].value == 0.5
     assert (found.missing, found.total) == (1, 4)
-    with pytest.raises(DataError, match="SEED-Bench \\(pictures\\) has 14,232 items"):
-        seed.load(tmp_path)
+    with pytest.raises(DataError, match="SEED-Bench \\(pictures\\) has 14,232 or 14,233 items"):
+        choices.load_seed(tmp_path)
     data["questions"] = [seed_question(1, 1, "A", data_type="Single Image")]
     (tmp_path / "SEED-Bench.json").write_text(json.dumps(data))
     with pytest.raises(DataError, match="'Single Image' belongs to SEED-Bench-2"):
-        seed.load(tmp_path)
+        choices.load_seed(tmp_path)
 
 
 def test_seed_by_letters_is_another_benchmark(tmp_path: Path):
     data = {"question_type": {"Scene": 1}, "questions": [seed_question(1, 1, "C")]}
     (tmp_path / "SEED-Bench.json").write_text(json.dumps(data))
-    (item,) = seed.load_letters(tmp_path, partial=True)
+    (item,) = choices.load_seed_letters(tmp_path, partial=True)
     assert item.text.startswith(
         "Which?\nA. aa\nB. bb\nC. cc\nD. dd\nAnswer with the option's letter"
     )
     assert item.ranked == {}
-    assert choices.score_choices([item], {"1": "it is cc"}).overall.value == 1.0
+    assert choices.score_letters([item], {"1": "it is cc"}).overall.value == 1.0
     assert "likelihood" in " ".join(BENCHMARKS["seed"].notes)
     assert "letter" in " ".join(BENCHMARKS["seed-letters"].notes)
