@@ -238,6 +238,19 @@ def test_files_in_backticks_exist():
             assert (ROOT / name).exists(), f"{name_of(path)} names {name}"
 
 
+def test_names_in_backticks_are_in_their_files():
+    """`NAME` in `FILE`, `NAME` of `FILE`."""
+    named = [
+        (name_of(path), name, file)
+        for path in EVERY
+        for name, file in re.findall(r"`(\w+)` (?:in|of) `(src/arm/[\w/]+\.py)`", text_of(path))
+    ]
+    assert len(named) >= 8
+    for page, name, file in named:
+        defined = re.search(rf"^(?:def |class )?{name}\b", text_of(ROOT / file), re.MULTILINE)
+        assert defined, f"{page}: {file} has no {name}"
+
+
 def test_every_page_is_in_the_navigation():
     def pages(entry) -> Iterator[str]:
         if isinstance(entry, str):
