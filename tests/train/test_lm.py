@@ -25,7 +25,7 @@ from arm.pipeline import Arm
 from arm.runs import list_runs
 from arm.sequence import PackedBatch
 from arm.train import lm, next_token
-from arm.train.finetune import Finetune, merged, prepare
+from arm.train.finetune import Finetune, merge_lora, prepare
 from arm.train.lm import Backbone, Conversations, LMRun
 from arm.train.sharding import Parallel
 from arm.train.training import Loop
@@ -243,7 +243,7 @@ def test_lora_resumes_bit_equal_and_only_on_its_start(run: LMRun, tmp_path: Path
     one, two = (load_tensors(r.out / "model/model.safetensors") for r in (run, half))
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
     lm.main(replace(first, loop=replace(LOOP, steps=2)))
-    with pytest.raises(WeightsError, match="stands on another start"):
+    with pytest.raises(WeightsError, match="trained with another start"):
         lm.main(half)
 
 
@@ -282,7 +282,7 @@ def test_merging_changes_no_output(run: LMRun):
     ids, positions = torch.arange(6)[None], torch.arange(6)[None]
     before = model(model.embed(ids), positions)
     names = {name for name, _ in lm.build(run, 200)[0].named_parameters()}
-    merged(model)
+    merge_lora(model)
     assert {name for name, _ in model.named_parameters()} == names
     assert_close_fp32(model(model.embed(ids), positions), before)
 
@@ -442,5 +442,5 @@ def test_parts_that_are_not_there_are_told_before_training(run: LMRun):
 
 def test_a_folder_that_cannot_be(run: LMRun, tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="name another `out`"):
+    with pytest.raises(ConfigError, match="choose another `out`"):
         lm.main(replace(run, out=tmp_path / "file"))

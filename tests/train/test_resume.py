@@ -99,7 +99,9 @@ def test_a_damaged_checkpoint_is_named(chain: TinyChain, tmp_path: Path):
     ):
         lm.main(run)
     path.write_bytes(b"x" * len(whole))
-    with pytest.raises(WeightsError, match=r"step_00000002 is not a whole safetensors checkpoint"):
+    with pytest.raises(
+        WeightsError, match=r"step_00000002 is not a complete safetensors checkpoint"
+    ):
         lm.main(run)
     assert (tmp_path / "step_00000001/state.safetensors").is_file()
 

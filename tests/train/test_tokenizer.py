@@ -72,7 +72,7 @@ def test_a_finished_run_notices_another_tokenizer_below_its_own(tmp_path: Path):
     main(second)
     main(second)
     main(replace(first, loop=replace(first.loop, steps=3)))
-    with pytest.raises(WeightsError, match="stands on another tokenizer"):
+    with pytest.raises(WeightsError, match="trained with another tokenizer"):
         main(second)
 
 

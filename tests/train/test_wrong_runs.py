@@ -80,5 +80,5 @@ def test_fields_that_no_run_could_have(run: str, override: str, fault: str):
 def test_a_file_in_the_place_of_a_folder(tmp_path: Path, run: str):
     (tmp_path / "file").write_text("")
     config = replace(load_run(run), out=tmp_path / "file/model")
-    with pytest.raises(ConfigError, match="file is a file; name another `out`"):
+    with pytest.raises(ConfigError, match="file is a file; choose another `out`"):
         chain.start(config)

@@ -46,7 +46,7 @@ from arm.rl.rollout import (
 from arm.rl.update import Anchors, Objective, Updater, advantages_of
 from arm.train import parallel
 from arm.train.export import with_backbone
-from arm.train.finetune import Finetune, merged, prepare
+from arm.train.finetune import Finetune, merge_lora, prepare
 from arm.train.log import Logged
 from arm.train.optim import Optim, block_matrices
 from arm.train.sharding import apply_parallelism, materializer, multiply_in_bf16, unsharded
@@ -338,7 +338,7 @@ def main(run: GRPORun) -> None:
             training.update(trainer.losses(batch))
             training.save_if_due()
             training.evaluate_if_due(trainer.watched, run.watch, before_training=True)
-    merged(arm.model)
+    merge_lora(arm.model)
     backbone = run.out / "backbone"
     save_backbone(arm.model, arm.vocab, backbone, torch.float16, write=parallel.is_main())
     if parallel.is_main():

@@ -1,8 +1,8 @@
-"""Several runs one after the other: a whole model by one command.
+"""Runs a list of runs one after another: all stages of a model by one command.
 
-A stage that has finished with the same configuration is passed over unless one before it has run since; one
-that was stopped resumes.
-Under torchrun the stages whose module says SHARED run on all processes, the others on the first.
+A stage that has finished with the same configuration is skipped unless an earlier stage has run since; a stage
+that was stopped resumes. Under torchrun, stages whose module sets SHARED run in all processes, the others in the
+main one alone.
 """
 
 import importlib
@@ -18,34 +18,37 @@ from arm.train import parallel
 
 @dataclass(frozen=True)
 class Stages:
-    """Names of runs, in order. `out` holds a mark for each that has finished."""
+    """runs: names of runs, in order. out: a folder that records the configuration of each finished stage."""
 
     out: Path
     runs: tuple[str, ...]
 
 
 def start(config: Any) -> None:
-    """Calls the `main` that stands beside the class of a run's configuration. Raises ConfigError where
-    its `out` cannot be a folder.
+    """Executes a run: calls `main(config)` of the module that defines the class of `config`. Raises
+    ConfigError where its `out` cannot be a folder.
     """
     out = Path(getattr(config, "out", "."))
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ConfigError(f"out={out} cannot be made: {there} is a file; name another `out`")
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ConfigError(
+            f"out={out} cannot be created: {existing} is a file; choose another `out`"
+        )
     importlib.import_module(type(config).__module__).main(config)
 
 
 def main(stages: Stages) -> None:
+    """Runs the stages that are not finished, in order."""
     parallel.init_processes()
     stages.out.mkdir(parents=True, exist_ok=True)
     marks = [stages.out / f"{name.replace(':', '_')}.done.json" for name in stages.runs]
     for place, (name, mark) in enumerate(zip(stages.runs, marks, strict=True)):
         config = load_run(name)
         done = mark.is_file() and with_defaults(read_json(mark), config) == to_json(config)
-        parallel.barrier()  # all have looked before the first one writes
+        parallel.barrier()  # no process writes before all have read
         if parallel.is_main():
             print(f"{name}: {'done before' if done else 'started'}", flush=True)
-            for stale in [] if done else marks[place:]:  # also after a kill they run once more
+            for stale in [] if done else marks[place:]:  # later stages run again, after a kill too
                 stale.unlink(missing_ok=True)
         if done:
             continue

@@ -1,11 +1,11 @@
-"""Checkpoints of a run: safetensors only, written whole or not at all.
+"""Checkpoints of a run, in safetensors files only.
 
-    step_00000200/*.safetensors     model.NAME, optimizer.NAME.KEY and, with averaging, ema.NAME
-    step_00000200/state.json        the step, what the run stands on, and the size of every file
+    step_00000200/*.safetensors     model.NAME, optimizer.NAME.KEY and, with a moving average, ema.NAME
+    step_00000200/state.json        the step, hashes of what the run depends on, and the size of every file
 
-One process writes one file; processes that share a model each write their part, while training goes
-on (torch.distributed.checkpoint). The names are the same, so a run resumes on any number of processes. A
-checkpoint is written under another name and renamed when complete, so a kill leaves the previous one.
+A single process writes one file. The processes of a sharded model each write their shards, while training goes
+on (torch.distributed.checkpoint); the names are the same, so a run resumes on any number of processes. A
+checkpoint is written under a temporary name and renamed when complete, so a kill leaves the previous one intact.
 """
 
 import os
@@ -26,13 +26,13 @@ from arm.train import parallel
 from arm.train.sharding import is_sharded
 
 KEEP = 2
-"""Checkpoints that stay."""
+"""Number of newest checkpoints that are kept."""
 
 
 @dataclass(frozen=True, eq=False)
 class Writing:
-    """A checkpoint that is being written. `written`: whether this process's part is; `finish` returns when
-    the whole is complete and has its name. All processes call each together.
+    """A checkpoint that is being written. `written()`: whether this process's part is complete; `finish()`
+    returns when the whole is complete and has its final name. All processes call them together.
     """
 
     written: Callable[[], bool]
@@ -42,12 +42,12 @@ class Writing:
 def tensors_of(
     module: nn.Module, optimizer: torch.optim.Optimizer, ema: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Everything that training changes, by its name in a checkpoint."""
+    """The tensors that training changes, by their names in a checkpoint."""
     named = trained(module)
-    found = {f"model.{name}": p.detach() for name, p in named.items()}
+    tensors = {f"model.{name}": p.detach() for name, p in named.items()}
     for name, p in named.items():
-        found |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[p].items()}
-    return found | {f"ema.{name}": value for name, value in ema.items()}
+        tensors |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[p].items()}
+    return tensors | {f"ema.{name}": value for name, value in ema.items()}
 
 
 def save(
@@ -58,10 +58,11 @@ def save(
     origin: Mapping[str, str] | None = None,
     ema: Mapping[str, Tensor] | None = None,
 ) -> Writing:
-    """Begins checkpoint `step`; all processes call it, and finish what it returns before they save again.
+    """Begins to write checkpoint `step`. All processes call it, and finish what it returns before they save
+    again; a model that is not sharded is written before this returns.
 
-    `origin`: see `resume`. A model that is not shared out is written before this returns. Raises
-    TrainingError (perhaps only at the end) where the disk does not take it; older ones stay.
+    origin: see `resume`. Raises TrainingError, perhaps only in `finish`, where the disk is full or not
+    writable; older checkpoints stay.
     """
     temporary = run_dir / f".writing_{step:08d}"
     tensors = tensors_of(module, optimizer, ema or {})
@@ -78,16 +79,16 @@ def save(
         group = parallel.checkpoint_group()
         pending = async_save(tensors, storage_writer=writer, process_group=group)
     elif parallel.is_main():
-        with _told(step):
+        with _write_errors(step):
             save_tensors(tensors, temporary / "state.safetensors")
 
     def finish() -> None:
         if pending is not None:
-            with _told(step):
+            with _write_errors(step):
                 pending.result()
         parallel.barrier()
         if parallel.is_main():
-            with _told(step):
+            with _write_errors(step):
                 files = {path.name: path.stat().st_size for path in temporary.iterdir()}
                 state = {"step": step, "origin": dict(origin or {}), "files": files}
                 write_json(state, temporary / "state.json")
@@ -101,8 +102,8 @@ def save(
     return Writing(lambda: pending is None or pending.done(), finish)
 
 
-class _told:
-    """Turns the failures of writing into one clear line."""
+class _write_errors:
+    """Raises a TrainingError of one line for any failure to write a checkpoint."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -119,17 +120,18 @@ class _told:
             reason = error.strerror if isinstance(error, OSError) else None
             raise TrainingError(
                 f"checkpoint {self.step} cannot be written ({reason or error}); the one before is "
-                "whole: make room and start again"
+                "intact: make room and start again"
             ) from None
 
 
 def newest(run_dir: Path) -> Path | None:
-    found = sorted(run_dir.glob("step_*"))
-    return found[-1] if found else None
+    """The newest complete checkpoint of a run; None where there is none."""
+    checkpoints = sorted(run_dir.glob("step_*"))
+    return checkpoints[-1] if checkpoints else None
 
 
 def _state(path: Path) -> dict[str, Any]:
-    """A checkpoint's state.json. Raises WeightsError where it is damaged."""
+    """The contents of a checkpoint's state.json. Raises WeightsError where it is damaged."""
     state = read_json(path / "state.json")
     if isinstance(state, dict) and isinstance(state.get("step"), int):
         if all(isinstance(state.get(key, {}), dict) for key in ("origin", "files")):
@@ -139,8 +141,8 @@ def _state(path: Path) -> dict[str, Any]:
     )
 
 
-def _whole(path: Path, files: Mapping[str, int]) -> None:
-    """Raises WeightsError where a file of a checkpoint is missing or has another size than written."""
+def _check_files(path: Path, files: Mapping[str, int]) -> None:
+    """Raises WeightsError where a file of a checkpoint is missing or its size is not the recorded one."""
     for name, size in files.items():
         file = path / name
         there = file.stat().st_size if file.is_file() else 0
@@ -151,27 +153,30 @@ def _whole(path: Path, files: Mapping[str, int]) -> None:
             )
 
 
-def _sizes(path: Path, reader: Any) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of everything in a checkpoint."""
+def _shapes(path: Path, reader: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in a checkpoint, by name."""
     try:
-        found = reader.read_metadata().state_dict_metadata
+        metadata = reader.read_metadata().state_dict_metadata
     except (SafetensorError, OSError, KeyError) as error:
         raise WeightsError(
-            f"{path} is not a whole safetensors checkpoint ({error}); remove it to resume from the "
+            f"{path} is not a complete safetensors checkpoint ({error}); remove it to resume from the "
             "one before"
         ) from None
-    return {name: tuple(data.size) for name, data in found.items()}
+    return {name: tuple(data.size) for name, data in metadata.items()}
 
 
-def _check(path: Path, sizes: Mapping[str, tuple[int, ...]], own: Mapping[str, Tensor]) -> None:
-    for name in sorted(own.keys() - sizes.keys()):
-        raise WeightsError(f"{path} lacks the tensor {name}: it is of another run")
-    for name in sorted(n for n in sizes if n.startswith(("model.", "ema.")) and n not in own):
+def _check_tensors(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], own: Mapping[str, Tensor]
+) -> None:
+    """Raises WeightsError where names and shapes in a checkpoint are not those of the run's tensors `own`."""
+    for name in sorted(own.keys() - shapes.keys()):
+        raise WeightsError(f"{path} lacks the tensor {name}: it belongs to another run")
+    for name in sorted(n for n in shapes if n.startswith(("model.", "ema.")) and n not in own):
         raise WeightsError(f"{path} holds the tensor {name}, which this run does not train")
     for name, tensor in own.items():
-        if sizes[name] != tuple(tensor.shape):
+        if shapes[name] != tuple(tensor.shape):
             raise WeightsError(
-                f"{path}: {name} has shape {sizes[name]}, this run needs {tuple(tensor.shape)}"
+                f"{path}: {name} has shape {shapes[name]}, this run needs {tuple(tensor.shape)}"
             )
 
 
@@ -184,44 +189,43 @@ def resume(
 ) -> int:
     """Restores the newest checkpoint and returns its step, 0 where there is none.
 
-    origin: hashes by name of what the run stands on. Raises WeightsError for a damaged checkpoint,
-    naming it, for one of another model, and for one whose origin is another.
+    origin: hashes, by name, of the weights and data that the run depends on. Raises WeightsError that names
+    the checkpoint where it is damaged, belongs to another model, or was made with another origin.
     """
-    path = parallel.broadcast_from_main(
-        lambda: newest(run_dir)
-    )  # machines may see a shared folder differently
+    # All processes resume from what the main one sees: a shared folder may not show the same everywhere.
+    path = parallel.broadcast_from_main(lambda: newest(run_dir))
     if path is None:
         return 0
     state = _state(path)
     for name, value in (origin or {}).items():
         if state.get("origin", {}).get(name, value) != value:
             raise WeightsError(
-                f"{path} stands on another {name} than the one that is there now; bring it back "
-                "or name another `out`"
+                f"{path} was trained with another {name} than the present one; restore it or "
+                "choose another `out`"
             )
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    _whole(path, state.get("files", {}))
+    _check_files(path, state.get("files", {}))
     reader = HuggingFaceStorageReader(str(path))
-    sizes = _sizes(path, reader)
+    shapes = _shapes(path, reader)
     named = trained(module)
-    wanted = {f"model.{name}": p.detach() for name, p in named.items()}
-    wanted |= {f"ema.{name}": value for name, value in (ema or {}).items()}
-    _check(path, sizes, wanted)
+    tensors = {f"model.{name}": p.detach() for name, p in named.items()}
+    tensors |= {f"ema.{name}": value for name, value in (ema or {}).items()}
+    _check_tensors(path, shapes, tensors)
     states: dict[str, dict[str, Tensor]] = {}
-    for key, size in sizes.items():
+    for key, shape in shapes.items():
         if key.startswith("optimizer."):
             name, _, part = key.removeprefix("optimizer.").rpartition(".")
             if name not in named:
                 raise WeightsError(f"{path} holds {key}, which this run does not train")
             p = named[name].detach()
-            alike = size == tuple(p.shape) and part != "step"
-            empty = torch.zeros_like(p) if alike else torch.zeros(size, device=p.device)
-            states.setdefault(name, {})[part] = wanted[key] = empty
+            like_parameter = shape == tuple(p.shape) and part != "step"
+            empty = torch.zeros_like(p) if like_parameter else torch.zeros(shape, device=p.device)
+            states.setdefault(name, {})[part] = tensors[key] = empty
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process: so it is
-        load(wanted, storage_reader=reader, no_dist=not is_sharded(module))
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # in a single process
+        load(tensors, storage_reader=reader, no_dist=not is_sharded(module))
     for name, values in states.items():
         optimizer.state[named[name]] = values
     return state["step"]

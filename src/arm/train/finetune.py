@@ -1,4 +1,4 @@
-"""Training a part of a model: frozen parameters, and LoRA (arXiv 2106.09685, by peft)."""
+"""Training a part of a model: frozen parameters, and LoRA (arXiv 2106.09685) by peft."""
 
 import re
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from arm.errors import ConfigError
 
 @dataclass(frozen=True)
 class Finetune:
-    """What of a model trains. With neither field, all of it.
+    """Which parameters of a model train; by default all.
 
-    lora_rank: above 0, low-rank additions to the linear layers named `lora_targets` train, and beside
-    them in full only the parameters whose names begin with one of `full`; scaled by lora_alpha / rank.
-    freeze: parameters whose names match one of these regular expressions stay as they are.
+    lora_rank: above 0, low-rank adapters of the linear layers named in `lora_targets` train, scaled by
+    lora_alpha / lora_rank; of the model's own parameters only those whose names begin with one of `full`.
+    freeze: parameters whose names match one of these regular expressions do not train.
     """
 
     lora_rank: int = 0
@@ -39,14 +39,14 @@ class Finetune:
 
     @property
     def partial(self) -> bool:
-        """Whether the run stands on weights that it does not train."""
+        """Whether some parameters of the model do not train."""
         return bool(self.lora_rank or self.freeze)
 
 
 def prepare(model: nn.Module, how: Finetune) -> nn.Module:
-    """Freezes parameters and adds LoRA layers, in place; returns the model.
+    """Freezes parameters and adds LoRA adapters, in place; returns the model.
 
-    Raises ConfigError for a target or a pattern that fits nothing, and where peft is missing.
+    Raises ConfigError for a target or a pattern that matches nothing, and where peft is not installed.
     """
     if how.lora_rank:
         try:
@@ -71,18 +71,18 @@ def prepare(model: nn.Module, how: Finetune) -> nn.Module:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name or name.startswith(tuple(how.full)))
     for pattern in how.freeze:
-        found = [p for name, p in model.named_parameters() if re.search(pattern, name)]
-        if not found:
+        frozen = [p for name, p in model.named_parameters() if re.search(pattern, name)]
+        if not frozen:
             raise ConfigError(f"finetune.freeze: no parameter matches '{pattern}'")
-        for parameter in found:
+        for parameter in frozen:
             parameter.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
         raise ConfigError("finetune.freeze leaves nothing to train")
     return model
 
 
-def merged(model: nn.Module) -> nn.Module:
-    """The model with its LoRA layers added into the weights and gone, in place."""
+def merge_lora(model: nn.Module) -> nn.Module:
+    """Adds LoRA adapters to the weights and removes them, in place; returns the model."""
     layers: dict[str, Any] = {n: m for n, m in model.named_modules() if hasattr(m, "lora_A")}
     for name, layer in layers.items():
         layer.merge()

@@ -27,7 +27,7 @@ from arm.models.weights import weights_hash
 from arm.sequence import PackedBatch, Weights
 from arm.train import parallel
 from arm.train.export import with_backbone
-from arm.train.finetune import Finetune, merged, prepare
+from arm.train.finetune import Finetune, merge_lora, prepare
 from arm.train.next_token import batch_losses
 from arm.train.optim import Optim, block_matrices
 from arm.train.provenance import check_sizes, tokenizer_hash, tokenizer_of
@@ -299,7 +299,7 @@ def main(run: LMRun) -> None:
         for _, batch in training.batches(make_batch, split_rows=not run.rows):
             training.update({**step_losses(run, model, batch), **shares.after(batch)})
             training.save_if_due()
-    merged(model)
+    merge_lora(model)
     if run.min_count and model.visual is not None and chains:
         if is_sharded(model):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a run says while it trains: a JSON-lines file, TensorBoard, Weights & Biases, the terminal."""
+"""The log of a run: a JSON-lines file, TensorBoard, Weights & Biases, the terminal."""
 
 import json
 import os
@@ -13,20 +13,21 @@ from PIL import Image as Pillow
 from arm.files import write_text
 
 Logged = float | np.ndarray
+"""A scalar, or a picture (H, W, 3) of uint8."""
 
 
 class Log:
-    """Scalars to a JSON-lines file, to TensorBoard where it is installed, to Weights & Biases
-    where WANDB_PROJECT names a project, and to the terminal. `evaluated`: whether the step that the run
-    goes on from has been evaluated.
+    """Writes scalars to `run_dir`/metrics.jsonl, to TensorBoard where it is installed, to Weights & Biases
+    where WANDB_PROJECT names a project, and to the terminal. `evaluated`: whether an evaluation of the step
+    `start`, from which the run resumes, is in the log.
     """
 
     def __init__(self, run_dir: Path, name: str, steps: int, start: int) -> None:
         path = run_dir / "metrics.jsonl"
-        # What a killed run logged after its last checkpoint is logged again.
+        # Lines after the checkpoint are dropped: a resumed run logs these steps again.
         old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         kept = [line for line in old if _step(line) <= start]
-        # Steps log a rate, evaluations none.
+        # Lines of training steps hold a learning rate, those of evaluations do not.
         self.evaluated = any(_step(line) == start and "lr" not in json.loads(line) for line in kept)
         write_text("".join(f"{line}\n" for line in kept), path)
         self.file = path.open("a", encoding="utf-8")
@@ -70,7 +71,7 @@ class Log:
             self.bar.start()
 
     def write(self, step: int, values: Mapping[str, Logged]) -> None:
-        """Floats; pictures go to `pictures`/NAME_STEP.png and to TensorBoard."""
+        """Logs scalars and pictures of a step. Pictures go to `run_dir`/pictures/NAME_STEP.png and TensorBoard."""
         pictures = {k: v for k, v in values.items() if isinstance(v, np.ndarray)}
         for key, picture in pictures.items():
             path = self.run_dir / "pictures" / f"{key.replace('/', '_')}_{step:06d}.png"
@@ -95,6 +96,7 @@ class Log:
             print(f"{self.name} {step}/{self.steps} {shown}", flush=True)
 
     def close(self) -> None:
+        """Closes all destinations."""
         self.file.close()
         if self.writer is not None:
             self.writer.close()
@@ -105,7 +107,7 @@ class Log:
 
 
 def _step(line: str) -> float:
-    """The step of a logged line; infinity for one that a kill or a full disk cut."""
+    """The step of a logged line; infinity for a line that is incomplete, after a kill or on a full disk."""
     try:
         return json.loads(line)["step"]
     except (ValueError, LookupError, TypeError):

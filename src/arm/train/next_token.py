@@ -1,7 +1,7 @@
-"""The next-token loss of a packed batch (ARM section 3), of all its rows at once or of a few at a time.
+"""The next-token loss of a packed batch (ARM section 3), for all rows at once or a few at a time.
 
-Plain cross-entropy; the visual head scores positions that predict a code, the text head all others,
-so no logits are made that no loss reads.
+Cross-entropy by the visual head at positions that predict a code and by the text head at all others, so that no
+unused logits are computed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,10 +32,11 @@ def next_token_losses(
     attention: Literal["mask", "documents"] = "mask",
     chunk: int = 0,
 ) -> Mapping[str, Tensor]:
-    """The weighted mean loss of a packed batch and its two parts, in nats a token.
+    """The weighted mean loss of a packed batch, 'loss', and its parts 'code' and 'text', in nats per token.
 
-    totals: what the sums are divided by: the `token_weights` of the batch, or of one that it is a part
-    of; their mean over the processes, so that the processes' mean is over the batch of all of them.
+    totals: the divisors of the sums, (2,): `token_weights` of the whole batch, of which this may be a part,
+    averaged over the processes. attention: by a mask of T x T, or by documents (`models/attention.py`).
+    chunk: positions whose logits exist at a time, 0 for all.
     """
     mask = (document_mask if attention == "mask" else documents)(batch.document_ids)
     hidden = model(
@@ -58,11 +59,11 @@ def next_token_losses(
     }
 
 
-def _pieces(batch: PackedBatch, rows: int) -> Iterator[PackedBatch]:
+def _micro_batches(batch: PackedBatch, rows: int) -> Iterator[PackedBatch]:
     names = [f.name for f in fields(batch)]
     for start in range(0, len(batch.ids), rows):
-        piece = slice(start, start + rows)
-        yield PackedBatch(*(getattr(batch, name)[piece] for name in names))
+        part = slice(start, start + rows)
+        yield PackedBatch(*(getattr(batch, name)[part] for name in names))
 
 
 def batch_losses(
@@ -72,20 +73,23 @@ def batch_losses(
     attention: Literal["mask", "documents"] = "mask",
     chunk: int = 0,
 ) -> Mapping[str, Tensor]:
-    """The losses of a batch; in pieces of `rows` rows (0: whole) their gradients are added up here, each
-    token weighing what it would weigh in the whole. attention, chunk: see `next_token_losses`.
+    """The losses of a batch, see `next_token_losses`.
+
+    rows: 0 for the whole batch at once. Otherwise micro-batches of so many rows go through the network one
+    after another, each token with the weight it has in the whole batch; their gradients are accumulated here
+    and the returned losses carry none.
     """
     totals = parallel.all_reduce_mean(token_weights(batch))
 
-    def of(model: Qwen2, piece: PackedBatch) -> Mapping[str, Tensor]:
-        # As an argument of the call FSDP would round the totals to bf16.
-        return next_token_losses(model, piece, totals, attention, chunk)
+    def losses_of(model: Qwen2, part: PackedBatch) -> Mapping[str, Tensor]:
+        # A closure, since FSDP would round `totals` to bf16 if it were an argument.
+        return next_token_losses(model, part, totals, attention, chunk)
 
     if not rows or len(batch.ids) <= rows:
-        return call_as_forward(model, of, batch)
+        return call_as_forward(model, losses_of, batch)
     sums: dict[str, Tensor] = {}
-    for piece in _pieces(batch, rows):
-        losses = call_as_forward(model, of, piece)
+    for part in _micro_batches(batch, rows):
+        losses = call_as_forward(model, losses_of, part)
         losses["loss"].backward()
         for name, value in losses.items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()

@@ -1,10 +1,10 @@
-"""Several processes that train one model: each takes a share of every batch, gradients are averaged.
-A model too large for one process is shared out too, see `sharding.py`.
+"""Processes that train one model together: each takes a part of every batch, and gradients are averaged.
 
-Started with `torchrun --nproc-per-node N -m arm train RUN`. With one process every function here does
-nothing, so a training loop is written once. A loss that is the mean over a batch of unequal items must
-divide by `all_reduce_mean` of its denominator over the processes; the average of the shares' losses is then the
-loss of the whole batch, and the run equals one process up to rounding.
+Started with `torchrun --nproc-per-node N -m arm train RUN`. In a single process every function here is a no-op,
+so that a training loop is written once. A loss that is the mean over a batch of unequal items must divide by
+the mean of its denominator over the processes (`all_reduce_mean`): the average of the processes' losses is then
+the loss of the whole batch, and training equals that of one process up to rounding. Models that are too large
+for one process are sharded, see `sharding.py`.
 """
 
 import os
@@ -21,48 +21,52 @@ from torch import Tensor
 from arm.errors import ConfigError
 
 T = TypeVar("T")
-_ALONE = [False]
-_CHECKPOINTS: list[Any] = []
-_WAITING: list[Any] = []
+# The process group is global in torch.distributed too; these are the groups beside its default one.
+_SINGLE = [False]
+_CHECKPOINT_GROUP: list[Any] = []
+_CPU_GROUP: list[Any] = []
 
 MESSAGE = timedelta(minutes=30)
-"""How long a message between GPUs may take; then a process has died, on another machine perhaps, and
-the others end too, rather than hold their GPUs."""
+"""Timeout of a collective between GPUs. It ends all processes when one has died, on another machine perhaps,
+so that they do not hold their GPUs."""
 WAIT = timedelta(days=1)
-"""How long processes wait for one that evaluates, or asks a judge. They do so on CPUs, where they learn
-at once of one that has died."""
+"""Timeout of a collective between CPUs, by which processes wait for one that evaluates or queries a judge. A
+process that dies is noticed at once there."""
 
 
 @contextmanager
 def single_process() -> Iterator[None]:
-    """What runs inside is one process, whatever it was started with."""
-    _ALONE[0] = True
+    """Within this context the process acts as if it were the only one."""
+    _SINGLE[0] = True
     try:
         yield
     finally:
-        _ALONE[0] = False
+        _SINGLE[0] = False
 
 
 def world_size() -> int:
-    if _ALONE[0]:
+    """The number of processes."""
+    if _SINGLE[0]:
         return 1
     return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", 1))
 
 
 def rank() -> int:
-    if _ALONE[0]:
+    """The number of this process, from 0."""
+    if _SINGLE[0]:
         return 0
     return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", 0))
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this is the process that prints and writes files."""
     return rank() == 0
 
 
 def init_processes(alone_too: bool = False) -> None:
-    """Joins the group that torchrun's environment names: NCCL on GPUs, gloo on CPUs (and beside NCCL,
-    for checkpoints and for waiting). alone_too: a process without torchrun makes a group of its own.
+    """Joins the process group that torchrun's environment describes: NCCL on GPUs with gloo beside it for
+    checkpoints and for waiting, gloo on CPUs. Does nothing where the group exists already, and for a single
+    process unless `alone_too`, which creates a group of one.
     """
     if dist.is_initialized() or (world_size() == 1 and not alone_too):
         return
@@ -75,28 +79,29 @@ def init_processes(alone_too: bool = False) -> None:
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     dist.init_process_group(backend, timeout=MESSAGE)
-    _WAITING.append(dist.new_group(backend="gloo", timeout=WAIT))
+    _CPU_GROUP.append(dist.new_group(backend="gloo", timeout=WAIT))
 
 
 def destroy_processes() -> None:
-    """Leaves the group, so that a process whose work is done ends in good order."""
+    """Leaves the process group, for an orderly exit of a process whose work is done."""
     if dist.is_initialized():
-        _CHECKPOINTS.clear()
-        _WAITING.clear()
+        _CHECKPOINT_GROUP.clear()
+        _CPU_GROUP.clear()
         dist.destroy_process_group()
 
 
 def checkpoint_group() -> Any:
-    """A group of all processes for checkpoints that are written while training goes on: messages of
-    two threads in one group would be taken for each other's. All processes must ask for it together.
+    """The group for checkpoints that are written in a second thread while training goes on: collectives of two
+    threads must not share a group. All processes must call this together.
     """
-    if not _CHECKPOINTS:
-        _CHECKPOINTS.append(dist.new_group(backend="gloo", timeout=WAIT))
-    return _CHECKPOINTS[0]
+    if not _CHECKPOINT_GROUP:
+        _CHECKPOINT_GROUP.append(dist.new_group(backend="gloo", timeout=WAIT))
+    return _CHECKPOINT_GROUP[0]
 
 
 def shard_batch(batch: Any) -> Any:
-    """This process's rows of a batch: every N-th along the first axis of each tensor.
+    """This process's rows of a batch: every N-th along the first axis of a tensor, or of each tensor of a
+    dataclass.
 
     Raises ConfigError for a batch with fewer rows than processes.
     """
@@ -117,60 +122,60 @@ def shard_batch(batch: Any) -> Any:
     return replace(batch, **{k: part(v) for k, v in tensors.items() if isinstance(v, Tensor)})
 
 
-def _waiting() -> Any:
-    """The group in which processes may wait long; None (the only one) where `init_processes` made none."""
-    return _WAITING[0] if _WAITING else None
+def _cpu_group() -> Any:
+    """The group for collectives that may take long; None, the default group, before `init_processes`."""
+    return _CPU_GROUP[0] if _CPU_GROUP else None
 
 
-def _reduced(value: Tensor, how: Any) -> Tensor:
+def _all_reduce(value: Tensor, operation: Any) -> Tensor:
     total = value.detach().clone()
-    dist.all_reduce(total, how, group=_waiting() if total.device.type == "cpu" else None)
+    dist.all_reduce(total, operation, group=_cpu_group() if total.device.type == "cpu" else None)
     return total
 
 
 def all_reduce_mean(value: Tensor) -> Tensor:
-    """The average of a tensor over the processes; carries no gradient."""
+    """The mean of a tensor over the processes, without gradient."""
     if world_size() == 1:
         return value
-    return _reduced(value, dist.ReduceOp.SUM) / world_size()
+    return _all_reduce(value, dist.ReduceOp.SUM) / world_size()
 
 
 def all_reduce_max(value: float) -> float:
-    """The largest of a number over the processes: what one of them must not decide alone."""
+    """The largest of a number over the processes, for decisions that they must take alike."""
     if world_size() == 1:
         return value
-    return float(_reduced(torch.tensor(value, dtype=torch.float64), dist.ReduceOp.MAX))
+    return float(_all_reduce(torch.tensor(value, dtype=torch.float64), dist.ReduceOp.MAX))
 
 
 def broadcast_from_main(make: Callable[[], T]) -> T:
-    """What the first process makes, in all of them."""
+    """What `make` returns in the main process, in all processes. It is called in the main process alone."""
     if world_size() == 1:
         return make()
-    found: list[Any] = [make() if is_main() else None]
-    dist.broadcast_object_list(found, src=0, group=_waiting())
-    return found[0]
+    values: list[Any] = [make() if is_main() else None]
+    dist.broadcast_object_list(values, src=0, group=_cpu_group())
+    return values[0]
 
 
 def first_available(value: T | None) -> T | None:
-    """The value of the first process that has one: what all must agree on, though some cannot know it."""
+    """The value of the first process whose value is not None; None where there is none."""
     if world_size() == 1:
         return value
-    found: list[Any] = [None] * world_size()
-    dist.all_gather_object(found, value, group=_waiting())
-    return next((each for each in found if each is not None), None)
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value, group=_cpu_group())
+    return next((each for each in values if each is not None), None)
 
 
 def all_gather_rows(value: Tensor) -> Tensor:
-    """The tensors of all processes behind one another along the first axis; all have as many rows."""
+    """The tensors of all processes, concatenated along the first axis; all have the same number of rows."""
     if world_size() == 1:
         return value
-    found: list[Any] = [None] * world_size()
-    dist.all_gather_object(found, value, group=_waiting())
-    return torch.cat(found)
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value, group=_cpu_group())
+    return torch.cat(values)
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Every gradient becomes its average over the processes, in one message."""
+    """Replaces every gradient by its mean over the processes, in one collective."""
     if world_size() == 1:
         return
     trained = list(parameters)
@@ -181,6 +186,6 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def barrier() -> None:
-    """Returns when every process has come here."""
+    """Returns when every process has called it."""
     if world_size() > 1:
-        dist.barrier(group=_waiting())
+        dist.barrier(group=_cpu_group())
