@@ -56,6 +56,22 @@ def test_chat(
     assert code == 0 and "does not know the word 'zebra'" in err
 
 
+def test_the_end_of_input_ends_a_chat_quietly(
+    chain: TinyChain, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Ctrl-D at a terminal."""
+
+    def end(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", end)
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", terminal)
+    code, out, err = call("chat", "--model", chain.model, "--out", tmp_path / "chat")
+    assert code == 0 and out == "\n" and "Aborted" not in err and "arm:" not in err
+
+
 def test_a_chat_goes_on_after_bytes_that_are_not_utf8(
     chain: TinyChain, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

@@ -1,11 +1,16 @@
 """What users are told: one kind of error, and the nearest name."""
 
+import numpy as np
+import pytest
+import torch
+
 from arm.errors import (
     ArmError,
     ConfigError,
     DataError,
     InputError,
     WeightsError,
+    checked_int,
     did_you_mean,
     nearest,
     not_utf8,
@@ -36,3 +41,28 @@ def test_what_is_shown_is_one_short_line() -> None:
     assert shown("a\nb\x1b\udce4") == "a\\nb\\x1b\\udce4"
     long = shown("a" * 500 + "b" * 500)
     assert long == "a" * 160 + "..." + "b" * 40 + " (1,000 characters)"
+
+
+@pytest.mark.parametrize(
+    "value", [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor([3])]
+)
+def test_whole_numbers_of_any_library(value: object) -> None:
+    number = checked_int("seed", value)
+    assert number == 3 and type(number) is int
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (3.0, r"seed must be a whole number, not 3\.0"),
+        ("3", "seed must be a whole number, not '3'"),
+        (None, "seed must be a whole number, not None"),
+        (np.float32(3), "seed must be a whole number, not"),
+        (torch.tensor([3, 4]), "seed must be a whole number, not tensor"),
+        (-1, "seed must be at least 0, not -1"),
+        (2**63, "seed must be at most"),
+    ],
+)
+def test_other_values_are_no_whole_numbers(value: object, fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        checked_int("seed", value)

@@ -174,3 +174,20 @@ def test_every_part_moves(chain: TinyChain, decoder: str):
     for part in (arm.model, arm.tokenizer, arm.tokenizer.encoder, painter):
         assert {p.device.type for p in part.parameters()} == {"meta"}
     assert arm.tokenizer.device.type == "meta"
+
+
+def test_seeds_and_sizes_may_be_numbers_of_numpy_and_torch(arm: Arm):
+    import torch
+
+    expected = np.asarray(arm.create("a red star", seed=3, size=(56, 48))[0])
+    for three, size in (
+        (np.int64(3), np.array([56, 48])),
+        (torch.tensor(3), (torch.tensor(56), np.int32(48))),
+    ):
+        assert (np.asarray(arm.create("a red star", seed=three, size=size)[0]) == expected).all()  # pyright: ignore[reportArgumentType]
+    codes = np.arange(49).reshape(7, 7)
+    assert (
+        np.asarray(arm.decode(codes, seed=np.int64(2))) == np.asarray(arm.decode(codes, seed=2))  # pyright: ignore[reportArgumentType]
+    ).all()
+    with pytest.raises(InputError, match=r"seed must be a whole number, not 0\.5"):
+        arm.create("a red star", seed=0.5)  # pyright: ignore[reportArgumentType]

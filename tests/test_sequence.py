@@ -303,3 +303,16 @@ def check_rows(batch: PackedBatch) -> None:
         expected = torch.cat([torch.arange(int(n)) for n in lengths])
         assert torch.equal(positions[real], expected)
     assert (batch.weights[batch.document_ids < 0] == 0).all()
+
+
+def test_the_loss_may_be_on_the_whole_sequence():
+    """Every token is predicted with weight 1, but for </image>, which generation never samples."""
+    vocab = Vocab(20, 8, 4)
+    codes = np.zeros((2, 2), np.int64)
+    sample = (user(Image(codes), Text((1, 2))), assistant(Text((3,)), Image(codes)))
+    whole = flatten(sample, vocab, Weights(source_code=1.0, source_text=1.0))
+    assert (whole.weights == (whole.ids != vocab.image_end)).all()
+    answers = flatten(sample, vocab, Weights())
+    first = whole.ids.tolist().index(vocab.assistant)
+    assert answers.weights[: first + 1].tolist() == [0.0] * (first + 1)
+    assert (answers.weights[first + 1 :] == whole.weights[first + 1 :]).all()

@@ -8,6 +8,7 @@ restored, but for fields that hold objects (functions, rewards): those are recor
 
 import dataclasses
 import json
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
@@ -312,6 +313,10 @@ def _plain(value: Any) -> Any:
         return _plain(value.value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, numbers.Integral):  # NumPy's scalars
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
     if isinstance(value, PurePath):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):

@@ -1,7 +1,20 @@
-"""Errors that a user can cause and mend. The command line prints them as one line, exit code 2."""
+"""Errors that a user can cause and correct, and what messages show of a user's own text.
+
+Exit codes of the command line, by which a script can tell what is at fault:
+
+    0    done
+    2    the command, its configuration, its data or its weights, or the machine (a full disk, a forbidden
+         folder): one line on stderr says what is wrong and what would be right
+    1    a defect of this package: a traceback
+    130  interrupted (Ctrl-C); what was finished is kept
+
+A training run that was killed, by whatever, resumes when the same command is given again.
+"""
 
 import difflib
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 LONG = 200
 """Characters of a user's own text that an error repeats."""
@@ -12,11 +25,11 @@ class ArmError(Exception):
 
 
 class ConfigError(ArmError):
-    """A run or an override that does not exist or does not fit."""
+    """A run, a configuration key or a value that does not exist or does not fit."""
 
 
 class DataError(ArmError):
-    """Training or evaluation data that is missing, broken, or of another form than said."""
+    """Training or evaluation data that is missing, broken, or not in the stated format."""
 
 
 class WeightsError(ArmError):
@@ -24,11 +37,26 @@ class WeightsError(ArmError):
 
 
 class TrainingError(ArmError):
-    """A training run cannot go on."""
+    """A training run that cannot continue."""
 
 
 class InputError(ArmError):
-    """A picture, a text or an option that the model cannot take."""
+    """A picture, a text or an argument that the model cannot take."""
+
+
+def checked_int(name: str, value: Any, least: int = 0, most: int = 2**63 - 1) -> int:
+    """An argument as a Python int: an int, or a NumPy or torch scalar of an integer type.
+
+    Raises InputError for other types, and for numbers outside of [least, most].
+    """
+    try:
+        number = operator.index(value)
+    except (TypeError, RuntimeError, ValueError):
+        raise InputError(f"{name} must be a whole number, not {shown(repr(value))}") from None
+    if not least <= number <= most:
+        limit = f"at least {least}" if number < least else f"at most {most}"
+        raise InputError(f"{name} must be {limit}, not {number}")
+    return number
 
 
 def not_utf8(text: str) -> str:

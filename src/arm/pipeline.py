@@ -18,7 +18,7 @@ from jaxtyping import Int
 from PIL import Image as Pillow
 
 from arm.data.images import ImageInput, fit_to_grid, open_image, to_bytes, to_float
-from arm.errors import InputError, WeightsError
+from arm.errors import InputError, WeightsError, checked_int
 from arm.generate import (
     MOST_GUIDANCE,
     Guidance,
@@ -171,6 +171,8 @@ class Arm:
         guidance_scale: float | None = None,
     ) -> Pillow.Image:
         """Codes (H, W) -> a picture. The same codes and seed give the same picture."""
+        seed = checked_int("seed", seed)
+        num_steps = None if num_steps is None else checked_int("num_steps", num_steps, least=1)
         codes = np.asarray(codes)
         if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer) or not codes.size:
             raise InputError(
@@ -194,6 +196,7 @@ class Arm:
 
         Raises InputError where the patches do not fit or the model has no such shape tokens.
         """
+        width, height = checked_int("width", width), checked_int("height", height)
         patch = self.tokenizer.patch
         most = max(side for grid in self.defaults.grids for side in grid)
         if (
@@ -310,9 +313,9 @@ class Arm:
         guidance: Guidance | None = None,
     ) -> list[Pillow.Image]:
         """Pictures of a prompt. `size` is (width, height) in pixels, None the model's first grid."""
-        if num_images < 1:
-            raise InputError(f"num_images must be at least 1, not {num_images}")
-        grid = self.grid_for(*size) if size else None
+        num_images = checked_int("num_images", num_images, least=1)
+        seed = checked_int("seed", seed)
+        grid = self.grid_for(*size) if size is not None else None
         found = self.draw_prompts([prompt] * num_images, grid, sampling, guidance, seed)
         return [self.decode(codes, seed=seed) for codes in found]
 
@@ -326,9 +329,10 @@ class Arm:
         guidance: Guidance | None = None,
     ) -> Pillow.Image:
         """The picture after the instruction, at the size the model sees it."""
+        seed = checked_int("seed", seed)
         codes = self.edit_codes([self.encode(image)], [instruction], sampling, guidance, seed)[0]
         return self.decode(codes, seed=seed)
 
     def chat(self, seed: int = 0) -> Chat:
         """A conversation in words and pictures."""
-        return Chat(self, seed)
+        return Chat(self, checked_int("seed", seed))

@@ -64,13 +64,18 @@ Tokenize = Callable[[str], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Weights:
-    """Loss weight of a token by its kind. `source_code`: of the codes of a user's picture, which
-    teach what pictures look like; 0 leaves the loss to what the assistant says.
+    """Loss weight of a token by its kind.
+
+    text, code: of the words and codes of the assistant's turns. source_text: of the words of the user's turns
+    and of the tokens that begin a turn; source_code: of the codes of the user's pictures. With all four equal
+    this is the paper's next-token loss on the whole sequence, without </image>, which generation never samples;
+    with 0 for the user's, it is the loss of the answers.
     """
 
     text: float = 1.0
     code: float = 1.0
     source_code: float = 0.0
+    source_text: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,17 +199,17 @@ def flatten(
     weights = weights or Weights()
     out = _Writer(vocab)
     for turn in sample:
-        on = turn.weight if turn.assistant else 0.0
-        out.plain([vocab.assistant if turn.assistant else vocab.user], 0.0)
+        text = turn.weight * weights.text if turn.assistant else weights.source_text
+        out.plain([vocab.assistant if turn.assistant else vocab.user], weights.source_text)
         for part in turn.parts:
             if isinstance(part, Text):
-                out.plain(part.ids, on * weights.text)
+                out.plain(part.ids, text)
             else:
-                code = on * weights.code if turn.assistant else weights.source_code
+                code = turn.weight * weights.code if turn.assistant else weights.source_code
                 if part.loss is not None:
                     code = weights.code if part.loss else 0.0
-                out.image(part.codes, on * weights.text, code)
-        out.plain([vocab.end], on * weights.text)
+                out.image(part.codes, text, code)
+        out.plain([vocab.end], text)
     if open_answer or open_image:
         out.plain([vocab.assistant, *begun], 0.0)
     if open_image:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from arm.models.weights import load_tensors
 from arm.pipeline import Arm
 from arm.rl import grpo, rollout, update
 from arm.rl.problems import drawing_problems, editing_problems
-from arm.rl.rewards import JudgeReward, WorldReward
+from arm.rl.rewards import Attempt, JudgeReward, WorldReward
 from arm.rl.update import Anchors, Objective, advantages_of
 from arm.sampling import Sampling
 from arm.train.training import Loop
@@ -173,6 +174,23 @@ def test_a_reward_that_does_not_fit_its_task_is_named_at_the_start(
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"journal cannot be made .*name another `out`"):
         grpo.main(rl_run.world(str(chain.model), tmp_path / "file"))
+
+
+def darkness(attempts: Sequence[Attempt]) -> list[float]:
+    """1 for black, 0 for white."""
+    return [1 - float(attempt.picture.mean()) / 255 for attempt in attempts]
+
+
+def test_a_plain_function_is_a_reward(chain: TinyChain, tmp_path: Path):
+    drawing = replace(rl_run.DRAWING, reward=darkness)
+    run = rl_run.world(
+        str(chain.model), tmp_path, drawing=drawing, editing=None, loop=Loop(steps=2)
+    )
+    grpo.main(run)
+    recorded = json.loads((tmp_path / "config.json").read_text())
+    assert recorded["drawing"]["reward"].endswith("test_grpo:darkness")
+    kept = json.loads((tmp_path / "journal/000000_drawing_0of1.json").read_text())
+    assert all(0 < each["reward"] < 1 for each in kept["components"])
 
 
 class Darkness:

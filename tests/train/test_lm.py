@@ -384,6 +384,28 @@ def test_conversations_of_which_none_fits(run: LMRun, tmp_path: Path):
         lm.main(run)
 
 
+def test_conversations_that_do_not_fit_and_answers_without_loss_are_reported(
+    run: LMRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Five of six conversations are too long, and answers in words have weight 0."""
+
+    def talk(words: str) -> tuple:
+        record = {"messages": [{"role": "user", "content": words},
+                               {"role": "assistant", "content": "red"}]}  # fmt: skip
+        return parse_conversation(record, "line 1"), []
+
+    long = " ".join(["star"] * 60)
+    write_code_shard(tmp_path / "codes", 0, [talk("star"), *[talk(long)] * 5])
+    own = (Conversations(tmp_path / "codes"),)
+    silent = replace(run.weights, text=0.0)
+    run = replace(run, shards=(), conversations=own, row_length=40, weights=silent)
+    lm.main(run)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "%" in line]
+    assert len(lines) == 2
+    assert "about 83% of the conversations are skipped: they do not fit a row of 40" in lines[0]
+    assert "step 1: none of its" in lines[1] and "carries a loss (0%)" in lines[1]
+
+
 def test_a_run_needs_data(run: LMRun):
     with pytest.raises(ValueError, match="shards, conversations or both"):
         replace(run, shards=())

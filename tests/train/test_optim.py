@@ -12,9 +12,11 @@ from arm.train.optim import (
     Muon,
     Optim,
     block_matrices,
+    init_ema,
     learning_rate,
     make_optimizer,
     orthogonalize,
+    update_ema,
 )
 from closeness import assert_close_fp32
 
@@ -118,3 +120,12 @@ def test_bf16_rounds_the_direction_alone():
         steps.append(weight.detach())
     assert not torch.equal(*steps)
     assert torch.nn.functional.cosine_similarity(*(s.flatten() for s in steps), dim=0) > 0.999
+
+
+def test_moving_averages_by_hand():
+    p = {"w": nn.Parameter(torch.tensor([0.0, 4.0]))}
+    average = init_ema(p)
+    with torch.no_grad():
+        p["w"].copy_(torch.tensor([2.0, 8.0]))
+    update_ema(average, p, 0.75)
+    assert average["w"].tolist() == [0.5, 5.0]

@@ -149,15 +149,6 @@ def test_replicas_need_shards():
         Parallel(shard=True, replicas=0)
 
 
-def test_averages_follow():
-    p = {"w": nn.Parameter(torch.tensor([0.0, 4.0]))}
-    average = sharding.init_ema(p)
-    with torch.no_grad():
-        p["w"].copy_(torch.tensor([2.0, 8.0]))
-    sharding.update_ema(average, p, 0.75)
-    assert average["w"].tolist() == [0.5, 5.0]
-
-
 @pytest.mark.parametrize("what", ["selective", "all"])
 def test_blocks_that_recompute_are_compiled(what: sharding.Recompute):
     """They once were not: torch.compile found nothing to do, and said nothing."""

@@ -147,9 +147,7 @@ def chat(
     session = load(model).chat(seed)
     typer.echo("Say something; 'image PATH: words' shows a picture; an empty line ends.", err=True)
     turn = 0
-    for line in iter(
-        lambda: input("> ") if sys.stdin.isatty() else sys.stdin.readline().strip(), ""
-    ):
+    for line in iter(_read_line, ""):
         turn += 1
         path, words = split_picture(line)
         try:
@@ -162,6 +160,17 @@ def chat(
         if reply.image is not None:
             write_picture(reply.image, out / f"turn-{turn}.png")
             typer.echo(out / f"turn-{turn}.png")
+
+
+def _read_line() -> str:
+    """A line of the user's; "" at the end of input (Ctrl-D)."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().strip()
+    try:
+        return input("> ")
+    except EOFError:
+        typer.echo()  # the shell's prompt begins on a line of its own
+        return ""
 
 
 @app.command()

@@ -170,8 +170,8 @@ def lm_pt() -> LMRun:
     encode` made. By `arm plan lm:arm7b_pt --gpus 200 --gpu h100 --document-tokens 4000` 374 hours at 40 %
     of the peak rate. The paper states no score before fine-tuning. The paper's: 2.5T
     tokens in 100K steps (25M a step), rate 2e-4 after 2K steps of warm-up, AdamW (0.9, 0.95), no weight
-    decay, clip 1.0, the mix, at most 80K tokens a sequence, one linear layer for codes. Ours, where it
-    is silent: rows of 61,440 tokens, the cosine decay, condition dropout, FSDP2 in replicas of 8.
+    decay, clip 1.0, the mix, at most 80K tokens a sequence, next-token loss on the whole sequence, one linear layer for
+    codes. Ours, where it is silent: rows of 61,440 tokens, the cosine decay, condition dropout, FSDP2 in replicas of 8.
     """
     return LMRun(
         out=Path("runs/arm7b/pt"),
@@ -201,7 +201,7 @@ def lm_pt() -> LMRun:
         row_length=61_440,
         attention="documents",
         loss_chunk=4096,
-        weights=Weights(),
+        weights=Weights(source_code=1.0, source_text=1.0),
         ratios=micro.lm_pt().ratios,
         dropout=Dropout(text=0.05, image=0.0, both=0.05),
         loop=Loop(

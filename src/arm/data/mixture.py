@@ -127,3 +127,34 @@ def mixed(parts: Sequence[tuple[float, Mix]]) -> Mix:
         return sample, int(starts[index]) + kind
 
     return Mix(tuple(kind for _, mix in parts for kind in mix.kinds), draw)
+
+
+TRIED = 64
+"""Conversations of a source that are tried before training, to report the share that cannot be used."""
+
+
+def unusable_share(
+    shards: CodeConversations, tokenize: Tokenize, vocab: Vocab, length: int
+) -> float:
+    """The share that `conversation_samples` would skip, of up to TRIED evenly spaced conversations."""
+    tried = np.unique(np.linspace(0, len(shards) - 1, TRIED).astype(int))
+    unusable = 0
+    for index in tried.tolist():
+        try:
+            unusable += len(flatten(to_sample(*shards[index], tokenize), vocab)) > length
+        except (DataError, InputError, ValueError):
+            unusable += 1
+    return unusable / len(tried)
+
+
+def report_unusable(
+    shards: CodeConversations, tokenize: Tokenize, vocab: Vocab, length: int
+) -> None:
+    """Prints a line where more than one conversation in ten cannot be used in rows of `length` tokens."""
+    share = unusable_share(shards, tokenize, vocab, length)
+    if share > 0.1:
+        print(
+            f"{shards.directory}: about {share:.0%} of the conversations are skipped: they do not fit a row of "
+            f"{length} tokens (row_length), or hold words or codes that the model does not know",
+            flush=True,
+        )

@@ -33,7 +33,7 @@ from arm.rl.problems import (
     editing_from,
     editing_problems,
 )
-from arm.rl.rewards import Kind
+from arm.rl.rewards import CheckedReward, Kind
 from arm.rl.rollout import (
     Rollout,
     Task,
@@ -318,7 +318,8 @@ def main(run: GRPORun) -> None:
     source = find_model(run.model)
     scale = load_defaults(source).scale
     for kind, task in run.tasks.items():
-        task.reward.check(kind, of_world=task.data is None, scale=scale)
+        if isinstance(task.reward, CheckedReward):
+            task.reward.check(kind, of_world=task.data is None, scale=scale)
         if task.prompts % parallel.world_size():
             raise TrainingError(
                 f"{task.prompts} prompts cannot be shared by {parallel.world_size()} processes"

@@ -6,11 +6,11 @@ editing: instruction, preservation, quality. `WorldReward`: exact scores of the 
 (`world/scoring.py`); drawing: follow, restraint, quality; editing: follow, preserve, quality.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -46,21 +46,21 @@ class Attempt:
     truth: Prompt | Edit | None = None
 
 
-class Reward(Protocol):
-    """A frozen dataclass, so that a run's configuration can record it."""
+Reward = Callable[[Sequence[Attempt]], Sequence[Any]]
+"""Scores attempts: returns for each its components in [0, 1], all under the same names, or None where they are
+missing, which is never zero: a missing reward leaves every statistic. A function serves, or a frozen dataclass
+with `__call__`, whose fields a run's configuration then records. `as_components` lists the accepted values."""
+
+
+@runtime_checkable
+class CheckedReward(Protocol):
+    """A reward that can tell before anything is sampled whether it works for a task."""
 
     def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
-        """Raises ArmError in one line where this reward cannot work, before anything is trained.
+        """Raises ArmError where the reward cannot work.
 
-        kind: the task. of_world: whether the world itself asks, so that attempts hold their truth.
-        scale: pixels a unit of the model's pictures.
-        """
-        ...
-
-    def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
-        """The components of each attempt, all under the same names; None where they are missing,
-        which is never zero: a missing reward leaves every statistic. `as_components` says which other
-        forms are accepted.
+        kind: the task. of_world: whether the problems are the world's, whose attempts hold their truth.
+        scale: pixels per unit of the model's pictures.
         """
         ...
 

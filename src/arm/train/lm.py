@@ -1,4 +1,4 @@
-"""Stage 3: the autoregressive model (ARM section 3), in the stages PT, CT and SFT."""
+"""Stage 3: the autoregressive model (ARM section 3): pre-training, continued training, supervised fine-tuning."""
 
 import math
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from arm.config import MAY_CHANGE
-from arm.data.code_shards import open_code_shards, shards_digest
-from arm.data.mixture import Dropout, Mix, Ratios, conversation_samples, mixed
+from arm.data.code_shards import open_code_shards
+from arm.data.mixture import Dropout, Mix, Ratios, conversation_samples, mixed, report_unusable
 from arm.data.packing import DeliveredShares, RowPacker, packed_batch
 from arm.data.records import SKIPPED, Skipped
 from arm.errors import ConfigError, WeightsError
-from arm.model_directory import copy_text_tokenizer, find_model, parts_of
+from arm.model_directory import copy_text_tokenizer, find_model
 from arm.models.backbone import load_backbone, save_backbone, with_text_size
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.pretrained_files import locate
@@ -30,7 +30,7 @@ from arm.train.export import with_backbone
 from arm.train.finetune import Finetune, merge_lora, prepare
 from arm.train.next_token import batch_losses
 from arm.train.optim import Optim, block_matrices
-from arm.train.provenance import check_sizes, tokenizer_hash, tokenizer_of
+from arm.train.provenance import check_parts, check_sizes, shards_origin
 from arm.train.sharding import apply_parallelism, is_sharded, materializer
 from arm.train.training import Loop, Training, training_device
 from arm.vocab import Vocab
@@ -43,8 +43,8 @@ SHARED = True
 
 @dataclass(frozen=True)
 class Backbone:
-    """Sizes of a backbone. text_size: ids of the text table where that is larger than the tokenizer, as
-    in the published Qwen2.5; 0 takes the tokenizer's.
+    """Sizes of a backbone. text_size: rows of the text table, where it is larger than the text tokenizer as in
+    the published Qwen2.5; 0 for the tokenizer's size.
     """
 
     hidden_size: int
@@ -59,30 +59,34 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Conversations:
-    """Code shards of conversations (`arm encode`), and how often a sample is one of theirs."""
+    """A directory of code shards of conversations (`arm encode`). A sample comes from it with a probability
+    proportional to its weight.
+    """
 
     path: Path
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < math.inf:
-            raise ValueError(f"{self.path}: its weight must be above 0; leave it out instead")
+            raise ValueError(f"{self.path}: its weight must be above 0; to leave it out, omit it")
 
 
 @dataclass(frozen=True)
 class LMRun:
-    """One stage. `init_from` is the directory of the stage before; without one the text part comes from
-    `pretrained`, a Qwen2 in Hugging Face's layout (a directory or a hub id), or else from nothing.
+    """One stage of training.
 
-    shards: code shards of the world's chains, mixed by `ratios`; conversations: the user's own, by their
-    weights, the world's counting 1. A batch is `samples` samples, or with `rows` that many full rows of
-    `row_length` tokens over all processes; `micro_rows` of a process's go through the network at a time.
-    attention: by a mask of T x T, or by documents (`models/attention.py`), for long rows. loss_chunk:
-    positions whose logits exist at a time (0: all). parts: a model, by shipped name or path, whose other
-    parts go with the trained backbone into a whole model, `out`/arm. A tokenizer with more words than
-    `init_from` knows gives it new rows. share_bits, grid_positions: see `models/visual.py`.
-    min_count: at the end, codes that stand in the shards fewer times than this get a row of the head
-    that is composed of their bits (`compose_rare_rows`).
+    The weights at the start are those in the directory `init_from`, the stage before. Without one, the text
+    part is read from `pretrained`, a Qwen2 in Hugging Face's layout (a directory or a hub id), or else all
+    weights are random. A text tokenizer with more words than `init_from` has adds rows to its tables.
+
+    shards: code shards of the world's chains, sampled by `ratios`, with weight 1 beside those of
+    `conversations`, the user's own shards. A batch is `samples` samples, or `rows` full rows of `row_length`
+    tokens over all processes, of which `micro_rows` per process go through the network at a time (0: all).
+    attention: by a mask of T x T, or by documents (`models/attention.py`) for long rows. loss_chunk: positions
+    whose logits exist at a time (0: all). weights: loss weights by kind of token. share_bits, grid_positions:
+    see `models/visual.py`. min_count: after training, codes that occur in the shards fewer times than this
+    get a row of the head composed from their bits (`compose_rare_rows`). parts: a model, by shipped name or
+    path, whose other parts are combined with the trained backbone into a complete model, `out`/arm.
     """
 
     out: Path = field(metadata=MAY_CHANGE)
@@ -118,26 +122,26 @@ class LMRun:
         if min(self.rows, self.micro_rows, self.loss_chunk) < 0:
             raise ValueError("rows, micro_rows and loss_chunk must not be negative")
         if self.code_bits < 1:
-            raise ValueError("code_bits must be at least 1, as the tokenizer's")
+            raise ValueError("code_bits must be at least 1, and equal the tokenizer's")
         if min(self.max_side, self.image_stride) < 1:
             raise ValueError("max_side and image_stride must be at least 1")
         if self.row_length < 1 or (not self.rows and self.samples < 1):
             raise ValueError("row_length, and one of samples and rows, must be at least 1")
         if self.loop.parallel.shard and self.micro_rows and not self.rows:
             raise ValueError(
-                "a sharded model goes by micro_rows only where every process has as many rows: set rows"
+                "micro_rows of a sharded model need the same number of rows in every process: set rows"
             )
         if self.finetune.lora_rank and self.min_count:
-            raise ValueError("min_count rewrites the head, which LoRA runs should not: set it to 0")
+            raise ValueError("min_count changes the head, which a LoRA run should not: set it to 0")
 
 
 def step_losses(run: LMRun, model: Qwen2, batch: PackedBatch) -> Mapping[str, Tensor]:
-    """The losses of a batch, computed the way the run says."""
+    """The losses of a batch, computed as the run says (`train/next_token.py`)."""
     return batch_losses(model, batch, run.micro_rows, run.attention, run.loss_chunk)
 
 
 def config_of(run: LMRun, text_size: int) -> tuple[Qwen2Config, Vocab]:
-    """Sizes of the network and its id space for a text table of `text_size` ids."""
+    """The sizes of the network and its id space, for a text table of `text_size` rows."""
     size = run.backbone
     vocab = Vocab(text_size, 2**run.code_bits, run.max_side, run.image_stride)
     try:
@@ -161,15 +165,15 @@ def config_of(run: LMRun, text_size: int) -> tuple[Qwen2Config, Vocab]:
 
 
 def sizes_of(config: Qwen2Config) -> dict[str, Any]:
-    """What a run decides of its network, by name, and the width of a head, which follows."""
+    """The sizes of a network that a run states, by name, and the width of a head, which follows from them."""
     names = ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads",
              "head_size", "rope_theta", "tie_embeddings", "share_bits")  # fmt: skip
-    found = {name: getattr(config, name) for name in names}
-    return {**found, "grid_positions": config.max_side > 0}
+    sizes = {name: getattr(config, name) for name in names}
+    return {**sizes, "grid_positions": config.max_side > 0}
 
 
 def key_of(size: str) -> str:
-    """The run's key for what `sizes_of` calls `size`, or for "vocab_size"."""
+    """The configuration key of a size of `sizes_of`, or of "vocab_size"."""
     keys = {
         "vocab_size": "backbone.text_size",
         "head_size": "backbone.hidden_size/num_heads",
@@ -180,8 +184,8 @@ def key_of(size: str) -> str:
 
 
 def build(run: LMRun, words: int, materialize: Materialize = on_cpu) -> tuple[Qwen2, Vocab]:
-    """The model before its first step, and its id space. `words`: size of the text tokenizer; `materialize`:
-    see `from_hf`. Raises WeightsError where weights are of another size than the run says.
+    """The model before its first step, and its id space. words: size of the text tokenizer. materialize: see
+    `from_hf`. Raises WeightsError where weights have other sizes than the run states.
     """
     text_size = run.backbone.text_size or words
     if words > text_size:
@@ -191,13 +195,15 @@ def build(run: LMRun, words: int, materialize: Materialize = on_cpu) -> tuple[Qw
     config, vocab = config_of(run, text_size)
     generator = torch.Generator().manual_seed(run.loop.seed)
     if run.init_from is not None:
-        model, found = load_backbone(run.init_from, materialize)
-        if found.text_size < text_size:
+        model, loaded = load_backbone(run.init_from, materialize)
+        if loaded.text_size < text_size:
             if is_sharded(model):
-                raise ConfigError("a model is given new words whole: set loop.parallel.shard=false")
-            model, found = with_text_size(model, found, text_size, generator)
-        if replace(found, image_stride=vocab.image_stride) != vocab:
-            raise WeightsError(f"{run.init_from} was trained with {found}, this run has {vocab}")
+                raise ConfigError(
+                    "rows for new words cannot be added to a sharded model: set loop.parallel.shard=false"
+                )
+            model, loaded = with_text_size(model, loaded, text_size, generator)
+        if replace(loaded, image_stride=vocab.image_stride) != vocab:
+            raise WeightsError(f"{run.init_from} was trained with {loaded}, this run has {vocab}")
         check_sizes(run.init_from, sizes_of(model.config), sizes_of(config), key_of)
         return model, vocab
     if run.pretrained is None:
@@ -225,13 +231,13 @@ def build(run: LMRun, words: int, materialize: Materialize = on_cpu) -> tuple[Qw
 
 
 def ready(run: LMRun, words: int) -> tuple[Qwen2, Vocab]:
-    """The model on its device, shared out over the processes where the run says so, with what it is to
-    train requiring gradients.
+    """The model on its device, sharded where the run says so, with gradients required of the parameters that
+    the run trains; and its id space.
     """
     device, how = training_device(), run.loop.parallel
     if run.finetune.partial or not how.shard:
         model, vocab = build(run, words)
-        torch.manual_seed(run.loop.seed)  # of LoRA's first weights
+        torch.manual_seed(run.loop.seed)  # LoRA's initial weights
         prepare(model, run.finetune)
         apply_parallelism(model, how, device)
         return model.to(device), vocab
@@ -239,35 +245,44 @@ def ready(run: LMRun, words: int) -> tuple[Qwen2, Vocab]:
 
 
 def samples_of(run: LMRun, chains: list[Chain], text_tokenizer: TextTokenizer, vocab: Vocab) -> Mix:
-    """The run's mix of samples."""
+    """The mix of samples that the run trains on."""
     parts: list[tuple[float, Mix]] = []
     if chains:
         parts.append((1.0, world_samples(chains, run.ratios, run.dropout, text_tokenizer.ids)))
     skipped = Skipped(run.out / SKIPPED)
     for source in run.conversations:
         shards = open_code_shards(source.path)
-        talk = conversation_samples(
+        own = conversation_samples(
             shards, run.dropout, text_tokenizer.ids, vocab, run.row_length, skipped
         )
-        parts.append((source.weight, talk))
+        parts.append((source.weight, own))
     return mixed(parts)
+
+
+def report_loss_free(batch: PackedBatch, step: int, name: str) -> bool:
+    """Prints a line where no token of a batch carries a loss, so that its step teaches nothing; returns whether
+    that is so.
+    """
+    if bool((batch.weights[:, 1:] > 0).any()):
+        return False
+    print(
+        f"{name}: step {step + 1}: none of its {batch.ids.numel():,} tokens carries a loss (0%), nothing is "
+        "learned; check `weights`, and that the conversations have answers",
+        flush=True,
+    )
+    return True
 
 
 def main(run: LMRun) -> None:
     """Trains one stage and writes the model to `out`/model."""
     parallel.init_processes()
     if run.rows % parallel.world_size():
-        raise ConfigError(f"rows={run.rows} cannot be shared by {parallel.world_size()} processes")
-    # Rather a fault now than after the last step.
+        raise ConfigError(
+            f"rows={run.rows} is no multiple of the {parallel.world_size()} processes"
+        )
+    conversations = tuple(source.path for source in run.conversations)
     if run.parts:
-        parts = parts_of(find_model(run.parts))
-        for source in run.conversations:
-            made_by = tokenizer_of(source.path)
-            if made_by and made_by != tokenizer_hash(parts, str(parts / "siglip")):
-                raise ConfigError(
-                    f"{source.path} holds codes of another tokenizer than that of parts={run.parts}, which "
-                    f"would paint them; encode the data again with `arm encode ... --model {run.parts}`"
-                )
+        check_parts(run.parts, conversations)
     text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     chains: list[Chain] = [chain for directory in run.shards for chain in read_shards(directory)]
     model, vocab = ready(run, text_tokenizer.size)
@@ -276,19 +291,24 @@ def main(run: LMRun) -> None:
         trains = sum(p.numel() for p in model.parameters() if p.requires_grad)
         part = "" if trains == size else f", {trains:,} of them train"
         print(f"{size:,} parameters{part}, {len(chains):,} chains", flush=True)
+        for path in conversations:
+            report_unusable(open_code_shards(path), text_tokenizer.ids, vocab, run.row_length)
     mix, seed = samples_of(run, chains, text_tokenizer, vocab), run.loop.seed
     packer = RowPacker(seed, run.row_length, mix, run.weights, vocab)
-    shares = DeliveredShares(mix.kinds)
+    shares, reported = DeliveredShares(mix.kinds), False
 
     def make_batch(step: int) -> PackedBatch:
-        if not run.rows:
-            return packed_batch(seed, step, run.samples, run.row_length, mix, run.weights, vocab)
-        return packer.batch(step, range(parallel.rank(), run.rows, parallel.world_size()))
+        nonlocal reported
+        if run.rows:
+            own_rows = range(parallel.rank(), run.rows, parallel.world_size())
+            batch = packer.batch(step, own_rows)
+        else:
+            batch = packed_batch(seed, step, run.samples, run.row_length, mix, run.weights, vocab)
+        if not reported and parallel.is_main():
+            reported = report_loss_free(batch, step, run.out.name)
+        return batch
 
-    folders = (*run.shards, *(source.path for source in run.conversations))
-    origin = {f"content of {path}": shards_digest(path) for path in folders}
-    made_by = {path: tokenizer_of(path) for path in folders}
-    origin |= {f"tokenizer of {path}": value for path, value in made_by.items() if value}
+    origin = shards_origin((*run.shards, *conversations))
     start = run.init_from or (Path(run.pretrained) if run.pretrained else None)
     if start is not None and start.is_dir() and run.finetune.partial:
         origin["start"] = weights_hash(start)
@@ -303,14 +323,14 @@ def main(run: LMRun) -> None:
     if run.min_count and model.visual is not None and chains:
         if is_sharded(model):
             raise ConfigError(
-                "min_count composes rows of a whole head; train without loop.parallel.shard"
+                "min_count cannot compose rows of a sharded head; train without loop.parallel.shard"
             )
         counts = code_counts(chains, vocab.num_codes)
         for source in run.conversations:
             counts += open_code_shards(source.path).code_counts(vocab.num_codes)
         composed = compose_rare_rows(model.visual, torch.from_numpy(counts), run.min_count)
         if parallel.is_main():
-            print(f"{composed} rows of the head composed of their bits", flush=True)
+            print(f"{composed} rows of the head composed from their bits", flush=True)
     save_backbone(model.eval(), vocab, run.out / "model", write=parallel.is_main())
     if run.parts and parallel.is_main():
         with_backbone(find_model(run.parts), run.out / "model", run.out / "arm")

@@ -1,12 +1,13 @@
 """What a run depends on: hashes of the tokenizer behind codes, manifests of code shards, sizes of initial weights."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arm.data.code_shards import MANIFEST
+from arm.data.code_shards import MANIFEST, shards_digest
 from arm.errors import ConfigError, WeightsError
+from arm.model_directory import find_model, parts_of
 from arm.models.pretrained_files import locate
 from arm.models.weights import add_file, read_json, weights_hash, write_json
 
@@ -26,6 +27,29 @@ def tokenizer_of(shards: Path) -> str | None:
     """The hash of the tokenizer that encoded a folder of shards, by its manifest; None where there is none."""
     path = shards / MANIFEST
     return read_json(path).get("tokenizer") if path.is_file() else None
+
+
+def shards_origin(folders: Sequence[Path]) -> dict[str, str]:
+    """What a run on folders of code shards depends on: hashes of their content and, where their manifests state
+    it, of the tokenizers that encoded them, by names for the checkpoints.
+    """
+    origin = {f"content of {path}": shards_digest(path) for path in folders}
+    tokenizers = {f"tokenizer of {path}": tokenizer_of(path) for path in folders}
+    return origin | {name: value for name, value in tokenizers.items() if value}
+
+
+def check_parts(parts: str, conversations: Iterable[Path]) -> None:
+    """Checks that folders of code shards were encoded by the tokenizer of the model `parts`, a shipped name or
+    path, whose decoder would be given codes of another one otherwise. Raises ConfigError where they were not.
+    """
+    directory = parts_of(find_model(parts))
+    for path in conversations:
+        encoded_by = tokenizer_of(path)
+        if encoded_by and encoded_by != tokenizer_hash(directory, str(directory / "siglip")):
+            raise ConfigError(
+                f"{path} holds codes of another tokenizer than that of parts={parts}, which would decode "
+                f"them; encode the data again with `arm encode ... --model {parts}`"
+            )
 
 
 def check_or_write_manifest(out: Path, manifest: Mapping[str, Any], instead: str) -> None:
