@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from arm.configs import paper
+from arm.configs.paper_data import grids_between
+from arm.data.images import best_grid
 from arm.models.tokenizer import VisualTokenizer
 from arm.train.detokenizer import PretrainedPainter
 from arm.train.tokenizer import LossWeights, Timesteps
@@ -67,3 +69,15 @@ def test_the_whole_tokenizer_on_the_meta_device():
     # six blocks of width 1152 are about 96 million parameters, 24 with their modulation 580
     assert sum(p.numel() for p in model.projector.parameters()) == pytest.approx(97e6, rel=0.01)
     assert sum(p.numel() for p in model.pixel.parameters()) == pytest.approx(580e6, rel=0.01)
+
+
+def test_the_grids_of_the_papers_sizes():
+    """256-512 px are 16 to 32 patches a side, 512-1024 px 32 to 64, never more than 64."""
+    small, large = grids_between(256, 512), grids_between(512, 1024)
+    assert (16, 16) in small and (32, 32) in small and (32, 32) in large and (64, 64) in large
+    assert (14, 18) in small and (18, 14) in small
+    for grids, smallest, largest in ((small, 256, 512), (large, 512, 1024)):
+        areas = [height * width * 16**2 for height, width in grids]
+        assert 0.9 * smallest**2 <= min(areas) and max(areas) <= 1.1 * largest**2
+        assert max(map(max, grids)) <= 64
+    assert best_grid(512, 512, [*small, *large], 16) == (32, 32)

@@ -16,7 +16,7 @@ from arm.data.sources import open_source
 from arm.errors import ConfigError, WeightsError
 from arm.pipeline import Arm
 from arm.train import encode_data
-from arm.train.encode_data import EncodeDataRun, main, run_for_model
+from arm.train.encode_data import EncodeDataRun, main, run_for_model, run_for_tokenizer
 from conftest import TinyChain
 
 DOCS = Path(__file__).parents[2] / "docs/data"
@@ -157,3 +157,39 @@ def test_many_processes_make_the_same_bytes(run: EncodeDataRun, tmp_path: Path):
     summary = main(replace(run, out=tmp_path / "ray", ray=True))
     assert (summary.shards, summary.pictures) == (3, 7)
     assert files(run.out) == files(tmp_path / "ray")
+
+
+def test_the_tokenizer_of_a_run_is_enough(chain: TinyChain, run: EncodeDataRun, tmp_path: Path):
+    """No model is needed, whose last part is made at the end of fine-tuning."""
+    main(run)
+    alone = run_for_tokenizer(chain.root / "tokenizer", DOCS, tmp_path / "alone", shard_size=2)
+    assert alone.grids == tuple((g.height, g.width) for g in chain.tokenizer_run.grids)
+    main(replace(alone, grids=run.grids, batch=4))
+    for (_, ours), (_, theirs) in zip(
+        open_code_shards(tmp_path / "alone"), open_code_shards(run.out), strict=True
+    ):
+        assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_directory_without_a_tokenizer_is_named(tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"holds no tokenizer\.safetensors; name the directory"):
+        run_for_tokenizer(tmp_path, DOCS, tmp_path / "out")
+
+
+def test_several_sizes_by_the_command(chain: TinyChain, tmp_path: Path, call):
+    code, out, err = call(
+        "encode", DOCS, "--out", tmp_path / "codes", "--tokenizer", chain.root / "tokenizer",
+        "--text-tokenizer", chain.root / "standins/siglip", "--grids", "5x5", "--grids", "6x6,5x7",
+    )  # fmt: skip
+    assert code == 0, err
+    small, large = (open_code_shards(tmp_path / "codes" / name) for name in ("5x5", "6x6_5x7"))
+    assert {grid.shape for _, codes in small for grid in codes} == {(5, 5)}
+    assert {grid.shape for _, codes in large for grid in codes} <= {(6, 6), (5, 7)}
+    assert "the longest of" in out and "7 pictures written" in out
+
+
+@pytest.mark.parametrize("grids", ["7", "7x0", "7x7;8x8", "axb"])
+def test_grids_that_are_none(grids: str, chain: TinyChain, tmp_path: Path, call):
+    code, _, err = call("encode", DOCS, "--out", tmp_path / "codes", "--grids", grids)
+    assert code != 0 and "are no grids; write rows by columns of tokens" in err
+    assert len(err.strip().splitlines()) == 1

@@ -188,12 +188,34 @@ def encode(
     ] = 2,
     ray: Annotated[bool, typer.Option("--ray", help="Encode data in many processes.")] = False,
     allow_outside: AllowOutside = False,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="Encode data with the tokenizer of this run or directory, not a model's."
+        ),
+    ] = None,
+    text_tokenizer: Annotated[
+        str | None, typer.Option(help="Count the data's tokens with this directory or hub id.")
+    ] = None,
+    grids: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Grids of tokens of data, as 7x7,6x8,8x6; several times for several sizes."
+        ),
+    ] = None,
 ) -> None:
     """Turn a picture into its grid of codes, or a data set into code shards to train on."""
     if os.path.isdir(path) or path.suffix.lower() in (".jsonl", ".tar", ".parquet"):
         settings = {"shard_size": shard_size, "workers": workers, "ray": ray}
-        encode_data(path, out or Path("codes"), model, **settings, allow_outside=allow_outside)
+        encode_data(
+            path, out or Path("codes"), model, tokenizer, text_tokenizer, grids or (),
+            **settings, allow_outside=allow_outside,
+        )  # fmt: skip
         return
+    if tokenizer or text_tokenizer or grids:
+        raise InputError(
+            f"--tokenizer, --text-tokenizer and --grids are for data; {path} is a picture"
+        )
     out = out or Path("codes.json")
     codes = load(model).encode(path)
     write_json_file(

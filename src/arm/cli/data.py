@@ -1,7 +1,8 @@
 """`arm data`: checks and converts users' data before anything is trained on it; and `arm encode` of a data set."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -169,15 +170,80 @@ def _say_skipped(count: int, out: Path) -> None:
         typer.echo(f"{count:,} records skipped, see {out / 'skipped.jsonl'}")
 
 
-def encode_data(path: Path, out: Path, model: str, **settings: Any) -> None:
-    """`arm encode` of a data set. settings: fields of `EncodeDataRun`."""
-    with quiet():
-        from arm.train.encode_data import main, run_for_model
+def parse_grids(text: str) -> list[tuple[int, int]]:
+    """ "7x7,6x8" -> [(7, 7), (6, 8)], rows by columns of tokens. Raises InputError for anything else."""
+    grids = []
+    for part in text.split(","):
+        sides = part.strip().lower().split("x")
+        if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+            raise InputError(
+                f"'{shown(text)}' are no grids; write rows by columns of tokens, as 16x16,14x18,18x14"
+            )
+        grids.append((int(sides[0]), int(sides[1])))
+    return grids
 
-        made = main(run_for_model(model, path, out, **settings))
-    typer.echo(
-        f"{out}: {made.shards} shards with {made.pictures:,} pictures written in {made.seconds:.0f} s"
-    )
-    _say_skipped(made.skipped, out)
-    for group in made.left_out:
-        typer.echo(f"left out: {group}")
+
+def encode_data(
+    path: Path,
+    out: Path,
+    model: str,
+    tokenizer: Path | None,
+    text_tokenizer: str | None,
+    grids: Sequence[str],
+    **settings: Any,
+) -> None:
+    """`arm encode` of a data set. settings: fields of `EncodeDataRun`.
+
+    Each of several `grids` is a size of its own, written to a folder of `out` with its name.
+    """
+    sizes = {text: parse_grids(text) for text in grids} or {"": []}
+    with quiet():
+        from arm.train.encode_data import main, run_for_model, run_for_tokenizer
+
+        for name, size in sizes.items():
+            place = out / name.replace(",", "_") if len(sizes) > 1 else out
+            if tokenizer is None:
+                run = run_for_model(model, path, place, **settings)
+                run = replace(run, grids=tuple(size) or run.grids)
+            else:
+                run = run_for_tokenizer(tokenizer, path, place, size, **settings)
+            made = main(run)
+            typer.echo(
+                f"{place}: {made.shards} shards with {made.pictures:,} pictures written in "
+                f"{made.seconds:.0f} s"
+            )
+            _say_skipped(made.skipped, place)
+            for group in made.left_out:
+                typer.echo(f"left out: {group}")
+            if text_tokenizer is not None:
+                _say_lengths(place, text_tokenizer)
+
+
+def _say_lengths(shards: Path, text_tokenizer: str) -> None:
+    """Prints how many tokens the conversations of code shards have, which `row_length` has to hold."""
+    with quiet():
+        from arm.data.code_shards import open_code_shards
+        from arm.data.conversation import to_sample
+        from arm.models.pretrained import load_text_tokenizer
+        from arm.models.text import TextTokenizer
+        from arm.sequence import flatten
+        from arm.vocab import Vocab
+
+        words = TextTokenizer(load_text_tokenizer(text_tokenizer))
+        lengths, unread = [], 0
+        for conversation, codes in progress("counting tokens")(open_code_shards(shards)):
+            side = max((max(grid.shape) for grid in codes), default=1)
+            most = max((int(grid.max()) for grid in codes), default=0)
+            try:
+                sample = to_sample(conversation, codes, words.ids)
+            except InputError:
+                unread += 1
+                continue
+            lengths.append(len(flatten(sample, Vocab(words.size, most + 1, side))))
+    if lengths:
+        typer.echo(
+            f"{sum(lengths):,} tokens with {text_tokenizer}; the longest of {len(lengths):,} conversations "
+            f"has {max(lengths):,}"
+        )
+    if unread:
+        typer.echo(f"{unread:,} conversations have words that {text_tokenizer} does not know")

@@ -156,11 +156,11 @@ def sana() -> DetokenizerRun:
     )
 
 
-def _mix(*weights: float) -> tuple[Conversations, ...]:
-    """The paper's five kinds of data, as code shards under data/arm."""
+def _mix(*weights: float, data: str = "data/arm") -> tuple[Conversations, ...]:
+    """The paper's five kinds of data, as code shards under `data`."""
     kinds = ("text", "image_to_text", "text_to_image", "video", "web")
     pairs = zip(kinds, weights, strict=True)
-    return tuple(Conversations(Path("data/arm") / kind, weight) for kind, weight in pairs)
+    return tuple(Conversations(Path(data) / kind, weight) for kind, weight in pairs)
 
 
 def lm_pt() -> LMRun:
@@ -228,7 +228,7 @@ def lm_ct() -> LMRun:
         base,
         out=Path("runs/arm7b/ct"),
         init_from=Path("runs/arm7b/pt/model"),
-        conversations=_mix(0.05, 0.10, 0.55, 0.15, 0.15),
+        conversations=_mix(0.05, 0.10, 0.55, 0.15, 0.15, data="data/arm_large"),
         rows=320,
         row_length=76_800,
         loop=replace(base.loop, seed=21, parallel=replace(base.loop.parallel, replicas=20)),
@@ -247,7 +247,7 @@ def lm_sft() -> LMRun:
         base,
         out=Path("runs/arm7b/sft"),
         init_from=Path("runs/arm7b/ct/model"),
-        conversations=_mix(0.05, 0.05, 0.50, 0.20, 0.20),
+        conversations=_mix(0.05, 0.05, 0.50, 0.20, 0.20, data="data/arm_large"),
         rows=80,
         row_length=61_440,
         loop=replace(

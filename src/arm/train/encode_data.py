@@ -28,11 +28,12 @@ from arm.data.images import to_float
 from arm.data.records import SKIPPED, Skipped, Source, without_place
 from arm.data.source_folder import LeftOut
 from arm.data.sources import left_out, open_source
-from arm.errors import ArmError, ConfigError, DataError, TrainingError
+from arm.errors import ArmError, ConfigError, DataError, TrainingError, WeightsError
 from arm.model_directory import find_model, load_defaults, parts_of
 from arm.models.pretrained import load_siglip
 from arm.models.pretrained_files import locate
 from arm.models.tokenizer import VisualTokenizer
+from arm.models.weights import read_json
 from arm.train.provenance import check_or_write_manifest, tokenizer_hash
 from arm.train.training import training_device
 
@@ -43,22 +44,25 @@ Fitted = list[NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class EncodeDataRun:
-    """data: anything `open_source` opens. tokenizer: the directory of its file; siglip: the encoder's
-    source. grids: (height, width) in tokens, a picture takes the nearest by shape. batch: pictures a
-    forward pass. workers: threads that read pictures, or with `ray` the most processes. allow_outside:
-    see `open_source`.
-    """
+    """Turns a data set into code shards."""
 
     data: Path
+    """Anything that `open_source` opens."""
     out: Path
     tokenizer: Path
+    """The directory of tokenizer.safetensors: of a training run, or the part of a model."""
     siglip: str
+    """The vision encoder under the tokenizer: a directory in the Hugging Face layout, or a hub id."""
     grids: tuple[Grid, ...]
+    """(height, width) in tokens. Each picture takes the grid that suits its size and shape (`best_grid`)."""
     shard_size: int = 1000
     batch: int = 64
+    """Pictures in one forward pass of the tokenizer."""
     workers: int = 2
+    """Threads that read pictures; with `ray` the largest number of processes."""
     ray: bool = False
     allow_outside: bool = False
+    """See `open_source`."""
 
     def __post_init__(self) -> None:
         if min(self.shard_size, self.batch, self.workers) < 1:
@@ -84,6 +88,34 @@ def run_for_model(model: str, data: Path, out: Path, **settings: Any) -> EncodeD
     parts = parts_of(own)
     grids = load_defaults(own).grids
     return EncodeDataRun(data, out, parts, str(parts / "siglip"), grids, **settings)
+
+
+def run_for_tokenizer(
+    source: Path, data: Path, out: Path, grids: Sequence[Grid] = (), **settings: Any
+) -> EncodeDataRun:
+    """The run with the tokenizer of a training run, or of a directory that holds one and its `siglip`.
+
+    A training run's configuration names its vision encoder, and its grids where `grids` is empty. Raises
+    WeightsError where there is no tokenizer, ConfigError where grids are needed and not given.
+    """
+    if not (source / "tokenizer.safetensors").is_file():
+        raise WeightsError(
+            f"{source} holds no tokenizer.safetensors; name the directory of a tokenizer run, or of a model's "
+            "parts"
+        )
+    siglip = str(source / "siglip")
+    if (source / "config.json").is_file():
+        config = read_json(source / "config.json")
+        try:
+            siglip = str(config["pretrained"]["siglip"])
+            grids = grids or [(int(g["height"]), int(g["width"])) for g in config["grids"]]
+        except (LookupError, TypeError, ValueError) as error:
+            raise WeightsError(
+                f"{source / 'config.json'} is not of a tokenizer run ({error!r})"
+            ) from None
+    if not grids:
+        raise ConfigError(f"{source} names no grids; give them, as --grids 16x16,14x18,18x14")
+    return EncodeDataRun(data, out, source, siglip, tuple(grids), **settings)
 
 
 def load_tokenizer(run: EncodeDataRun) -> VisualTokenizer:
