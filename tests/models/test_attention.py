@@ -7,7 +7,14 @@ import torch
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
-from arm.models.attention import Documents, attend, document_spans, documents, flex_documents
+from arm.models.attention import (
+    Documents,
+    attend,
+    attend_with_folded_groups,
+    document_spans,
+    documents,
+    flex_documents,
+)
 from arm.models.qwen2 import document_mask
 from arm.train.measure import LiveStorages
 from closeness import assert_close_fp32
@@ -150,3 +157,17 @@ def test_the_compiled_kernel_equals_the_mask():
         found.append((out.detach(), *grads))
     for a, b in zip(*found, strict=True):
         assert torch.allclose(a, b, atol=3e-2, rtol=3e-2)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (6, 1), (3, 3)])
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_folded_groups_equal_grouped_queries(heads: int, kv_heads: int, tokens: int):
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, heads, tokens, 8, generator=generator)
+    k, v = torch.randn(2, 2, kv_heads, 7, 8, generator=generator)
+    mask = torch.rand(2, 1, tokens, 7, generator=generator) < 0.6
+    mask[..., 0] = True  # every token sees one at least
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    assert_close_fp32(attend_with_folded_groups(q, k, v, mask), expected)
+    shared = attend_with_folded_groups(q, k, v, mask[:1])
+    assert_close_fp32(shared[0], expected[0])

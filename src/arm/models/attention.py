@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -100,6 +100,25 @@ def _flex(compiled: bool) -> Any:
     return torch.compile(flex_attention) if compiled else flex_attention
 
 
+def attend_with_folded_groups(
+    q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, mask: Bool[Tensor, "b 1 t s"]
+) -> Tensor:
+    """Grouped-query attention with a mask, as attention of K heads, each with the queries of its whole group.
+
+    `enable_gqa` with a mask leaves CUDA's fast kernels for one that holds all scores in fp32. The queries of a
+    group share their keys, so they can stand one after another, the mask repeated: of 4 query heads, 2
+    key/value heads and 3 tokens, head 0 sees the queries t0 t1 t2 of head 0, then those of head 1.
+    Returns (B, N, T, H).
+    """
+    B, N, T, H = q_BNTH.shape
+    K = k_BKSH.shape[1]
+    folded = q_BNTH.reshape(B, K, N // K * T, H)
+    mask = mask.expand(-1, -1, T, -1).repeat(1, 1, N // K, 1)
+    return F.scaled_dot_product_attention(folded, k_BKSH, v_BKSH, attn_mask=mask).reshape(
+        B, N, T, H
+    )
+
+
 def attend(
     q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, mask: Tensor | Documents | None
 ) -> Tensor:
@@ -109,6 +128,8 @@ def attend(
     tokens are the first ones (S == T) and attend causally, and a single one sees all.
     """
     if not isinstance(mask, Documents):
+        if mask is not None and q_BNTH.is_cuda and q_BNTH.shape[1] > k_BKSH.shape[1]:
+            return attend_with_folded_groups(q_BNTH, k_BKSH, v_BKSH, mask)
         causal = mask is None and q_BNTH.shape[2] > 1
         return F.scaled_dot_product_attention(
             q_BNTH, k_BKSH, v_BKSH, attn_mask=mask, is_causal=causal, enable_gqa=True
