@@ -1,17 +1,30 @@
-"""Users' pictures: every broken file is one clear line, and every size finds its grid."""
+"""Users' pictures: in any form they are opened alike, every broken one is one clear line, and every size finds its
+grid.
+"""
 
+import math
+import os
 import struct
 import zlib
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from arm.data.images import best_grid, fit_to_grid, nearest_ratio, open_image
+from arm.data.images import (
+    MAX_ENLARGEMENT,
+    SAME_AREA,
+    best_grid,
+    fit_to_grid,
+    nearest_ratio,
+    open_image,
+)
 from arm.errors import InputError
 
 GRIDS = ((6, 6), (6, 8), (8, 6))  # height, width in tokens
@@ -148,7 +161,184 @@ def test_far_more_than_64_megapixels(tmp_path: Path):
     assert "more than 64 megapixels" in refused(path)
 
 
+# Pictures in other forms than files
+
+NOISE = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+
+
+class Readable:
+    """The least that an opened file may offer."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def read(self, size: int) -> bytes:
+        return self.content[:size]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "str", "Path", "PathLike", "bytes", "bytearray", "memoryview", "opened file", "BytesIO at its end",
+        "read alone", "Pillow", "lazy Pillow", "array", "floats", "tensor CHW", "tensor HWC", "float tensor",
+    ],
+)  # fmt: skip
+def test_the_same_pixels_in_every_form(form: str, tmp_path: Path):
+    path = tmp_path / "x.png"
+    Image.fromarray(NOISE).save(path)
+    at_end = BytesIO()
+    at_end.write(path.read_bytes())
+    source = {
+        "str": lambda: str(path),
+        "Path": lambda: path,
+        "PathLike": lambda: next(os.scandir(tmp_path)),
+        "bytes": path.read_bytes,
+        "bytearray": lambda: bytearray(path.read_bytes()),
+        "memoryview": lambda: memoryview(path.read_bytes()),
+        "opened file": lambda: path.open("rb"),
+        "BytesIO at its end": lambda: at_end,
+        "read alone": lambda: Readable(path.read_bytes()),
+        "Pillow": lambda: Image.fromarray(NOISE),
+        "lazy Pillow": lambda: Image.open(path),
+        "array": lambda: NOISE,
+        "floats": lambda: NOISE / 255,
+        "tensor CHW": lambda: torch.from_numpy(NOISE).permute(2, 0, 1),
+        "tensor HWC": lambda: torch.from_numpy(NOISE),
+        "float tensor": lambda: torch.from_numpy(NOISE).permute(2, 0, 1)[None].float() / 255,
+    }[form]()
+    assert np.array_equal(np.asarray(open_image(source)), NOISE)
+
+
+@pytest.mark.parametrize("said", range(1, 9))
+def test_an_opened_picture_is_turned_as_its_file_is(said: int, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = said
+    for form in ("png", "jpg", "tif", "webp"):
+        path = tmp_path / f"x.{form}"
+        Image.fromarray(NOISE).save(path, exif=exif)
+        expected = np.asarray(open_image(path))
+        assert expected.shape == ((12, 9, 3) if said > 4 else (9, 12, 3))
+        with Image.open(path) as image:
+            assert np.array_equal(np.asarray(open_image(image)), expected)
+            assert np.array_equal(np.asarray(open_image(image.copy())), expected)
+        assert np.array_equal(np.asarray(open_image(path.read_bytes())), expected)
+        loaded = Image.open(path)
+        loaded.load()
+        assert np.array_equal(np.asarray(open_image(ImageOps.exif_transpose(loaded))), expected)
+
+
+def test_a_broken_picture_that_was_opened_lazily(tmp_path: Path):
+    data = encoded(Image.fromarray(NOISE), "PNG")
+    (tmp_path / "cut.png").write_bytes(data[:-40])
+    with pytest.raises(InputError, match=r"^the picture is no readable picture \(.*truncated\)"):
+        open_image(Image.open(tmp_path / "cut.png"))
+    closed = Image.open(BytesIO(data))
+    closed.close()
+    with pytest.raises(InputError, match=r"^scan 3 is no readable picture"):
+        open_image(closed, "scan 3")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (None, "a picture is a path, bytes, .* not NoneType"),
+        (3, "a picture is a path, bytes, .* not int"),
+        ([[1, 2], [3, 4]], "not list"),
+        ({"bytes": b""}, "not dict"),
+        (StringIO("x"), "opened as text; open it in binary mode"),
+        (b"", "its format is not known"),
+        (b"junk", "its format is not known"),
+        ("a\0b", r"^a\\x00b does not exist"),
+        (np.zeros((2, 3)) - 1, "range is not known"),
+        (torch.zeros(2, 3, 5, 5), "one picture at a time"),
+        (torch.zeros(3, 5, 5, device="meta"), "is no readable picture"),
+        (Image.new("RGB", (0, 4)), "has 0x4 pixels"),
+        (Image.new("1", (9000, 9000)), "9000x9000 = 81 megapixels, 64 is the limit"),
+    ],
+)
+def test_what_is_no_picture(source: Any, words: str):
+    with pytest.raises(InputError, match=words) as error:
+        open_image(source)
+    assert "\n" not in str(error.value)
+
+
+def test_a_picture_of_another_format_is_refused(tmp_path: Path):
+    """Loading an EPS file would start a program."""
+    (tmp_path / "x.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    )
+    with pytest.raises(InputError, match="pictures of the format EPS are not read"):
+        open_image(Image.open(tmp_path / "x.png"))
+
+
 # Fitting
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [
+        ((512, 512), (32, 32)),
+        ((256, 256), (16, 16)),
+        ((1024, 1024), (64, 64)),
+        ((2000, 2000), (64, 64)),
+        ((500, 500), (32, 32)),  # enlarged by 1.024
+        ((410, 410), (32, 32)),  # by 1.249
+        ((408, 408), (16, 16)),  # would be by 1.255
+        ((100, 100), (16, 16)),  # all enlarge it: the smallest
+        ((820, 4000), (64, 64)),  # its width counts
+        ((816, 4000), (32, 32)),
+    ],
+)
+def test_a_grid_is_chosen_by_area(size: tuple[int, int], grid: tuple[int, int]):
+    for grids in (((16, 16), (32, 32), (64, 64)), ((64, 64), (16, 16), (32, 32))):
+        assert best_grid(*size, grids, 16) == grid
+        fitted = fit_to_grid(Image.new("L", size), grids, 16)
+        assert fitted.shape == (grid[0] * 16, grid[1] * 16)
+
+
+def test_then_by_ratio():
+    """Three shapes of each of two areas, whose tokens differ by a little."""
+    grids = ((16, 16), (14, 18), (18, 14), (32, 32), (28, 36), (36, 28))
+    assert best_grid(640, 480, grids, 16) == (28, 36)
+    assert best_grid(300, 400, grids, 16) == (18, 14)
+    assert best_grid(512, 512, grids, 16) == (32, 32)
+    assert best_grid(450, 350, grids, 16) == (14, 18)  # 28x36 would enlarge it by 1.28
+
+
+def test_of_grids_of_one_ratio_the_larger_that_fits():
+    for grids in (((7, 7), (6, 6), (6, 8)), ((6, 6), (7, 7), (6, 8))):
+        assert best_grid(56, 56, grids, 8) == (7, 7)
+        assert best_grid(40, 40, grids, 8) == (6, 6)  # 7x7 would enlarge it by 1.4
+        assert best_grid(400, 300, grids, 8) == (6, 8)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 32))
+def test_grids_of_one_area_are_chosen_by_ratio_alone(width: int, height: int, patch: int):
+    for grids in (
+        ((7, 7), (6, 8), (8, 6)),
+        ((8, 8), (7, 9), (9, 7)),
+        ((32, 32), (28, 36), (36, 28), (24, 42), (42, 24)),
+        ((5, 3),),
+    ):
+        ratio = math.log(height / width)
+        nearest = min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1]) - ratio))
+        assert best_grid(width, height, grids, patch) == nearest
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.integers(1, 4000),
+    st.integers(1, 4000),
+    st.lists(st.tuples(st.integers(1, 64), st.integers(1, 64)), min_size=1, max_size=8),
+)
+def test_no_picture_is_enlarged_much_where_a_smaller_grid_is_offered(
+    width: int, height: int, grids: list[tuple[int, int]]
+):
+    chosen = best_grid(width, height, grids, 16)
+    enlargement = 16 * max(chosen[0] / height, chosen[1] / width)
+    smaller = [g for g in grids if SAME_AREA * SAME_AREA * math.prod(g) <= math.prod(chosen)]
+    assert chosen in grids and (enlargement <= MAX_ENLARGEMENT or not smaller)
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def _check_work(content: bytes) -> None:
     if not content.startswith(PNG_SIGNATURE):
         return
     position = len(PNG_SIGNATURE)
-    for _ in range(MAX_CHUNKS):
+    for _ in range(MAX_CHUNKS + 1):
         if position >= len(content):
             return
         position, _ = _next_chunk(content, position)

@@ -17,7 +17,7 @@ meant to reach 255, or mode I of values up to 255 in one of 16 bits, cannot be t
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
 from arm.errors import InputError
 
@@ -38,11 +38,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(_high_byte(values) if sixteen else _integers(values))
     elif image.mode == "F":
         image = Image.fromarray(_floats(np.asarray(image)))
-    elif image.mode == "LAB":
-        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
-        assert converted is not None  # it is None only for a change in place
-        return converted
     elif image.mode == "La":
         image = image.convert("LA")
     elif image.mode == "RGBa":
@@ -105,7 +100,7 @@ def _integers(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     bits = next((bits for bits in (8, 16, 31, 32) if largest < 2**bits), 0)
     if least < 0 or not bits or 2**16 <= largest < 2**24:
         raise InputError(
-            f"its integers run from {least:,} to {largest:,}, and their range is not known; scale them "
+            f"the picture's integers run from {least:,} to {largest:,}, and their range is not known; scale them "
             "to 0 to 255, or to 0 to 65,535"
         )
     return (values.astype(np.int64) >> (bits - 8)).astype(np.uint8)
@@ -117,7 +112,7 @@ def _floats(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     least, largest = float(numbers.min()), float(numbers.max())
     if not (least >= 0 and largest <= 255):  # also where one is NaN
         raise InputError(
-            f"its floats run from {least:g} to {largest:g}, and their range is not known; scale them to "
+            f"the picture's floats run from {least:g} to {largest:g}, and their range is not known; scale them to "
             "0 to 1, or to 0 to 255"
         )
     return np.rint(numbers * 255 if largest <= 1 else numbers).astype(np.uint8)

@@ -52,8 +52,8 @@ SAME_AREA = 1.5
 def open_image(source: ImageInput, name: str | None = None) -> Image.Image:
     """A user's picture as upright RGB, with transparency over white.
 
-    name: what errors call it; by default its path, or "the picture". Raises InputError, in one line that
-    begins with the name, for anything that is no picture, is damaged, or has more than 64 megapixels.
+    name: what errors call it, instead of its path or "the picture". Raises InputError, in one line, for anything
+    that is no picture, is damaged, or has more than 64 megapixels.
     """
     if isinstance(source, str | os.PathLike):
         path = Path(source)
@@ -63,7 +63,6 @@ def open_image(source: ImageInput, name: str | None = None) -> Image.Image:
                 f"{name} does not exist or is no file that may be read; name a picture (PNG, JPEG, ...)"
             )
         return read_image(path, name)
-    name = name or "the picture"
     try:
         if isinstance(source, Image.Image):
             return _from_pillow(source)
@@ -72,9 +71,11 @@ def open_image(source: ImageInput, name: str | None = None) -> Image.Image:
         if isinstance(source, np.ndarray):
             return _from_array(source, channels_first=False)
         content = _content(source)
+    except InputError as error:
+        raise InputError(f"{name}: {error}" if name else str(error)) from None
     except Exception as error:
-        raise picture_error(error, name) from None
-    return read_image(content, name)
+        raise picture_error(error, name or "the picture") from None
+    return read_image(content, name or "the picture")
 
 
 def _from_pillow(image: Image.Image) -> Image.Image:
