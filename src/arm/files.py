@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from threading import get_ident
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
@@ -138,6 +138,18 @@ def decode_text(content: bytes, name: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def read_at_most(file: BinaryIO, max_bytes: int) -> bytes:
+    """The bytes of an opened file from where it stands, and no more than `max_bytes`. Memory is taken for what is there,
+    where `read` takes it for what is asked for.
+    """
+    pieces: list[bytes] = []
+    left = max_bytes
+    while left and (piece := file.read(min(left, 2**20))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
 def read_text(path: Path, max_bytes: int = TEXT_BYTES) -> str:
     """The text of a user's file as `decode_text` returns it. Raises InputError for a file that cannot be read,
     is larger than `max_bytes`, or is no text.
@@ -145,7 +157,7 @@ def read_text(path: Path, max_bytes: int = TEXT_BYTES) -> str:
     name = shown(str(path))
     try:
         with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
+            content = read_at_most(file, max_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{name} cannot be read ({reason}); name a text file") from None

@@ -173,7 +173,8 @@ class Readable:
         self.content = content
 
     def read(self, size: int) -> bytes:
-        return self.content[:size]
+        piece, self.content = self.content[:size], self.content[size:]
+        return piece
 
 
 @pytest.mark.parametrize(

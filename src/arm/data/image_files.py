@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from arm.data.image_modes import to_rgb
 from arm.errors import InputError, shown
+from arm.files import read_at_most
 
 FORMATS: dict[str, tuple[str, ...]] = {
     "PNG": (".png", ".apng"),
@@ -197,7 +198,7 @@ def _next_chunk(content: bytes, position: int) -> tuple[int, bytes]:
 
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(MAX_FILE_BYTES + 1)
+        return read_at_most(file, MAX_FILE_BYTES + 1)
 
 
 def _check_bytes(count: int) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from arm.data.image_files import (
 )
 from arm.data.image_modes import array_to_rgb, to_rgb
 from arm.errors import InputError, shown
-from arm.files import is_file
+from arm.files import is_file, read_at_most
 
 ImageInput = (
     Image.Image
@@ -102,18 +102,17 @@ def _content(source: object) -> bytes:
     """The bytes of a buffer or of an opened file. Raises InputError for anything else."""
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
-    read = getattr(source, "read", None)
-    if not callable(read):
+    if not callable(getattr(source, "read", None)):
         raise InputError(
             "a picture is a path, bytes, an opened file, a Pillow image, an array or a tensor, not "
             f"{type(source).__name__}"
         )
-    if callable(seekable := getattr(source, "seekable", None)) and seekable():
-        source.seek(0)  # pyright: ignore[reportAttributeAccessIssue]
-    content = read(MAX_FILE_BYTES + 1)
-    if not isinstance(content, bytes):
+    file = cast(BinaryIO, source)
+    if callable(seekable := getattr(file, "seekable", None)) and seekable():
+        file.seek(0)
+    if not isinstance(file.read(0), bytes):
         raise InputError("the file is opened as text; open it in binary mode, 'rb'")
-    return content
+    return read_at_most(file, MAX_FILE_BYTES + 1)
 
 
 def nearest_ratio(width: int, height: int, ratios: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -5,9 +5,10 @@ Files are indexed by line once, and a line is read when its record is asked for;
 
 import codecs
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from arm.errors import DataError, shown
 
 MAX_LINE_BYTES = 2**26
 """The longest line, 64 MiB."""
+BLOCK_BYTES = 2**20
+"""Bytes of a file that are indexed at a time."""
 FIRST_LINES = 100
 """Where none of the first lines is a record, the file is of another format."""
 
@@ -70,7 +73,7 @@ def read_at(path: Path, offset: int, size: int | None, where: str) -> bytes:
 
 
 def index_lines(files: Sequence[Path]) -> LineIndex:
-    """The lines of files in order. Reads each file once, in pieces of at most `MAX_LINE_BYTES`.
+    """The lines of files, in order, that are not blank. Reads each file once, block by block.
 
     Raises DataError for a file in UTF-16 or UTF-32, whose lines cannot be told apart by bytes.
     """
@@ -78,23 +81,10 @@ def index_lines(files: Sequence[Path]) -> LineIndex:
     offsets: list[NDArray[np.int64]] = []
     numbers: list[NDArray[np.int64]] = []
     for position, path in enumerate(files):
-        begins: list[int] = []
-        lines: list[int] = []
-        number, offset, start = 1, 0, 0
-        blank = True
-        with path.open("rb") as file:
-            _check_encoding(file.peek(4), path)  # pyright: ignore[reportAttributeAccessIssue]
-            while piece := file.readline(MAX_LINE_BYTES):
-                blank = blank and not piece.removeprefix(codecs.BOM_UTF8).strip()
-                offset += len(piece)
-                if not blank and (not begins or begins[-1] != start):
-                    begins.append(start)
-                    lines.append(number)
-                if piece.endswith(b"\n"):
-                    number, start, blank = number + 1, offset, True
-        which.append(np.full(len(begins), position, np.int32))
-        offsets.append(np.array(begins, np.int64))
-        numbers.append(np.array(lines, np.int64))
+        lines = np.fromiter(chain.from_iterable(_line_starts(path)), np.int64).reshape(-1, 2)
+        which.append(np.full(len(lines), position, np.int32))
+        numbers.append(lines[:, 0])
+        offsets.append(lines[:, 1])
     empty = np.zeros(0, np.int64)
     return LineIndex(
         tuple(files),
@@ -102,6 +92,27 @@ def index_lines(files: Sequence[Path]) -> LineIndex:
         np.concatenate([empty, *offsets]),
         np.concatenate([empty, *numbers]),
     )
+
+
+def _line_starts(path: Path) -> Iterator[tuple[int, int]]:
+    """(Number from 1, byte offset) of each line that is not blank. A byte-order mark alone is blank."""
+    number, start, offset = 1, 0, 0  # of the line, of its first byte, and of the block
+    blank = True
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            if not offset:
+                _check_encoding(block, path)
+            position = 0
+            while position < len(block):
+                end = block.find(b"\n", position)
+                stop = len(block) if end < 0 else end
+                if blank and block[position:stop].removeprefix(codecs.BOM_UTF8).strip():
+                    blank = False
+                    yield number, start
+                if end >= 0:
+                    number, start, blank = number + 1, offset + end + 1, True
+                position = stop + 1
+            offset += len(block)
 
 
 def _check_encoding(begin: bytes, path: Path) -> None:

@@ -215,16 +215,12 @@ class _BoundedTarInfo(tarfile.TarInfo):
             tarfile.SOLARIS_XHDTYPE,
         )
         if self.size < 0 or (extended and self.size > MAX_HEADER_BYTES):
-            raise DataError(
-                f"a header has {self.size:,} bytes, and may have {MAX_HEADER_BYTES:,}; write the tar anew"
-            )
+            raise DataError(f"a header has {self.size:,} bytes, and may have {MAX_HEADER_BYTES:,}")
         member = super()._proc_member(tar)  # pyright: ignore[reportAttributeAccessIssue]
         if len(tar.pax_headers) > MAX_GLOBAL_HEADERS:
-            raise DataError(
-                f"it has more than {MAX_GLOBAL_HEADERS:,} global headers; write the tar anew"
-            )
+            raise DataError(f"it has more than {MAX_GLOBAL_HEADERS:,} global headers")
         if member.size < 0:
-            raise DataError(f"a member has {member.size:,} bytes; write the tar anew")
+            raise DataError(f"a member has {member.size:,} bytes")
         if len(member.name) > MAX_NAME:
             raise DataError(
                 f"a member's name has {len(member.name):,} characters, and may have {MAX_NAME:,}"
@@ -255,11 +251,13 @@ def _members(file: Path) -> Iterator[tuple[str, int, int]]:
             raise DataError(f"its header at byte {end:,} is damaged")
         if any(read_at(file, end, MAX_HEADER_BYTES, name)):
             raise DataError(
-                "more follows its end; join tar files by `tar --concatenate`, not by `cat`"
+                "more follows its end, as where `cat` and not `tar -A` joined two files"
             )
+    except RecursionError:
+        raise DataError(f"{name}: a member has too many headers; write the tar anew") from None
     except DataError as error:
-        raise DataError(f"{name}: {error}; copy or write it again") from None
-    except (tarfile.TarError, OSError, RecursionError, ValueError) as error:
+        raise DataError(f"{name}: {error}; copy the tar again, or write it anew") from None
+    except (tarfile.TarError, OSError, ValueError) as error:
         reason = shown(str(error)) or type(error).__name__
         raise DataError(
             f"{name} is no whole, uncompressed tar file ({reason}); copy it again or unpack its compression"
