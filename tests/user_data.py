@@ -46,6 +46,22 @@ def png(name: str, size: tuple[int, int] = (8, 8)) -> bytes:
     return file.getvalue()
 
 
+def write_video(path: Path, frames: int, size: tuple[int, int] = (64, 48)) -> Path:
+    """A video whose frame n is grey of 8 * n (modulo 256), in the container that the name ends in."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for n in range(frames):
+            grey = 8 * n % 256
+            frame = av.VideoFrame.from_image(Image.new("RGB", size, (grey, grey, grey)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
 def write_pictures(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in COLORS:

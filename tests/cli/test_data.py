@@ -6,9 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from conftest import Call, TinyChain
-from user_data import SHORT, png, write_jsonl
+from user_data import SHORT, png, write_jsonl, write_video
 
 DOCS = Path(__file__).parents[2] / "docs/data"
 
@@ -46,6 +47,41 @@ def test_check_of_names_and_texts_that_cannot_be(call: Call, tmp_path: Path):
     assert code == 1 and len(faults) == 3 and max(map(len, faults)) < 1000
     reasons = ("does not exist", "text holds '\\ud83d'", "no key '\\udce4'")
     assert all(reason in fault for reason, fault in zip(reasons, faults, strict=True)), faults
+
+
+def test_pictures_outside_need_a_flag(call: Call, chain: TinyChain, tmp_path: Path):
+    (tmp_path / "red.png").write_bytes(png("red.png"))
+    path = write_jsonl(tmp_path / "set/x.jsonl", [{**SHORT, "image": "../red.png"}, SHORT])
+    code, out, _ = call("data", "check", path)
+    assert code == 1 and "x.jsonl:1: the picture ../red.png lies outside of" in out
+    assert call("data", "check", path, "--allow-outside")[0] == 0
+    encode = ("encode", path, "--model", chain.model, "--out")
+    code, out, _ = call(*encode, tmp_path / "a")
+    assert code == 0 and "1 shards with 1 pictures" in out and "1 records skipped, see" in out
+    code, out, _ = call(*encode, tmp_path / "b", "--allow-outside")
+    assert code == 0 and "1 shards with 2 pictures" in out and "skipped" not in out
+
+
+def test_one_picture_does_not_end_a_run(call: Call, chain: TinyChain, tmp_path: Path):
+    """Sizes whose cut is rounded, and files that are none, in a folder; what is left out is named."""
+    for k, size in enumerate([(1000, 907), (512, 492), (30, 29), (1, 1), (3, 900)]):
+        Image.new("RGB", size, (10 * k, 0, 0)).save(tmp_path / f"{k}.png")
+    (tmp_path / "broken.png").write_bytes(b"junk")
+    (tmp_path / "notes.txt").write_text("x")
+    code, out, _ = call("encode", tmp_path, "--model", chain.model, "--out", tmp_path / "codes")
+    assert code == 0 and "1 shards with 5 pictures" in out and "1 records skipped" in out
+    assert "left out: files ending in .txt, which are not read here: 1 (notes.txt)" in out
+    assert json.loads((tmp_path / "codes/skipped.jsonl").read_text())["where"] == "broken.png"
+
+
+def test_convert_of_videos(call: Call, tmp_path: Path):
+    write_video(tmp_path / "a.mp4", frames=20)
+    code, out, _ = call("data", "convert", "video", tmp_path, tmp_path / "out", "--every", 6)
+    assert code == 0 and "train.jsonl: 1 records" in out
+    code, out, _ = call("data", "check", tmp_path / "out")
+    assert code == 0 and "interleaved" in out and "64 / 64 / 64" in out
+    code, _, err = call("data", "convert", "video", tmp_path / "none", tmp_path / "b")
+    assert code == 2 and "is no video and no folder with any" in err
 
 
 def test_convert(call: Call, tmp_path: Path):

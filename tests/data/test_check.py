@@ -7,6 +7,7 @@ from PIL import Image
 
 from arm.data.check import Report, Spread, check_source, spread
 from arm.data.sources import open_source
+from arm.errors import DataError
 from user_data import EDITING, SHORT, TEXT, write_jsonl
 
 
@@ -61,6 +62,35 @@ def test_a_name_that_no_file_can_have_is_a_fault(tmp_path: Path):
     assert fault.startswith("x.jsonl:1: data:image/jpeg;base64,xxx") and len(fault) < 1000
     assert "(8,023 characters) does not exist or may not be read" in fault
     assert report.width == Spread(8, 8, 8)
+
+
+def test_files_that_are_left_out_are_named(tmp_path: Path):
+    write_jsonl(tmp_path / "x.jsonl")
+    (tmp_path / "notes.md").write_text("about these data")
+    report = checked(tmp_path)
+    assert report.left_out == ("files ending in .md, which are not read here: 1 (notes.md)",)
+    assert report.to_dict()["left_out"] == report.left_out and report.num_faults == 0
+
+
+def test_whatever_a_picture_does_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Errors that nobody has thought of, while a picture is decoded or fitted."""
+    source = open_source(write_jsonl(tmp_path / "x.jsonl", [SHORT, TEXT]))
+    for place in ("arm.data.image_files.to_rgb", "arm.data.records.fit_to_grid"):
+        for error in (MemoryError(), RuntimeError("one\ntwo \x1b[31m"), ZeroDivisionError("x")):
+
+            def fail(*_: object, error: Exception = error) -> None:
+                raise error
+
+            with monkeypatch.context() as patch:
+                patch.setattr(place, fail)
+                with pytest.raises(
+                    DataError, match=r"^x\.jsonl:1: blue\.png is no readable"
+                ) as told:
+                    source.record(0).fitted_image(0, ((1, 1),), 8)
+                assert str(told.value).isprintable()
+                if place.endswith("to_rgb"):
+                    report = check_source(source)
+                    assert (report.num_faults, report.faults) == (1, (str(told.value),))
 
 
 def test_few_faults_are_shown_and_all_counted(faulty: Path):

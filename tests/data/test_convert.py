@@ -1,114 +1,18 @@
-"""Tiny samples of each public layout become records that can be read."""
+"""What is written, linked and skipped in a conversion."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from arm.data import convert as module
+from arm.data.check import check_source
 from arm.data.convert import convert
-from arm.data.records import Record
 from arm.data.sources import open_source
 from arm.errors import DataError, InputError
-from user_data import COLORS, png, turn, write_pictures
-
-RED, GREEN, BLUE = ({"bytes": png(name), "path": None} for name in COLORS)
-
-
-def parquet(folder: Path, rows: list[dict[str, Any]]) -> Path:
-    """As the hub has it: a folder with data/*.parquet."""
-    (folder / "set/data").mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows), folder / "set/data/train-0.parquet")
-    return folder / "set"
-
-
-def told(record: Record) -> list[str]:
-    """The words of each message, pictures by their colour."""
-    names = {value: name.removesuffix(".png") for name, value in COLORS.items()}
-
-    def part(piece: str | int) -> str:
-        if isinstance(piece, str):
-            return piece
-        return names[tuple(np.array(record.image(piece))[0, 0])].upper()
-
-    return [" ".join(map(part, message.parts)) for message in record.conversation.messages]
-
-
-def converted(name: str, source: Path, **options: Any) -> dict[str, list[str]]:
-    out = source.parent / "out"
-    count, skipped = convert(name, source, out, **options)
-    assert skipped == 0 and not list(out.glob("*.tmp"))
-    found = open_source(out / "train.jsonl")
-    assert len(found) == count
-    return {r.conversation.id: told(r) for r in map(found.record, range(count))}
-
-
-def test_magicbrush(tmp_path: Path):
-    rows = [
-        {"img_id": "17", "turn_index": n, "source_img": a, "mask_img": b, "instruction": text, "target_img": b}
-        for n, a, b, text in ((1, RED, GREEN, "make it green"), (2, GREEN, BLUE, "make it blue"))
-    ]  # fmt: skip
-    assert converted("magicbrush", parquet(tmp_path, rows)) == {
-        "17-1": ["RED make it green", "GREEN"],
-        "17-2": ["GREEN make it blue", "BLUE"],
-    }
-
-
-def test_hqedit_with_its_inverse(tmp_path: Path):
-    row = {
-        "input": "a red square", "input_image": RED, "edit": "make it blue", "inverse_edit": "make it red",
-        "output": "a blue square", "output_image": BLUE,
-    }  # fmt: skip
-    one_way = {**row, "inverse_edit": None}
-    assert converted("hqedit", parquet(tmp_path, [row, one_way])) == {
-        "train-0.parquet:row 0 edit": ["RED make it blue", "BLUE"],
-        "train-0.parquet:row 0 inverse": ["BLUE make it red", "RED"],
-        "train-0.parquet:row 1 edit": ["RED make it blue", "BLUE"],
-    }
-    assert len(list((tmp_path / "out/images").iterdir())) == 4  # the inverse shares its pictures
-
-
-def test_omniedit(tmp_path: Path):
-    row = {
-        "omni_edit_id": "task_obj_swap_7", "task": "swap", "src_img": RED, "edited_img": GREEN,
-        "edited_prompt_list": ["Make it green.", "Change red to green."], "width": 8, "height": 8, "o_score": 9.0,
-    }  # fmt: skip
-    assert converted("omniedit", parquet(tmp_path, [row])) == {
-        "task_obj_swap_7": ["RED Make it green.", "GREEN"]
-    }
-
-
-def test_ultraedit(tmp_path: Path):
-    row = {
-        "source_image": BLUE, "edited_image": RED, "mask_image": GREEN, "edit_prompt": "make it red",
-        "source_caption": "blue", "target_caption": "red",
-    }  # fmt: skip
-    assert converted("ultraedit", parquet(tmp_path, [row])) == {
-        "train-0.parquet:row 0": ["BLUE make it red", "RED"]
-    }
-
-
-def test_seededit_in_one_turn_and_in_several(tmp_path: Path):
-    folder = tmp_path / "multi_turn_editing"
-    write_pictures(folder / "images")
-    (folder / "annotations").mkdir()
-    lines = [
-        {
-            "source_image": "red.png", "instruction_1": "make it green", "edit_image_1": "green.png",
-            "instruction_2": "make it blue", "edit_image_2": "blue.png",
-        },
-        {"source_image": "red.png", "target_image": "blue.png", "instruction": "make it blue"},
-    ]  # fmt: skip
-    path = folder / "annotations/split_0.jsonl"
-    path.write_text("\n".join(map(json.dumps, lines)))
-    assert converted("seededit", folder) == {
-        "split_0.jsonl:1": ["RED make it green", "GREEN", "make it blue", "BLUE"],
-        "split_0.jsonl:2": ["RED make it blue", "BLUE"],
-    }
-    assert not list((tmp_path / "out/images").iterdir())  # they are named where they lie
+from converted import BLUE, GREEN, RED, converted, parquet, told
+from user_data import turn, write_pictures
 
 
 def llava_rows() -> list[dict[str, Any]]:
@@ -282,3 +186,86 @@ def test_a_full_disk_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.
     assert not list((tmp_path / "out/images").iterdir())
     with pytest.raises(InputError, match=r"cannot be written .* name another folder"):
         convert("ultraedit", table, table / "data/train-0.parquet")
+
+
+def skipped_places(out: Path) -> list[str]:
+    return [json.loads(line)["where"] for line in (out / "skipped.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("fault", ["picture", "layout"])
+@pytest.mark.parametrize("count", [1, 7])
+def test_the_first_rows_are_skipped_as_any_others(tmp_path: Path, fault: str, count: int):
+    write_pictures(tmp_path)
+    row = llava_rows()[0]
+    broken = (
+        {**row, "image": "none.png"} if fault == "picture" else {"id": "other", "image": "red.png"}
+    )
+    rows = [broken] * count + llava_rows() + [broken]
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for name, out in (("x.json", tmp_path / "a"), ("x.jsonl", tmp_path / "b")):
+        assert convert("llava", tmp_path / name, out) == (3, count + 1)
+        assert len(skipped_places(out)) == count + 1
+        assert [told(r) for r in map(open_source(out).record, range(3))][2] == ["hello", "hi"]
+
+
+def test_another_layout_is_noticed_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Rows without the columns, but not rows whose pictures are missing."""
+    write_pictures(tmp_path)
+    monkeypatch.setattr(module, "FIRST_ROWS", 5)
+    read: list[int] = []
+
+    def track(rows: Any) -> Any:
+        for row in rows:
+            read.append(1)
+            yield row
+
+    (tmp_path / "x.json").write_text(json.dumps([{"a": 1}] * 9 + llava_rows()))
+    with pytest.raises(DataError, match=r"^x\.json:row 0: needs the column 'conversations'"):
+        convert("llava", tmp_path / "x.json", tmp_path / "a", track=track)
+    assert len(read) == 5
+    missing = [{**llava_rows()[0], "image": "none.png"}] * 9
+    (tmp_path / "y.json").write_text(json.dumps(missing + llava_rows()))
+    assert convert("llava", tmp_path / "y.json", tmp_path / "b") == (3, 9)
+
+
+def test_folders_of_pictures_are_linked(tmp_path: Path):
+    """Two files whose pictures lie beside each: two links, and every picture is inside the data."""
+    for name in ("one", "two"):
+        write_pictures(tmp_path / "set" / name / "images")
+        row = {"source_image": "red.png", "target_image": "./blue.png", "instruction": name}
+        (tmp_path / "set" / name / "x.jsonl").write_text(json.dumps(row))
+    out = tmp_path / "out"
+    assert convert("seededit", tmp_path / "set", out) == (2, 0)
+    links = sorted(path.name for path in out.iterdir() if path.is_symlink())
+    assert links == ["pictures-0", "pictures-1"] and not list((out / "images").iterdir())
+    report = check_source(open_source(out))
+    assert (report.num_faults, report.images, report.left_out) == (0, 4, ())
+    (out / "train.jsonl").unlink()
+    assert convert("seededit", tmp_path / "set", out) == (2, 0)  # the links are there already
+    (out / "train.jsonl").unlink()
+    with pytest.raises(DataError, match=r"pictures-0 is there already and another folder"):
+        convert("seededit", tmp_path / "set/two", out)
+
+
+def test_pictures_outside_need_a_flag(tmp_path: Path):
+    write_pictures(tmp_path / "set")
+    write_pictures(tmp_path)
+    rows = []
+    for name in (str(tmp_path / "red.png"), "../red.png", "red.png"):
+        rows.append({**llava_rows()[0], "image": name})
+    (tmp_path / "set/x.json").write_text(json.dumps(rows))
+    assert convert("llava", tmp_path / "set/x.json", tmp_path / "a") == (1, 2)
+    assert convert("llava", tmp_path / "set/x.json", tmp_path / "b", allow_outside=True) == (3, 0)
+    assert check_source(open_source(tmp_path / "b")).num_faults == 2
+    assert check_source(open_source(tmp_path / "b", allow_outside=True)).num_faults == 0
+
+
+def test_marks_line_endings_and_hidden_files(tmp_path: Path):
+    write_pictures(tmp_path)
+    text = "\r\n".join(map(json.dumps, llava_rows()))
+    (tmp_path / "x.jsonl").write_bytes(text.encode("utf-8-sig"))
+    (tmp_path / "._x.jsonl").write_bytes(b"junk of a Mac")
+    assert convert("llava", tmp_path, tmp_path / "out") == (3, 0)
+    (tmp_path / "y.json").write_bytes(json.dumps(llava_rows()).encode("utf-8-sig"))
+    assert convert("llava", tmp_path / "y.json", tmp_path / "other") == (3, 0)
