@@ -218,7 +218,9 @@ def _role(value: object, where: str, key: str) -> Role:
     hint = did_you_mean(str(value), get_args(Role))
     if value == "system":
         hint = " Put a system prompt before the words of the first user message."
-    raise DataError(f"{where}: {key}.role must be user or assistant, not {shown(repr(value))}.{hint}")
+    raise DataError(
+        f"{where}: {key}.role must be user or assistant, not {shown(repr(value))}.{hint}"
+    )
 
 
 def _weight(given: Mapping[str, Any], role: Role, where: str, key: str) -> float:
