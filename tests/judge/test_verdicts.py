@@ -395,6 +395,40 @@ def test_a_pair_of_scores(reply: str, expected: tuple | None):
     assert read_viescore(reply) == expected
 
 
+ECHO = """Put the score in a list such that output score = [score1, score2].
+First lets look at the first set of input as an example.
+Editing instruction: What if the man had a hat?
+Output:
+||V^=^V||
+{
+"score" : [5, 10],
+"reasoning" : "The hat exists."
+}
+||V^=^V||
+
+Now evaluate the second set."""
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (ECHO, None), (ECHO + '\n{"score": [7, 8]}', (7, 8)), ('{"score" : [...], "reasoning" : "..."}', None),
+        ('{\n"score" : \n"reasoning" : \n}', None),
+        ('"{\\"score\\": [9, 9], \\"reasoning\\": \\"score: [1, 1]\\"}"', (9, 9)),
+        ('{"score": [7, 8], "reasoning": "not \\"a\\", \\"score\\": [1, 1]"}', (7, 8)),
+        ('{"score": [7, 8], "reasoning": ["score: [1, 1] is harsh", "x"]}', (7, 8)),
+        ('{"score": [7, 8], "reasoning": {"success": "score: [1, 1]", "over": "y"}}', (7, 8)),
+        ('{"score": [7, 8], "reasoning": "ends with \\\\"}', (7, 8)),
+        ('{"score": [7, 8], "reasoning": "see http://x//y"}', (7, 8)),
+        ('{"thinking": "score: [1, 1]", "score": [9, 9]}', (9, 9)), ("{&quot;score&quot;: [7, 8]}", (7, 8)),
+        ("&lt;think&gt;score: [1, 1]", None), ("<b>Score:</b> [7, 8]", (7, 8)), ("Score out of 10: [7, 8]", (7, 8)),
+        ("[Analysis] fine. [Score] [7, 8]", (7, 8)), ("[Analysis] fine.\nScore: [7, 8]", (7, 8)),
+    ],
+)  # fmt: skip
+def test_what_a_judge_quotes_is_no_verdict(reply: str, expected: tuple | None):
+    assert read_viescore(reply) == expected
+
+
 IMGEDIT = (
     "Brief reasoning: the 2 stars are red.\nPrompt Compliance: 5\nVisual Naturalness: 4\n"
     "Physical & Detail Integrity: 3"

@@ -12,6 +12,7 @@ quotes, comments and struck-out text go; a string under a JSON key that is not a
 An answer with a bracket or a JSON string that is not closed was cut, and there is no answer.
 """
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -21,12 +22,12 @@ LONGEST = 50_000
 
 _NAMES = "think|thinking|thoughts?|reasoning|analysis|reflection|scratchpad|cot"
 _CLOSE = re.compile(
-    rf"(?:<\|?|\[|◁) ?/ ?(?:\w{{1,20}}:)?(?:{_NAMES}) ?(?:\|?>|\]|▷|$)"
+    rf"(?:<\|?|◁) ?/ ?(?:\w{{1,20}}:)?(?:{_NAMES}) ?(?:\|?>|▷|$)|\[/think(?:ing)?\]"
     r"|<\|end_of_th(?:ought|inking)\|>|<\|channel\|> ?final ?<\|message\|>|<channel\|>",
     re.IGNORECASE,
 )
 _OPEN = re.compile(
-    rf"(?:<\|?|\[|◁) ?(?:\w{{1,20}}:)?(?:begin_of_)?(?:{_NAMES})(?: [^<>\[\]\n]{{0,60}})?(?:\|?>|\]|▷)"
+    rf"(?:<\|?|◁) ?(?:\w{{1,20}}:)?(?:begin_of_)?(?:{_NAMES})(?: [^<>\n]{{0,60}})?(?:\|?>|▷)|\[think(?:ing)?\]"
     r"|<\|channel\|> ?(?:analysis|commentary)|<\|channel>",
     re.IGNORECASE,
 )
@@ -54,9 +55,9 @@ def final_answer(reply: str) -> str | None:
     answer = reply[start:]
     if len(answer) > LONGEST or _OPEN.search(answer) or _CUT_TAG.search(answer.rstrip()):
         return None
-    answer = answer.replace("\r\n", "\n").translate(_CHARACTERS)
+    answer = html.unescape(answer).replace("\r\n", "\n").translate(_CHARACTERS)
     answer = "".join(c if c.isascii() or not c.isdecimal() else _digit(c) for c in answer)
-    # A tag in full-width brackets shows only now.
+    # A tag in full-width brackets or in HTML entities shows only now.
     answer = answer[max((tag.end() for tag in _CLOSE.finditer(answer)), default=0) :]
     return None if _OPEN.search(answer) or not answer.strip() else answer
 
@@ -66,8 +67,8 @@ def _digit(character: str) -> str:
 
 
 _REMOVED = re.compile(
-    r"~~[^~\n]{0,500}~~|<(?:del|s)>.{0,500}?</(?:del|s)>|<!--.{0,500}?-->|/\*.{0,500}?\*/|(?<!:)//[^\n]*"
-    r"|\|\|V\^=\^V\|\||(?:```|~~~)\w*|<\|\w{1,30}\|>",
+    r"~~[^~\n]{0,500}~~|<(?:del|s)>.{0,500}?</(?:del|s)>|<!--.{0,500}?-->|/\*.{0,500}?\*/|(?<=[\s,\]}{])//[^\n]*"
+    r"|\|\|V\^=\^V\|\|\n?|(?:```|~~~)\w*|<\|\w{1,30}\|>",
     re.DOTALL | re.IGNORECASE,
 )
 _WRAPPED = re.compile(r"\\(?:boxed|fbox|text|textbf|mathbf|mathrm) ?\{([^{}\n]{0,200})\}")
@@ -76,7 +77,8 @@ _TAG = re.compile(r"</?[a-z]\w{0,30}\s?/?>", re.IGNORECASE)
 _MARKS = str.maketrans(dict.fromkeys("*_`\"'#$\\", " "))
 _LIST_MARK = re.compile(r"^(?:> ?|(?:[-+•·▪‣●○◦]|\(?\d{1,2}[.)]) )+", re.MULTILINE)
 _EXAMPLE = re.compile(
-    r"^\W{0,4}(?:(?:an?|the|for|output|here is an?) )?(?:example|e\.g\.)[^\n.]{0,40}\n+(?:[^\n]+(?:\n(?!\n)|$))*",
+    r"^(?:\W{0,4}(?:(?:an?|the|for|output|here is an?) )?(?:example|e\.g\.)[^\n.]{0,40}|[^\n]{0,120}\bas an example[.:]?)"
+    r"\n+(?:[^\n]+(?:\n(?!\n)|$))*",
     re.MULTILINE | re.IGNORECASE,
 )
 
@@ -109,15 +111,21 @@ _STRING = re.compile(r"([\"'])([^\"'\n{}\[\]:]{1,60})\1 ?: ?\n?([\"'])")
 _ABOUT = re.compile("reason|explan|rational|justif|comment|analys|note|thought", re.IGNORECASE)
 _ENDS = {
     quote: re.compile(
-        rf"{quote}(?=\s?(?:,\s{{0,2}}[\"'][^\"'\n]{{1,60}}[\"'] ?:|,?\s{{0,2}}[}}\]]|,?\s{{0,2}}$))"
+        rf"(?<!\\)(?:\\\\)*{quote}(?=\s?(?:,\s{{0,2}}[\"'][^\"'\n]{{1,60}}[\"'] ?:|,?\s{{0,2}}[}}\]]|,?\s{{0,2}}$))"
     )
     for quote in "\"'"
 }
 """A string ends at a quote before the next key, a closing bracket or the end: judges forget to escape quotes."""
+_LISTED = re.compile(r"(?<=[\[,]) ?\n?\"([^\"\n]{1,2000})\"(?= ?\n?[,\]])")
 
 
 def _without_other_strings(text: str, wanted: re.Pattern[str]) -> str | None:
-    """A text with the strings under other JSON keys than those wanted blanked; None where one does not end."""
+    """A text with the strings under other JSON keys than those wanted blanked, and those in lists that hold a
+    wanted name; None where one does not end.
+    """
+    if '\\"' in text and re.search(r'(?<!\\)"', text.strip('" \n')) is None:
+        text = text.replace('\\"', '"')  # JSON inside a JSON string
+    text = _LISTED.sub(lambda m: '""' if wanted.search(m[1]) else m[0], text)
     parts, position = [], 0
     while opening := _STRING.search(text, position):
         closing = _ENDS[opening[3]].search(text, opening.end())

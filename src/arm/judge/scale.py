@@ -26,7 +26,9 @@ Reader = Callable[[str, int], Value | None]
 _NUMBER = r"[-+]?\d{1,9}(?:\.\d{1,9})?"
 _OF = r"(?: ?(?:/|out of|of) ?(?:a (?:possible|maximum) )?(\d{1,9}(?:\.\d{1,9})?)(?![\d.]*\d))?"
 _OF_ASIDE = r"(?: ?\( ?(?:/|out of|of|max\w*:?) ?(\d{1,9}) ?\))?"
-_SCORE = re.compile(rf"([\[({{<]? ?)({_NUMBER}){_OF}{_OF_ASIDE}(?: (?:points?|pts|stars?)\b)?")
+_SCORE = re.compile(
+    rf"([\[({{<]? ?)({_NUMBER}){_OF}{_OF_ASIDE}(?: (?:points?|pts|stars?)\b| ?\u5206)?"
+)
 _GOES_ON = re.compile(
     r"[^\W_]|[+±%‰°²³½¼¾]|\.\d|,\d|\s?(?:[-~/+±<>=]|->|→|=>|\.{2,}|…|(?:to|or|and|through|til|until|but)\b) ?[(\[]?\d"
     r"|\s?,\s?\d|\s?\|\s?\d|\s?[\])]? ?\?",

@@ -104,7 +104,7 @@ def _name_pattern(names: Sequence[str]) -> str:
     return f"(?:{'|'.join(joined)})"
 
 
-_ASIDE = r"(?: ?\([^()\n]{0,60}\)| ?\[ ?\d+ ?(?:-|to) ?\d+ ?\])?"
+_ASIDE = r"(?: ?\([^()\n]{0,60}\)| ?\[ ?\d+ ?(?:-|to) ?\d+ ?\]| out of \d{1,3}\b)?"
 _LINK = r"(?:\s?(?::|=>|=|\||-(?=\s)|->|→|\b(?:is|are|equals)\b))"
 _INNER = r"(?:\{?\s?(?:score|rating|value)\s?[:=]\s?)?"
 _HEDGE = re.compile(
@@ -245,7 +245,7 @@ def _in_reasoning(text: str, position: int) -> bool:
 
 TAKEN_BACK = re.compile(
     r"(?:^|[.!?\n;,] ?)(?:(?:no,? )?wait|hold on|hmm+)\b ?[,.!…:-]|\bscratch that\b|\bon second thought|"
-    r"\blet me (?:re\w+|correct|redo|look again|think)|\bi take (?:that|it) back\b|\bcorrection\b",
+    r"\blet me (?:re\w+|correct|redo|look again|think)|\bi take (?:that|it) back\b|\bcorrection ?:",
     re.IGNORECASE,
 )
 
