@@ -24,11 +24,11 @@ from arm.judge.replies import Answer, Reply, ReplyCache, answer_of
 from arm.judge.tally import Outage, Tally
 
 UNREADABLE, STILL_UNREADABLE = "unreadable", "unreadable when asked before, not asked again"
-"""Why verdicts are missing, as `Tally.missing` counts them."""
+"""Reasons for missing verdicts in `Tally.missing`."""
 MOST_WAYS = 6
-"""Ways of asking that are tried for one question before it is given up."""
-OF_THE_QUESTION = (400, 413, 422)
-"""Refusals that say something of one question; the next one may be taken, unless all meet the same words."""
+"""At most so many ways of asking are tried for one question."""
+REFUSES_ONE = (400, 413, 422)
+"""Status codes by which one question is refused; the next may be accepted, unless all meet the same message."""
 
 
 class JudgeError(ArmError):
@@ -84,9 +84,9 @@ class JudgeConfig:
 
 
 class Endpoint:
-    """Asks one model. Safe to use again after a failure: what is kept is not asked again.
+    """A client of one model at one endpoint. Questions whose replies are kept are not sent again.
 
-    say: is given one line when the endpoint refuses a way of asking; None writes it to stderr.
+    say: receives one line when the endpoint refuses a way of asking; None writes it to stderr.
     """
 
     def __init__(self, config: JudgeConfig, say: Callable[[str], None] | None = None) -> None:
@@ -115,7 +115,7 @@ class Endpoint:
                 max_retries=self.config.retries,
                 http_client=BoundedClient(self.config.timeout_s),
             )
-        except Exception as error:  # many types, one meaning: the url cannot be taken apart
+        except Exception as error:  # of several types, all for a url that cannot be parsed
             raise JudgeError(
                 f"'{self.config.url}' is no address ({_first_line(error)}); give one as "
                 "http://127.0.0.1:8000/v1"
@@ -136,7 +136,7 @@ class Endpoint:
         except openai.NotFoundError:
             return  # an endpoint without a list of models: the first question will tell
         except openai.APIError as error:
-            raise JudgeError(f"{where} fails: {_words(error) or _first_line(error)}") from None
+            raise JudgeError(f"{where} fails: {_message(error) or _first_line(error)}") from None
         except (AttributeError, RecursionError, TypeError, ValueError):
             raise JudgeError(
                 f"{where} answers, but not as the OpenAI API does; such a url ends in /v1"
@@ -146,12 +146,12 @@ class Endpoint:
             raise JudgeError(f"{where} has no model '{self.config.model}'; it has {known}")
 
     def outage(self) -> Outage:
-        """What the calls of `ask_each` share that belong to one piece of work."""
+        """For the calls of `ask_each` that belong together: a judge that stopped is left for all of them."""
         return Outage(self.config.give_up)
 
     def is_settled(self, question: Question) -> bool:
-        """Whether `ask_each` would ask nothing: a reply is kept that can be read, or that could not be
-        and is not to be asked for again.
+        """Whether `ask_each` would send nothing: a readable reply is kept, or an unreadable one that is not to be
+        asked for again.
         """
         kept = self.replies.read(self._key(question))
         return kept is not None and (question.readable(kept.text) or self._given_up(kept))
@@ -159,18 +159,17 @@ class Endpoint:
     def ask_each(
         self, questions: Sequence[Question], again: str, outage: Outage | None = None
     ) -> list[Reply | None]:
-        """A reply to each question, in order, that can be read; None where it is missing.
+        """A readable reply to each question, in order; None where it is missing.
 
-        again: what is said, once, after a reply that cannot be read. The same question is asked once,
-        however often it stands among them. outage: of the work that this call is a part of; without one
-        each call finds out for itself whether the judge is there.
+        again: the message that follows an unreadable reply, once. Equal questions are sent once. outage: that of
+        the work this call belongs to; without one each call notices by itself that the judge stopped answering.
         """
         outage = outage or self.outage()
         keys = [self._key(question) for question in questions]
         asked = dict(zip(keys, questions, strict=True))
         with ThreadPoolExecutor(self.config.concurrency) as pool:
-            found = pool.map(lambda key: self._kept_or_asked(key, asked[key], again, outage), asked)
-            replies = dict(zip(asked, found, strict=True))
+            each = pool.map(lambda key: self._kept_or_asked(key, asked[key], again, outage), asked)
+            replies = dict(zip(asked, each, strict=True))
         return [replies[key] for key in keys]
 
     def _kept_or_asked(
@@ -195,7 +194,9 @@ class Endpoint:
         return kept.unreadable and not self.config.ask_again
 
     def _ask(self, question: Question, again: str, outage: Outage) -> Reply | None:
-        """One question, and once more where the reply cannot be read. A reply that was cut is none."""
+        """The reply to one question, sent once more where the first reply cannot be read or was cut; None where it
+        is missing.
+        """
         messages = question.messages(self.config.min_side)
         tokens: Counter[str] = Counter()
         for last in (False, True):
@@ -231,7 +232,7 @@ class Endpoint:
         return Reply(answer.text, answer.model, dict(tokens) or None, unreadable=True)
 
     def _completion(self, messages: Messages, outage: Outage) -> Answer | None:
-        """One answer, asked for in other ways where the endpoint refuses the first; None where there is none."""
+        """One answer, asked for in another way where the endpoint refuses the first; None where it is missing."""
         client = self._client
         import openai
 
@@ -250,12 +251,12 @@ class Endpoint:
                 if self.negotiation.learn(error, asking):
                     continue
                 refused = getattr(error, "code", None) == REFUSED
-                kind, words = "reply refused" if refused else type(error).__name__, _words(error)
-                if getattr(error, "status_code", None) in OF_THE_QUESTION:
-                    outage.refused(f"{kind}: {words}")
+                kind = "reply refused" if refused else type(error).__name__
+                if getattr(error, "status_code", None) in REFUSES_ONE:
+                    outage.refused(f"{kind}: {_message(error)}")
                 else:
                     outage.failed()
-                self.tally.miss(kind, words)
+                self.tally.miss(kind, _message(error))
                 return None
             except (AttributeError, IndexError, RecursionError, TypeError, ValueError):
                 outage.failed()
@@ -269,13 +270,13 @@ class Endpoint:
         return question.key(self.config.model, self.config.min_side, self.config.asking)
 
 
-def _words(error: Exception) -> str:
-    """The first line of an endpoint's own message, shortened; "" where it sent none."""
+def _message(error: Exception) -> str:
+    """The first line of the endpoint's own message, shortened; "" where the error is none of the endpoint's."""
     if getattr(error, "status_code", None) is None:
         return ""
     body = getattr(error, "body", None)
-    said = body.get("message") if isinstance(body, Mapping) else None
-    return _first_line(said or body or error)
+    message = body.get("message") if isinstance(body, Mapping) else None
+    return _first_line(message or body or error)
 
 
 def _first_line(error: object) -> str:

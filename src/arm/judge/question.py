@@ -1,7 +1,7 @@
-"""What a judge is told: words and pictures, hashed without being encoded.
+"""A question to a judge: text and pictures, hashed without encoding the pictures.
 
 A picture is sent as PNG, never JPEG, and small ones are enlarged. Encoding a megapixel takes far longer than
-hashing its pixels, so only what is really asked gets encoded.
+hashing its pixels, so only the pictures of questions that are sent are encoded.
 """
 
 import base64
@@ -32,7 +32,7 @@ def png(picture: UInt8[np.ndarray, "h w 3"], min_side: int) -> bytes:
 
 
 class Exhibit:
-    """A picture before a judge; many questions may share one, and it is hashed and encoded once."""
+    """A picture that a judge is shown; several questions may share one, which is hashed and encoded once."""
 
     def __init__(self, picture: UInt8[np.ndarray, "h w 3"]) -> None:
         self.picture = picture
@@ -41,13 +41,13 @@ class Exhibit:
 
     @cached_property
     def digest(self) -> str:
-        """Of the pixels and their shape."""
-        found = hashlib.sha256(repr(self.picture.shape).encode())
-        found.update(np.ascontiguousarray(self.picture).tobytes())
-        return found.hexdigest()
+        """The SHA-256 of the shape and the pixels, in hexadecimal."""
+        digest = hashlib.sha256(repr(self.picture.shape).encode())
+        digest.update(np.ascontiguousarray(self.picture).tobytes())
+        return digest.hexdigest()
 
     def part(self, min_side: int) -> dict[str, Any]:
-        """As a part of a message."""
+        """The picture as a part of a chat message, enlarged to at least `min_side` pixels a side."""
         with self._lock:
             if min_side not in self._parts:
                 data = base64.b64encode(png(self.picture, min_side)).decode()
@@ -58,8 +58,8 @@ class Exhibit:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A text, the pictures after it in their order, and what makes a reply readable. `rules`: what the
-    judge is told before, as a system message.
+    """A text and the pictures after it, in order. readable: whether a reply has the form that is asked for.
+    rules: a system message before the question.
     """
 
     text: str
@@ -68,13 +68,15 @@ class Question:
     rules: str | None = None
 
     def messages(self, min_side: int) -> Messages:
-        """As the chat API takes it."""
-        parts = [exhibit.part(min_side) for exhibit in self.exhibits]
-        told = {"role": "user", "content": [{"type": "text", "text": self.text}, *parts]}
-        return [told] if self.rules is None else [{"role": "system", "content": self.rules}, told]
+        """The question as messages of the chat API."""
+        pictures = [exhibit.part(min_side) for exhibit in self.exhibits]
+        user = {"role": "user", "content": [{"type": "text", "text": self.text}, *pictures]}
+        return [user] if self.rules is None else [{"role": "system", "content": self.rules}, user]
 
     def key(self, model: str, min_side: int, asking: Asking) -> str:
-        """The hash of a model, all that it is shown, and how it is asked as far as a whole reply depends on it."""
+        """The SHA-256 of the model, everything it is shown, temperature and thinking. The token limit is not in it,
+        since a reply that was cut is not kept.
+        """
         pictures = [exhibit.digest for exhibit in self.exhibits]
         parts: list[Any] = [model, self.rules, self.text, pictures, min_side]
         if (asking.temperature, asking.thinking) != (0.0, None):

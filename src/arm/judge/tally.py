@@ -1,16 +1,16 @@
-"""What asking a judge took, why verdicts are missing, and whether it stopped answering."""
+"""Counts of a judge's questions, tokens and missing verdicts, and whether it stopped answering."""
 
 from collections import Counter
 from collections.abc import Mapping
 from threading import Lock
 from typing import Literal
 
-MOST_WORDS = 8
-"""So many different messages of one kind of failure are counted apart; some endpoints number theirs."""
+MOST_MESSAGES = 8
+"""At most so many messages of one kind of failure are counted apart: some endpoints number theirs."""
 
 
 class Tally:
-    """What asking cost, and why verdicts are missing; counted by many threads."""
+    """Counts of requests, tokens and missing verdicts (by reason), shared by threads."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -26,28 +26,28 @@ class Tally:
         with self._lock:
             self.tokens.update(tokens)
 
-    def miss(self, why: str, words: str = "") -> None:
-        """words: of the endpoint, told beside `why` for the first MOST_WORDS that differ."""
+    def miss(self, reason: str, message: str = "") -> None:
+        """Counts a missing verdict. message: the endpoint's own, added to the first MOST_MESSAGES that differ."""
         with self._lock:
-            known = [told for told in self.missing if told.startswith(f"{why}: ")]
-            told = f"{why}: {words}" if words else why
-            self.missing[told if told in known or len(known) < MOST_WORDS else why] += 1
+            known = [entry for entry in self.missing if entry.startswith(f"{reason}: ")]
+            entry = f"{reason}: {message}" if message else reason
+            self.missing[entry if entry in known or len(known) < MOST_MESSAGES else reason] += 1
 
 
 class Outage:
-    """Whether a judge stopped answering, in one call's own eyes: `most` questions in a row failed, or met
-    one and the same refusal.
+    """Whether a judge stopped answering during one piece of work: `most` questions in a row failed, or met the
+    same refusal.
     """
 
     def __init__(self, most: int) -> None:
         self._most, self._failed, self._answered = most, 0, 0
-        self._refused, self._alike = "", 0
+        self._refusal, self._same = "", 0
         self._reason: str | None = None
         self._lock = Lock()
 
     def answered(self) -> None:
         with self._lock:
-            self._answered, self._failed, self._alike = self._answered + 1, 0, 0
+            self._answered, self._failed, self._same = self._answered + 1, 0, 0
 
     def failed(self) -> None:
         with self._lock:
@@ -55,16 +55,16 @@ class Outage:
             if self._failed >= self._most:
                 self._end(f"the judge stopped answering after {self._answered:,} questions")
 
-    def refused(self, why: str) -> None:
-        """One question; the same `why` to many is of the endpoint."""
+    def refused(self, reason: str) -> None:
+        """One question was refused. The same reason for many is a property of the endpoint."""
         with self._lock:
-            self._alike = self._alike + 1 if why == self._refused else 1
-            self._refused = why
-            if self._alike >= self._most:
-                self._end(f"{self._alike:,} questions in a row met '{why}'")
+            self._same = self._same + 1 if reason == self._refusal else 1
+            self._refusal = reason
+            if self._same >= self._most:
+                self._end(f"{self._same:,} questions in a row met '{reason}'")
 
-    def _end(self, why: str) -> None:
-        self._reason = self._reason or f"not asked, {why}; the next run asks them alone"
+    def _end(self, reason: str) -> None:
+        self._reason = self._reason or f"not asked, {reason}; the next run asks them alone"
 
     @property
     def reason(self) -> str | None:
