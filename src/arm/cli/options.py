@@ -46,9 +46,9 @@ def writable_file(path: Path | None) -> Path | None:
     if path.is_dir():
         raise InputError(f"{path} cannot be written (it is a folder); name a file")
     # A file is replaced by a new one beside it; a device such as /dev/stdout is written to.
-    target = path.resolve()
-    if not target.exists() or target.is_file():
-        target = next(parent for parent in target.parents if os.path.lexists(parent))
+    target = path
+    if path.is_file() or not path.exists():
+        target = next(parent for parent in path.resolve().parents if os.path.lexists(parent))
         if not target.is_dir():
             raise InputError(
                 f"{path} cannot be written ({target} is not a folder); name another file"
@@ -73,15 +73,15 @@ def option_groups(command: Callable[..., Any]) -> Callable[..., Any]:
     groups: dict[str, Any] = {n: hint for n, hint in hints.items() if is_dataclass(hint)}
     flat: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
+        keyword = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
         if name not in groups:
-            flat.append(parameter.replace(annotation=hints[name]))
+            flat.append(keyword)
             continue
         field_hints = get_type_hints(groups[name], include_extras=True)
         for one in fields(groups[name]):
             default = inspect.Parameter.empty if one.default is MISSING else one.default
-            kind = inspect.Parameter.KEYWORD_ONLY
             annotation = field_hints[one.name]
-            flat.append(inspect.Parameter(one.name, kind, default=default, annotation=annotation))
+            flat.append(keyword.replace(name=one.name, default=default, annotation=annotation))
 
     def run(**values: Any) -> Any:
         arguments = {

@@ -19,7 +19,7 @@ from arm.evals import cost, making, plots, scoring
 from arm.evals.answers import read_answers, write_submission
 from arm.evals.benchmarks import find_benchmark, load_items
 from arm.evals.benchmarks.base import Benchmark, Result
-from arm.evals.benchmarks.files import image_folder, read_json_object
+from arm.evals.benchmarks.files import image_folder, missing_hint, read_json_object
 from arm.evals.detections import Viewer, in_words, load_viewer, see
 from arm.evals.html import write_page
 from arm.evals.making import ONE_PROCESS, MakeSettings, Notify, Processes, Shard
@@ -27,7 +27,6 @@ from arm.evals.page import page
 from arm.evals.statistics import mean_score
 from arm.files import write_json
 from arm.judge import Endpoint, JudgeConfig
-from arm.judge.endpoint import STILL_UNREADABLE
 from arm.model_directory import find_model, sampler_of
 from arm.models.weights import weights_hash
 from arm.pipeline import Arm
@@ -240,7 +239,8 @@ class _Run:
             failed = make(making.WHOLE)  # all is made; collects what the others could not make
         if failed:
             item, why = next(iter(failed.items()))
-            self.notify(f"{len(failed)} of {len(self.items)} items skipped, as {item}: {why}")
+            hint = "" if settings.images else missing_hint(self.benchmark, self.items, self.images)
+            self.notify(f"{len(failed)} of {len(self.items)} items skipped, as {item}: {why}{hint}")
         return manifest, failed
 
     def _pictures_origin(self) -> dict[str, Any]:
@@ -280,18 +280,9 @@ class _Run:
             )
             scored = verdicts.replies
         if endpoint is not None:
-            self._notify_missing(endpoint)
+            for line in scoring.missing_lines(endpoint):
+                self.notify(line)
         return benchmark.score(items, scored), verdicts, notes
-
-    def _notify_missing(self, endpoint: Endpoint) -> None:
-        """Why verdicts are missing, a line for each reason, and the tokens that the endpoint counted."""
-        tally = endpoint.tally
-        for why, count in sorted(tally.missing.items()):
-            more = " (--ask-again does)" if why == STILL_UNREADABLE else ""
-            self.notify(f"{count:,} verdicts missing: {why}{more}")
-        if tally.tokens:
-            read, written = tally.tokens["prompt"], tally.tokens["completion"]
-            self.notify(f"{read:,} tokens in and {written:,} out, says the endpoint")
 
     def _score(
         self,

@@ -23,6 +23,7 @@ from arm.evals.making import picture_path, picture_state
 from arm.evals.page import Made, Said, Shown
 from arm.files import atomic_write
 from arm.judge import Endpoint, Exhibit, Question, Reply
+from arm.judge.endpoint import STILL_UNREADABLE
 
 Replies = Mapping[str, Sequence[Sequence[str | None]]]
 """`[item][picture][question]`, None where missing."""
@@ -127,6 +128,18 @@ def judge_pictures(
             reply = None if question is None else next(remaining)
             replies[name][k].append(None if reply is None else reply.text)
     return collect_verdicts(replies, every, endpoint.tally.missing)
+
+
+def missing_lines(endpoint: Endpoint) -> list[str]:
+    """Why verdicts are missing, a line for each reason, and the tokens that the endpoint counted."""
+    tally, lines = endpoint.tally, []
+    for why, count in sorted(tally.missing.items()):
+        more = " (--ask-again does)" if why == STILL_UNREADABLE else ""
+        lines.append(f"{count:,} verdicts missing: {why}{more}")
+    if tally.tokens:
+        read, written = tally.tokens["prompt"], tally.tokens["completion"]
+        lines.append(f"{read:,} tokens in and {written:,} out, says the endpoint")
+    return lines
 
 
 @dataclass(frozen=True)

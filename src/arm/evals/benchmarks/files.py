@@ -59,6 +59,15 @@ def image_folder(benchmark: Benchmark, items: Sequence[Item], directory: Path) -
     return next(holding, directory)
 
 
+def missing_hint(benchmark: Benchmark, items: Sequence[Item], folder: Path) -> str:
+    """Where pictures were expected, where none of the items' is in a folder; "" where one is."""
+    names = [item.image for item in items if item.image is not None]
+    if not names or any((folder / name).is_file() for name in names):
+        return ""
+    places = ", ".join(str(folder / name) for name in ("", *benchmark.image_folders))
+    return f"; the pictures were looked for in {places}; name their folder with --images"
+
+
 # What is in them
 
 
