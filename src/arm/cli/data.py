@@ -192,7 +192,7 @@ def encode_data(
     grids: Sequence[str],
     **settings: Any,
 ) -> None:
-    """`arm encode` of a data set. settings: fields of `EncodeDataRun`.
+    """Runs `arm encode` on a data set. settings: fields of `EncodeDataRun`.
 
     Each of several `grids` is a size of its own, written to a folder of `out` with its name.
     """
