@@ -12,7 +12,6 @@ from torch import nn
 
 from arm.errors import TrainingError
 from arm.rl import grpo
-from arm.rl.rewards import WorldReward
 from arm.rl.rollout import Rollout, Task
 from arm.rl.update import Objective, advantages_of
 from arm.sampling import Sampling
@@ -20,6 +19,7 @@ from arm.train import checkpoint, parallel
 from arm.train.optim import Optim
 from arm.train.sharding import Parallel, apply_parallelism
 from arm.train.training import Loop, Training, training_device
+from arm.world.domain import WorldReward
 
 
 def train(out: Path, losses_of: Any, module: nn.Module, **loop: Any) -> str:

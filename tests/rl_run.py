@@ -6,12 +6,13 @@ from pathlib import Path
 from arm.generate import Guidance
 from arm.judge import JudgeConfig
 from arm.rl.grpo import GRPORun, Patience
-from arm.rl.rewards import JudgeReward, WorldReward
+from arm.rl.rewards import JudgeReward
 from arm.rl.rollout import Task
 from arm.rl.update import Anchors, Objective
 from arm.sampling import Sampling
 from arm.train.optim import Optim
 from arm.train.training import Loop
+from arm.world.domain import World, WorldReward
 
 DRAWING = Task(2, Sampling(1.0, top_k=50), WorldReward(), samples=3)
 
@@ -30,6 +31,7 @@ def world(model: str, out: Path, **changes) -> GRPORun:
         "objective": Objective(mini_batches=2, update=4),
         "anchors": Anchors(null_share=0.5, questions=2),
         "watch": 0,
+        "domain": World(),
     }
     return GRPORun(**{**settings, **changes})
 

@@ -84,10 +84,10 @@ def test_a_chat_goes_on_after_bytes_that_are_not_utf8(
 def test_demo_and_eval(
     chain: TinyChain, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from arm.evals import world
+    from arm.evals import tasks
 
-    tiny = world.Size(4, 1, 1, 1, 1, 3)
-    monkeypatch.setattr(world, "quick", lambda seed=2026: tiny)
+    tiny = tasks.EvalSize(4, 1, 1, 1, 1, 3)
+    monkeypatch.setattr(tasks, "quick_size", lambda seed=2026: tiny)
     code, out, _ = call("demo", "--model", chain.model, "--out", tmp_path / "demo")
     assert code == 0 and "world-geneval" in out
     assert Image.open(tmp_path / "demo/sheet.png").width > 900
@@ -118,7 +118,7 @@ def test_decoders_side_by_side(
 
     original = decoders.compare
     monkeypatch.setattr(
-        decoders, "compare", lambda arm, out, count, seed: original(arm, out, 8, seed)
+        decoders, "compare", lambda arm, domain, out, *_: original(arm, domain, out, 8, 2026)
     )
     code, out, _ = call("eval", "decoders", "--model", chain.model, "--out", tmp_path)
     assert code == 0 and "agreement.pixel_flux" in out

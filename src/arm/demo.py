@@ -8,17 +8,19 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from arm.evals import painting, world
+from arm.domain import EditingTask, QuestionTask
+from arm.evals import tasks
+from arm.evals.painting import canvas_of, encode_pictures, paint_each
 from arm.evals.report import print_scores
 from arm.files import make_folder, write_picture
 from arm.pipeline import Arm
+from arm.world.domain import World, drawing_task, editing_task, scene_size
 from arm.world.edits import EDITORS, sample_edit
-from arm.world.prompts import TAGS, sample_prompt, satisfies
+from arm.world.evaluation import evaluate
+from arm.world.prompts import TAGS, sample_prompt
 from arm.world.questions import ASKERS, ask
-from arm.world.reader import read
 from arm.world.render import render
 from arm.world.sampling import sample_scene
-from arm.world.scoring import score_edit
 
 CELL = 168
 TEXT = 34
@@ -58,27 +60,28 @@ def assemble(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:
     return sheet
 
 
-def _answers(
-    arm: Arm, rng: np.random.Generator, size: tuple[int, int]
-) -> list[tuple[Image.Image, str, bool]]:
-    scenes, questions = [], []
+def _questions(rng: np.random.Generator, size: tuple[int, int], scale: int) -> list[QuestionTask]:
+    """A question of each kind about a held-out picture of `size` units."""
+    questions = []
     for kind in ASKERS:
         scene, question = sample_scene(rng, *size, held_out=True), None
         while question is None:
             scene = sample_scene(rng, *size, held_out=True)
             question = ask(rng, scene, kind)
-        scenes.append(scene)
-        questions.append(question)
-    codes = painting.encode_scenes(arm, scenes)
-    answers = arm.answer_codes(codes, [q.text for q in questions])
-    return [
-        (
-            Image.fromarray(render(scene, arm.defaults.scale)),
-            f"{q.text} {answer}",
-            answer == q.answer,
-        )
-        for scene, q, answer in zip(scenes, questions, answers, strict=True)
-    ]
+        picture = render(scene, scale)
+        questions.append(QuestionTask(kind, picture, question.text, question.answer))
+    return questions
+
+
+def _edits(rng: np.random.Generator, size: tuple[int, int], scale: int) -> list[EditingTask]:
+    """An edit of each kind of a held-out picture of `size` units."""
+    edits = []
+    for kind in EDITORS:
+        edit = None
+        while edit is None:
+            edit = sample_edit(rng, sample_scene(rng, *size, held_out=True), kind, held_out=True)
+        edits.append(editing_task(edit, scale))
+    return edits
 
 
 def run(arm: Arm, out: Path, seed: int = 0) -> None:
@@ -89,43 +92,36 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
     console = Console()
     rng = np.random.default_rng([2026, seed])
     make_folder(out)
-    height, width = painting.scene_size(arm, 0)
-    scale = arm.defaults.scale
+    canvas = canvas_of(arm)
+    size, referee = scene_size(canvas, 0), World().referee(canvas)
     table = Table(
         "task", "input", "right", title="Held-out inputs (single_object has nothing to hold out)"
     )
     rows: list[tuple[str, list[Image.Image]]] = []
 
-    answered = _answers(arm, rng, (height, width))
+    questions = _questions(rng, size, canvas.scale)
+    answered = [
+        (Image.fromarray(task.picture), f"{task.text} {answer}", answer == task.answer)
+        for task, answer in zip(questions, tasks.answer_questions(arm, questions), strict=True)
+    ]
     rows.append(("understand: picture + question -> answer", [cell(*item) for item in answered]))
 
-    prompts = [sample_prompt(rng, tag, held_out=True) for tag in TAGS]
-    painted = painting.paint(arm, arm.draw_prompts([p.text for p in prompts], seed=seed))
-    drawn = [Image.fromarray(image) for image in painted]
-    checks = [satisfies(p, read(np.asarray(i), scale)) for p, i in zip(prompts, drawn, strict=True)]
-    drawing = list(zip(drawn, [p.text for p in prompts], checks, strict=True))
+    prompts = [drawing_task(sample_prompt(rng, tag, held_out=True)) for tag in TAGS]
+    painted = paint_each(arm, arm.draw_prompts([p.text for p in prompts], seed=seed))
+    drawing = [
+        (Image.fromarray(picture), task.text, referee.draws_right(task, picture))
+        for task, picture in zip(prompts, painted, strict=True)
+    ]
     rows.append(("draw: prompt -> picture", [cell(*item) for item in drawing]))
 
-    edits = []
-    for kind in EDITORS:
-        edit = None
-        while edit is None:
-            scene = sample_scene(rng, height, width, held_out=True)
-            edit = sample_edit(rng, scene, kind, held_out=True)
-        edits.append(edit)
-    sources = painting.encode_scenes(arm, [e.source for e in edits])
-    edited = painting.paint(arm, arm.edit_codes(sources, [e.instruction for e in edits], seed=seed))
-    changed = [Image.fromarray(image) for image in edited]
-    scores = [
-        score_edit(e, read(np.asarray(i), scale)) for e, i in zip(edits, changed, strict=True)
-    ]
-    before = [Image.fromarray(render(e.source, scale)) for e in edits]
-    rows.append(
-        (
-            "edit: picture + instruction ...",
-            [cell(i, e.instruction) for i, e in zip(before, edits, strict=True)],
-        )
-    )
+    edits = _edits(rng, size, canvas.scale)
+    sources = encode_pictures(arm, [edit.source for edit in edits])
+    codes = arm.edit_codes(sources, [edit.instruction for edit in edits], seed=seed)
+    edited = paint_each(arm, codes)
+    scores = [referee.score_edit(e, picture) for e, picture in zip(edits, edited, strict=True)]
+    changed = [Image.fromarray(picture) for picture in edited]
+    before = [cell(Image.fromarray(edit.source), edit.instruction) for edit in edits]
+    rows.append(("edit: picture + instruction ...", before))
     after = [
         cell(i, f"SC {s.sc:.1f}  PQ {s.pq:.1f}", s.sc >= 9.9)
         for i, s in zip(changed, scores, strict=True)
@@ -142,7 +138,7 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
     write_picture(assemble(rows), out / "sheet.png")
     console.print(table)
     console.print("A quick measure on more of them (`arm eval world` is the full one):")
-    result = world.evaluate(arm, world.quick(), settings=world.SETTINGS[:1])
+    result = evaluate(arm, tasks.quick_size(), settings=tasks.SETTINGS[:1])
     shown = {
         "reconstruction exact": result["recon"]["exact"],
         "world-vqa accuracy": result["vqa"]["accuracy"],

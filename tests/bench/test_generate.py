@@ -6,13 +6,14 @@ import torch
 from arm.bench.generate import differ, trials
 from arm.bench.rounds import measure
 from arm.pipeline import Arm
+from arm.world.domain import World
 from conftest import TinyChain
 
 CPU = torch.device("cpu")
 
 
 def test_all_variants_of_a_kind_give_the_same_tokens(arm: Arm, chain: TinyChain):
-    found = list(trials(arm, str(chain.model), (1, 3), 2, True, CPU))
+    found = list(trials(arm, World(), str(chain.model), (1, 3), 2, True, CPU))
     assert [trial.title.partition(",")[0] for trial in found] == [
         "arm by batch size", *["drawing 7 x 7 codes", "drawing 7 x 7 codes", "answering"] * 2,
         "2 samples of one edit",
@@ -29,13 +30,13 @@ def test_all_variants_of_a_kind_give_the_same_tokens(arm: Arm, chain: TinyChain)
 
 
 def test_guidance_changes_the_tokens(arm: Arm, chain: TinyChain):
-    plain, guided = list(trials(arm, str(chain.model), (2,), 2, True, CPU))[1:3]
+    plain, guided = list(trials(arm, World(), str(chain.model), (2,), 2, True, CPU))[1:3]
     assert "no guidance" in plain.title and "guidance" in guided.title
     assert plain.variants[0].run() != guided.variants[0].run()
 
 
 def test_without_the_peer_and_measured(arm: Arm):
-    by_batch, sharing = trials(arm, "no such model", (1,), 2, False, CPU)
+    by_batch, sharing = trials(arm, World(), "no such model", (1,), 2, False, CPU)
     assert [v.name.partition(",")[0] for v in by_batch.variants] == [
         "drawing",
         "drawing",
@@ -55,6 +56,8 @@ def test_other_tokens_are_told():
 @pytest.mark.gpu
 def test_on_a_gpu(chain: TinyChain):
     cuda = torch.device("cuda")
-    for trial in trials(Arm.from_pretrained(chain.model), str(chain.model), (2,), 2, True, cuda):
+    for trial in trials(
+        Arm.from_pretrained(chain.model), World(), str(chain.model), (2,), 2, True, cuda
+    ):
         table = measure(trial, 1, cuda, iter(range(100)).__next__)
         assert table.rows[0].peak_bytes

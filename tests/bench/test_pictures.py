@@ -10,6 +10,7 @@ from arm.bench.rounds import measure
 from arm.model_directory import load_detokenizer
 from arm.models.latent import LatentDetokenizer
 from arm.pipeline import Arm
+from arm.world.domain import World
 from conftest import TinyChain
 
 CPU = torch.device("cpu")
@@ -18,7 +19,7 @@ CPU = torch.device("cpu")
 def test_batches_give_the_same_pictures(chain: TinyChain):
     arm = Arm.from_pretrained(chain.model)
     assert [decoder.name for decoder in decoders(arm)] == ["pixel", "flux", "sana"]
-    found = list(trials(arm, (1, 3), CPU))
+    found = list(trials(arm, World(), (1, 3), CPU))
     assert [trial.title.split(",")[0] for trial in found] == [
         "encode", "decode by pixel", "decode by flux", "decode by sana"
     ]  # fmt: skip
@@ -59,7 +60,7 @@ def test_a_decoder_moves_itself(
 
     recorder = Recorder(arm.tokenizer, latent.painter, latent.vae, 1)
     monkeypatch.setattr("arm.bench.pictures.decoders", lambda arm: iter([recorder]))
-    _, trial = trials(arm, (1,), CPU)
+    _, trial = trials(arm, World(), (1,), CPU)
     assert Recorder.told == [CPU]
     pixels = trial.variants[0].run()
     assert (trial.differ(pixels, pixels + 0.01) == "") == alike
@@ -69,6 +70,6 @@ def test_a_decoder_moves_itself(
 @pytest.mark.gpu
 def test_on_a_gpu(chain: TinyChain):
     cuda = torch.device("cuda")
-    for trial in trials(Arm.from_pretrained(chain.model), (1, 2), cuda):
+    for trial in trials(Arm.from_pretrained(chain.model), World(), (1, 2), cuda):
         table = measure(trial, 1, cuda, iter(range(100)).__next__)
         assert table.rows[0].peak_bytes

@@ -11,12 +11,17 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from arm.data import captioned
-from arm.data.captioned import Buckets, captioned_batch, open_buckets, sort_share
+from arm.data.captioned import (
+    Buckets,
+    PictureBatch,
+    captioned_batch,
+    open_buckets,
+    sort_share,
+)
 from arm.data.images import GridWeight, to_bytes
 from arm.data.records import Skipped
 from arm.data.sources import open_source
 from arm.errors import DataError
-from arm.world.pictures import PictureBatch
 
 GRIDS = (GridWeight(2, 2), GridWeight(2, 4, 0.5), GridWeight(4, 2))
 PATCH = 8
@@ -101,7 +106,7 @@ def test_a_batch_is_a_pure_function(folder: Path):
         one = captioned_batch(buckets, 3, step, 6, GRIDS, PATCH)
         two = captioned_batch(opened(folder), 3, step, 6, GRIDS, PATCH)
         assert torch.equal(one.images, two.images) and one.captions == two.captions
-        assert one.details == one.captions and one.scenes == () and one.twins is None
+        assert one.details == one.captions and one.truths == () and one.twins is None
         wide = one.captions[0] == "wide one"
         assert set(one.captions) == {"wide one" if wide else "square"}
         assert one.images.shape == (6, 3, 16, 32 if wide else 16)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from arm.evals import guidance, world
+from arm.evals import guidance, tasks
 from arm.evals.sheet import GAP
 from conftest import Call, TinyChain
 
@@ -16,7 +16,7 @@ def test_scales_and_sheet(
     chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Call
 ):
     monkeypatch.setattr(guidance, "SCALES", (1.0, 2.0))
-    monkeypatch.setattr(world, "quick", lambda seed=2026: world.Size(4, 1, 1, 1, 1, 3))
+    monkeypatch.setattr(tasks, "quick_size", lambda seed=2026: tasks.EvalSize(4, 1, 1, 1, 1, 3))
     result = tmp_path / "guidance.json"
     code, said, errors = run(
         "guidance", "--quick", "--model", chain.model, "--out", tmp_path, "--json", result

@@ -5,13 +5,14 @@ import pytest
 
 from arm.evals import painting
 from arm.pipeline import Arm
+from arm.world.reader import read
 
 
 def test_pictures_come_back_in_the_order_of_their_codes(arm: Arm):
     rng = np.random.default_rng(0)
     codes = [rng.integers(0, 4096, shape) for shape in ((7, 7), (6, 8), (7, 7), (8, 6))]
-    together = painting.read_codes(arm, codes)
-    assert together == [painting.read_codes(arm, [c])[0] for c in codes]
+    together = [read(picture) for picture in painting.paint_each(arm, codes)]
+    assert together == [read(painting.paint_each(arm, [c])[0]) for c in codes]
 
 
 def test_large_pictures_are_painted_few_at_a_time(arm: Arm, monkeypatch: pytest.MonkeyPatch):
@@ -21,7 +22,7 @@ def test_large_pictures_are_painted_few_at_a_time(arm: Arm, monkeypatch: pytest.
     sizes: list[int] = []
     paint = painting.paint
     monkeypatch.setattr(painting, "paint", lambda a, c: sizes.append(len(c)) or paint(a, c))
-    monkeypatch.setattr(painting, "PIXELS", 7000)
+    monkeypatch.setattr(painting, "MAX_PIXELS", 7000)
     parts = painting.paint_each(arm, codes)
     assert sizes == [2, 2, 1]
     np.testing.assert_allclose(np.stack(parts).astype(int), np.stack(whole).astype(int), atol=1)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from arm.data.captioned import PictureBatch
 from arm.evals.reconstruction import fidelity, psnr, retrieval
-from arm.world.pictures import PictureBatch
 
 
 class Bytes:

@@ -11,9 +11,11 @@ from arm.evals.report import (
     decoder_rows,
     fill_block,
     fill_scores,
+    markdown,
     markdown_grid,
     print_differences,
     print_scores,
+    rows,
 )
 
 EXACT = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
@@ -31,12 +33,20 @@ def test_a_grid_by_hand():
     ]
 
 
+def test_scores_have_dotted_names():
+    result = {"a": {"b": EXACT, "c": 0.125}}
+    assert [name for name, _ in rows(result)] == ["a.b", "a.c"]
+    table = markdown(result, {"a.b": "B", "a.c": "C"})
+    assert "| B | 0.500 | 0.250 - 0.750 | 4 |" in table and "| C | 0.1250 |  |  |" in table
+
+
 def test_decoders_are_compared_with_the_first():
     scores = {"exact": EXACT, "psnr": PSNR}
     result = {"pixel": scores, "flux": scores, "agreement": {"pixel_flux": EXACT}}
-    rows = decoder_rows(result)
-    assert list(rows) == ["pixel", "flux"]
-    assert rows["pixel"]["like_pixel"] is None and rows["flux"]["like_pixel"] == EXACT
+    by_decoder = decoder_rows(result)
+    assert list(by_decoder) == ["pixel", "flux"]
+    assert by_decoder["pixel"]["like_pixel"] is None
+    assert by_decoder["flux"]["like_pixel"] == EXACT
 
 
 def test_blocks_are_filled_and_missing_ones_named(tmp_path: Path):

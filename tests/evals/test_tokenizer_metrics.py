@@ -10,19 +10,22 @@ from PIL import Image
 
 import tiny_vision
 from arm.data.images import GridWeight, to_bytes
+from arm.domain import Canvas
 from arm.errors import DataError, InputError, WeightsError
 from arm.evals import tokenizer_metrics
-from arm.evals.reconstruction import held_out_batches
+from arm.evals.reconstruction import picture_batches
 from arm.evals.tokenizer_metrics import find_pictures, frechet_distance, load_extractor
 from arm.pipeline import Arm
+from arm.world.domain import World
 from conftest import Call, TinyChain
 
 
 def shapes(root: Path, count: int) -> Path:
     """One-thing pictures in folders named by their shape."""
     number = 0
-    for batch in held_out_batches(count, (GridWeight(7, 7),), 8, 1, 5, singles=1.0):
-        for picture, scene in zip(to_bytes(batch.images), batch.scenes, strict=True):
+    canvas = Canvas((GridWeight(7, 7),), 8)
+    for batch in picture_batches(World(), "test", count, canvas, 5, singles=1.0):
+        for picture, scene in zip(to_bytes(batch.images), batch.truths, strict=True):
             folder = root / scene.things[0].shape
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(folder / f"{number}.png")

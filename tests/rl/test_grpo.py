@@ -23,11 +23,12 @@ from arm.judge import JudgeConfig
 from arm.models.weights import load_tensors
 from arm.pipeline import Arm
 from arm.rl import grpo, rollout, update
-from arm.rl.problems import drawing_problems, editing_problems
-from arm.rl.rewards import Attempt, JudgeReward, WorldReward
+from arm.rl.problems import drawing_of, editing_of
+from arm.rl.rewards import Attempt, JudgeReward
 from arm.rl.update import Anchors, Objective, advantages_of
 from arm.sampling import Sampling
 from arm.train.training import Loop
+from arm.world.domain import World, WorldReward
 from conftest import TinyChain
 from judge_server import judge_server
 
@@ -196,7 +197,7 @@ def test_a_plain_function_is_a_reward(chain: TinyChain, tmp_path: Path):
 class Darkness:
     """1 for black, 0 for white."""
 
-    def check(self, kind: str, *, of_world: bool, scale: int) -> None:
+    def check(self, kind: str, *, domain: object, scale: int) -> None:
         pass
 
     def __call__(self, attempts):
@@ -270,7 +271,7 @@ def test_groups_are_told_by_problem_and_not_by_text(chain: TinyChain):
     arm = Arm.from_pretrained(chain.model)
     task = rl_run.world("", Path()).editing
     assert task is not None
-    problems = editing_problems(arm, 0, 0, [0, 1])
+    problems = editing_of(World())(arm, 0, 0, [0, 1])
     twins = [replace(p, text="remove the star") for p in problems]
     made = rollout.Rollout(task, twins, [], [], [], [], {})
     assert made.groups_N.tolist() == [0, 0, 1, 1]
@@ -281,11 +282,13 @@ def test_groups_are_told_by_problem_and_not_by_text(chain: TinyChain):
 
 def test_problems_are_pure_and_of_training_combinations(chain: TinyChain):
     arm = Arm.from_pretrained(chain.model)
-    together = drawing_problems(arm, 1, 7, range(4))
-    apart = [drawing_problems(arm, 1, 7, [i])[0] for i in range(4)]
+    together = drawing_of(World())(arm, 1, 7, range(4))
+    apart = [drawing_of(World())(arm, 1, 7, [i])[0] for i in range(4)]
     assert [p.text for p in together] == [p.text for p in apart]
-    edits = editing_problems(arm, 1, 7, range(3))
-    assert [p.text for p in edits] == [editing_problems(arm, 1, 7, [i])[0].text for i in range(3)]
+    edits = editing_of(World())(arm, 1, 7, range(3))
+    assert [p.text for p in edits] == [
+        editing_of(World())(arm, 1, 7, [i])[0].text for i in range(3)
+    ]
     assert all(
         np.array_equal(p.source.shape[:2], (8 * p.grid[0], 8 * p.grid[1]))
         for p in edits

@@ -11,7 +11,8 @@ from arm.errors import ConfigError, TrainingError, WeightsError
 from arm.judge import JudgeConfig
 from arm.model_directory import find_model, parts_of
 from arm.rl.objective import gated
-from arm.rl.rewards import Attempt, JudgeReward, SiglipReward, WorldReward, as_components
+from arm.rl.rewards import Attempt, JudgeReward, SiglipReward, as_components
+from arm.world.domain import World, WorldReward
 from arm.world.edits import EDITORS, Edit, sample_edit
 from arm.world.language import short_caption
 from arm.world.prompts import Prompt, Wanted, dense_prompt, satisfies
@@ -27,7 +28,7 @@ def test_a_picture_fits_its_own_caption_best():
     scenes = [sample_scene(rng, *((56, 56), (48, 64))[i % 2], max_things=2) for i in range(16)]
     pictures, texts = [render(s) for s in scenes], [short_caption(rng, s) for s in scenes]
     reward = SiglipReward(parts_of(find_model("micro")) / "siglip")
-    reward.check("drawing", of_world=True, scale=1)
+    reward.check("drawing", domain=World(), scale=1)
     own = reward([Attempt(t, p) for t, p in zip(texts, pictures, strict=True)])
     other = reward([Attempt(texts[i - 1], pictures[i]) for i in range(16)])
     mine, theirs = ([c["fit"] for c in found if c is not None] for found in (own, other))
@@ -37,9 +38,9 @@ def test_a_picture_fits_its_own_caption_best():
 
 def test_missing_towers_are_one_line(tmp_path: Path):
     with pytest.raises(WeightsError, match="weights are missing"):
-        SiglipReward(tmp_path / "nothing").check("drawing", of_world=True, scale=1)
+        SiglipReward(tmp_path / "nothing").check("drawing", domain=World(), scale=1)
     with pytest.raises(ConfigError, match="cannot tell what an edit changed"):
-        SiglipReward(tmp_path / "nothing").check("editing", of_world=True, scale=1)
+        SiglipReward(tmp_path / "nothing").check("editing", domain=World(), scale=1)
 
 
 GREY = np.full((8, 8, 3), 128, dtype=np.uint8)

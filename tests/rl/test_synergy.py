@@ -9,7 +9,7 @@ import pytest
 import rl_run
 from arm.errors import ConfigError
 from arm.evals.synergy import TASKS, read_scores
-from arm.evals.world import Size
+from arm.evals.tasks import EvalSize
 from arm.models.weights import read_json
 from arm.pipeline import Arm
 from arm.rl import synergy
@@ -34,7 +34,7 @@ def run(chain: TinyChain, tmp_path_factory: pytest.TempPathFactory) -> SynergyRu
         edit=replace(stage, drawing=None),
         joint=stage,
         sft=replace(chain.lm_run, loop=Loop(steps=1, log_every=1), optim=Optim(lr=1e-3)),  # pyright: ignore[reportArgumentType]
-        size=Size(
+        size=EvalSize(
             prompts_per_tag=1, images_per_prompt=1, edits_per_kind=1, questions_per_kind=1,
             wise_prompts=3,
         ),

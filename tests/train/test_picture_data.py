@@ -52,7 +52,7 @@ def test_a_batch_is_a_pure_function(tmp_path: Path):
     assert torch.equal(first.images, again.images) and first.captions == again.captions
     assert first.images.shape != other.images.shape or not torch.equal(first.images, other.images)
     assert set(first.captions) <= {"cats", "dogs"} and first.details == first.captions
-    assert first.scenes == () and first.twins is None
+    assert first.truths == () and first.twins is None
 
 
 def test_several_sources_each_by_its_size(tmp_path: Path):

@@ -11,6 +11,7 @@ import torch
 
 from arm.config import load_run
 from arm.configs import finetune, micro
+from arm.data.captioned import PictureBatch
 from arm.data.images import GridWeight
 from arm.errors import ConfigError, WeightsError
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
@@ -30,7 +31,8 @@ from arm.train.tokenizer import (
     of_all_processes,
 )
 from arm.train.training import Loop
-from arm.world.pictures import PictureBatch, world_batch
+from arm.world.domain import World
+from arm.world.pictures import world_batch
 from checkpoints import caption_lm, fixed_size_towers, gemma_like, naflex_towers, qwen_like, save
 from closeness import assert_close_fp32
 from shades import folder_of
@@ -237,14 +239,14 @@ def test_negatives_come_from_all_processes(with_scenes: bool, monkeypatch: pytes
     ids = torch.tensor([[5, 0], [6, 0], [5, 0], [1, 0], [6, 0], [7, 0]])
     whole = world_batch(1, 0, 6, (GridWeight(6, 6),), 8)
     if not with_scenes:
-        whole = replace(whole, scenes=())
+        whole = replace(whole, truths=())
     generator = torch.Generator().manual_seed(0)
     images, text = (torch.randn(6, 5, generator=generator) for _ in range(2))
     scale, bias = torch.tensor(1.0), torch.tensor(-2.0)
 
     def loss(batch: PictureBatch, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
         mine = images[rows].clone().requires_grad_()
-        found = of_all_processes(batch, tower, ids[rows], text[rows])
+        found = of_all_processes(batch, tower, ids[rows], text[rows], World())
         value = sigmoid_contrastive(mine, found.text, found.same, scale, bias, found.counted)
         (gradient,) = torch.autograd.grad(value, mine)
         return value, gradient
@@ -252,12 +254,12 @@ def test_negatives_come_from_all_processes(with_scenes: bool, monkeypatch: pytes
     wanted, wanted_gradient = loss(whole, slice(None))
     rows = [slice(0, 3), slice(3, 6)]
     parts = [
-        PictureBatch(whole.images[r], whole.captions[r], whole.details[r], whole.scenes[r])
+        PictureBatch(whole.images[r], whole.captions[r], whole.details[r], whole.truths[r])
         for r in rows
     ]
 
     def gather(found: list[Any], _: Any) -> None:
-        found[:] = [(ids[r], text[r], p.scenes) for p, r in zip(parts, rows, strict=True)]
+        found[:] = [(ids[r], text[r], p.truths) for p, r in zip(parts, rows, strict=True)]
 
     monkeypatch.setattr(parallel, "world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from arm.data.captioned import PictureBatch
 from arm.data.images import GridWeight, pick_grid, to_bytes, to_float
-from arm.world.pictures import ATTRIBUTES, PictureBatch, regions, world_batch
+from arm.world.pictures import ATTRIBUTES, patch_labels, world_batch
 from arm.world.render import render
 from arm.world.sampling import held_out_scene
 from arm.world.scene import COLORS, PATTERNS, SHAPES, SIZES, Scene, Thing
@@ -48,19 +49,19 @@ def batch(**changes: Any) -> Any:
 def test_a_batch_is_a_pure_function_of_its_arguments():
     one, two = batch(), batch()
     assert torch.equal(one.images, two.images)
-    assert (one.captions, one.details, one.scenes) == (two.captions, two.details, two.scenes)
+    assert (one.captions, one.details, one.truths) == (two.captions, two.details, two.truths)
 
 
 @pytest.mark.parametrize("change", [{"seed": 4}, {"step": 6}, {"held_out": True}])
 def test_other_arguments_give_another_batch(change: dict[str, Any]):
-    assert batch(**change).scenes != batch().scenes
+    assert batch(**change).truths != batch().truths
 
 
 def test_what_a_batch_holds():
     found = batch(grids=(GridWeight(3, 4),))
     assert found.images.shape == (4, 3, 48, 64)
-    assert len(found.captions) == len(found.details) == len(found.scenes) == 4
-    for image, scene in zip(to_bytes(found.images), found.scenes, strict=True):
+    assert len(found.captions) == len(found.details) == len(found.truths) == 4
+    for image, scene in zip(to_bytes(found.images), found.truths, strict=True):
         assert (scene.height, scene.width) == (48, 64)
         assert np.array_equal(image, render(scene))
         assert not held_out_scene(scene)
@@ -69,7 +70,7 @@ def test_what_a_batch_holds():
 def test_scale_draws_the_same_units_larger():
     found = batch(grids=(GridWeight(3, 3),), patch=32, scale=2)
     assert found.images.shape == (4, 3, 96, 96)
-    assert all((scene.height, scene.width) == (48, 48) for scene in found.scenes)
+    assert all((scene.height, scene.width) == (48, 48) for scene in found.truths)
 
 
 def test_twins_share_the_patches_that_are_marked():
@@ -86,12 +87,12 @@ def test_twins_share_the_patches_that_are_marked():
 
 
 def test_held_out_scenes():
-    assert all(held_out_scene(scene) for scene in batch(held_out=True, batch=12).scenes)
+    assert all(held_out_scene(scene) for scene in batch(held_out=True, batch=12).truths)
 
 
 def test_singles_and_the_most_things():
     found = batch(singles=0.5, batch=40, max_things=3)
-    counts = [len(scene.things) for scene in found.scenes]
+    counts = [len(scene.things) for scene in found.truths]
     assert set(counts[:20]) == {1} and set(counts[20:]) == {1, 2, 3}
 
 
@@ -106,7 +107,7 @@ def test_grids_are_drawn_by_weight():
 
 def test_pairs_of_a_contrastive_batch():
     """A pair that would tell on a held-out combination is left out."""
-    from arm.world.pictures import counted_pairs
+    from arm.world.pictures import comparable_pairs
     from arm.world.scene import Scene, Thing
 
     def alone(color: str, shape: str) -> Scene:
@@ -114,8 +115,8 @@ def test_pairs_of_a_contrastive_batch():
 
     scenes = (alone("blue", "star"), alone("red", "heart"), alone("blue", "ring"))
     # ("blue", "heart") and ("red", "ring") are held out.
-    assert counted_pairs(scenes, scenes).int().tolist() == [[1, 0, 1], [1, 1, 0], [1, 0, 1]]
-    assert counted_pairs(scenes[:1], scenes).int().tolist() == [[1, 0, 1]]
+    assert comparable_pairs(scenes, scenes).int().tolist() == [[1, 0, 1], [1, 1, 0], [1, 0, 1]]
+    assert comparable_pairs(scenes[:1], scenes).int().tolist() == [[1, 0, 1]]
 
 
 def batch_of(*scenes: Scene) -> PictureBatch:
@@ -126,7 +127,7 @@ def batch_of(*scenes: Scene) -> PictureBatch:
 
 def test_labels_and_offsets_by_hand():
     star = Thing("star", "teal", "small", "striped", x=12, y=12)
-    found = regions(batch_of(Scene((star,), "white", 32, 32)), unit=8)
+    found = patch_labels(batch_of(Scene((star,), "white", 32, 32)), unit=8)
     assert found.labels.shape == (1, 16, 4) and found.offsets.shape == (1, 16, 2)
     # Centres at 4, 12, 20, 28; the frame with its reach spans 12 +- 9.5, so the first three do.
     covered = (found.labels[0, :, 0] >= 0).view(4, 4).int().tolist()
@@ -141,7 +142,7 @@ def test_labels_and_offsets_by_hand():
 def test_the_nearest_thing_wins_a_patch():
     left = Thing("ring", "red", "small", "plain", x=12, y=16)
     right = Thing("heart", "blue", "small", "plain", x=27, y=16)
-    found = regions(batch_of(Scene((left, right), "white", 32, 40)), unit=8)
+    found = patch_labels(batch_of(Scene((left, right), "white", 32, 40)), unit=8)
     middle = found.labels[0, :, 0].view(4, 5)[1]
     ring, heart = SHAPES.index("ring"), SHAPES.index("heart")
     assert middle.tolist() == [ring, ring, heart, heart, heart]  # both reach 20, the third
@@ -150,8 +151,8 @@ def test_the_nearest_thing_wins_a_patch():
 def test_unit_follows_the_scale():
     grids = (GridWeight(6, 6),)
     batch = world_batch(0, 0, 4, grids, 16, scale=2)
-    found = regions(batch, unit=8)
+    found = patch_labels(batch, unit=8)
     assert found.labels.shape == (4, 36, len(ATTRIBUTES))
-    for b, scene in enumerate(batch.scenes):
+    for b, scene in enumerate(batch.truths):
         shown = {SHAPES[i] for i in found.labels[b, :, 0].tolist() if i >= 0}
         assert shown == {thing.shape for thing in scene.things}

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from arm.bench.rounds import Trial, Variant
-from arm.evals.painting import encode_scenes
-from arm.evals.world import Size, geneval_prompts, held_out_questions, sampled_edits
+from arm.domain import TaskDomain
+from arm.evals.painting import canvas_of, encode_pictures
 from arm.generate import Guidance, Request, answering_request, drawing_request, generate
 from arm.pipeline import Arm
 from arm.sampling import GREEDY
@@ -39,23 +39,21 @@ class Prompts:
     edit: tuple[Sample, ...]
 
     @classmethod
-    def of(cls, arm: Arm) -> "Prompts":
-        """The world's held-out prompts, questions and edits. Raises InputError for a model that does not
+    def of(cls, arm: Arm, domain: TaskDomain, seed: int = 2026) -> "Prompts":
+        """The domain's test prompts, questions and edits. Raises InputError for a model that does not
         know their words.
         """
-        size, words = (
-            Size(prompts_per_tag=6, edits_per_kind=1, questions_per_kind=4),
-            arm.text_tokenizer.ids,
-        )
-        asked, edits = held_out_questions(arm, size), sampled_edits(arm, size)
-        seen = encode_scenes(arm, [scene for scene, _ in asked])
-        sources = encode_scenes(arm, [edit.source for edit in edits])
-        questions = zip(seen, asked, strict=True)
+        canvas, ids = canvas_of(arm), arm.text_tokenizer.ids
+        questions = domain.questions("test", 4, seed, canvas)
+        edits = domain.edits("test", 1, seed, canvas)
+        seen = encode_pictures(arm, [question.picture for question in questions])
+        sources = encode_pictures(arm, [edit.source for edit in edits])
+        asked = zip(seen, questions, strict=True)
         changes = zip(sources, edits, strict=True)
         return cls(
-            tuple((user(Text(words(prompt.text))),) for prompt in geneval_prompts(size)),
-            tuple((user(Image(c), Text(words(q.text))),) for c, (_, q) in questions),
-            tuple((user(Image(c), Text(words(e.instruction))),) for c, e in changes),
+            tuple((user(Text(ids(p.text))),) for p in domain.prompts("test", 6, seed)),
+            tuple((user(Image(c), Text(ids(q.text))),) for c, q in asked),
+            tuple((user(Image(c), Text(ids(e.instruction))),) for c, e in changes),
         )
 
 
@@ -67,12 +65,18 @@ def differ(first: Drawn, other: Drawn) -> str:
 
 
 def trials(
-    arm: Arm, source: str, batches: Sequence[int], samples: int, peer: bool, device: torch.device
+    arm: Arm,
+    domain: TaskDomain,
+    source: str,
+    batches: Sequence[int],
+    samples: int,
+    peer: bool,
+    device: torch.device,
 ) -> Iterator[Trial]:
     """Our engine by batch size; beside transformers at each size, drawing without and with guidance and
     answering; `samples` samples of one edit. source: what the peer is exported from.
     """
-    prompts = Prompts.of(arm)
+    prompts = Prompts.of(arm, domain)
     arm.model.to(device)
     grid, scale = arm.defaults.grids[0], max(1.5, arm.defaults.guidance.text)
     yield _by_batch(arm, prompts, batches, grid, scale)

@@ -1,21 +1,20 @@
 """Pictures into codes and out of them, by each decoder and batch size."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from arm.bench.rounds import Trial, Variant
-from arm.data.images import to_float
+from arm.domain import PictureDomain
+from arm.evals.painting import canvas_of
 from arm.model_directory import load_detokenizer
 from arm.models.detokenizer import Detokenizer
 from arm.models.latent import LatentDetokenizer
 from arm.pipeline import Arm
-from arm.world.render import render
-from arm.world.sampling import sample_scene
 
 CODES_ALIKE, VALUES_ALIKE, VALUES_ALIKE_BF16 = 0.999, 1e-3, 0.25
 """The share of codes, and the distance of pixels in [-1, 1], to which batches of two sizes must agree: a
@@ -32,14 +31,11 @@ def decoders(arm: Arm) -> Iterator[Detokenizer]:
         yield load_detokenizer(arm.directory, arm.tokenizer, name)
 
 
-def scenes(arm: Arm, count: int, seed: int = 0) -> Tensor:
-    """Pictures of the world in the model's first size, (B, 3, H, W) in [-1, 1]."""
-    rng, scale = np.random.default_rng(seed), arm.defaults.scale
-    unit = arm.tokenizer.patch // scale
-    height, width = (side * unit for side in arm.defaults.grids[0])
-    return to_float(
-        np.stack([render(sample_scene(rng, height, width), scale) for _ in range(count)])
-    )
+def sample_pictures(arm: Arm, domain: PictureDomain, count: int, seed: int = 0) -> Tensor:
+    """Pictures of the domain in the model's first size, (B, 3, H, W) in [-1, 1]."""
+    canvas = canvas_of(arm)
+    canvas = replace(canvas, grids=canvas.grids[:1])
+    return domain.pictures("train", seed, 0, count, canvas).images
 
 
 def differ_in_codes(first: Tensor, other: Tensor) -> str:
@@ -56,9 +52,12 @@ def differ_in_pixels(first: Tensor, other: Tensor, most: float = VALUES_ALIKE) -
     return "" if apart <= most else f"its pixels are up to {apart:.2g} from the first row's"
 
 
-def trials(arm: Arm, batches: Sequence[int], device: torch.device) -> Iterator[Trial]:
+def trials(
+    arm: Arm, domain: PictureDomain, batches: Sequence[int], device: torch.device
+) -> Iterator[Trial]:
     """One table for encoding and one for each decoder; their rows are batch sizes."""
-    images, tokenizer = scenes(arm, max(batches)).to(device), arm.tokenizer.to(device)
+    images = sample_pictures(arm, domain, max(batches)).to(device)
+    tokenizer = arm.tokenizer.to(device)
     codes = torch.cat([tokenizer.encode(part) for part in images.split(min(64, len(images)))])
     size = f"{images.shape[-1]} x {images.shape[-2]} pixels"
     yield _by_batch(

@@ -85,8 +85,10 @@ def generate(
     with quiet():
         from arm.bench import generate as subject
         from arm.train.training import training_device
+        from arm.world.domain import World
 
-        found = subject.trials(load(model), model, sizes, samples, peer, training_device())
+        device = training_device()
+        found = subject.trials(load(model), World(), model, sizes, samples, peer, device)
         _measure(f"generate {model}", found, repeats, json_file)
 
 
@@ -102,8 +104,9 @@ def pictures(
     with quiet():
         from arm.bench import pictures as subject
         from arm.train.training import training_device
+        from arm.world.domain import World
 
-        found = subject.trials(load(model), sizes, training_device())
+        found = subject.trials(load(model), World(), sizes, training_device())
         _measure(f"pictures {model}", found, repeats, json_file)
 
 

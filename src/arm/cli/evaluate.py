@@ -116,25 +116,28 @@ def _world(benchmark: str, target: Target, own: OwnOptions) -> None:
     with quiet():
         from dataclasses import replace
 
-        from arm.evals import decoders, guidance, sweep, world
+        from arm.evals import decoders, guidance, sweep, tasks
         from arm.evals import report as report_tables
+        from arm.world.domain import World
+        from arm.world.evaluation import evaluate as evaluate_world
 
         _check_outputs(benchmark, target, own)
         arm = load(target.model, target.decoder)
-        size = world.quick(target.seed) if own.quick else replace(world.Size(), seed=target.seed)
+        seed = target.seed
+        size = tasks.quick_size(seed) if own.quick else replace(tasks.EvalSize(), seed=seed)
 
         def report(part: str) -> None:
             typer.echo(f"{part} ...", err=True)
 
         if benchmark == "world":
-            result = world.evaluate(arm, size, report)
+            result = evaluate_world(arm, size, report)
         elif benchmark == "sweep":
-            result = sweep.sweep(arm, size, report)
+            result = sweep.sweep(arm, World(), size, report)
         elif benchmark == "guidance":
-            result = guidance.measure(arm, target.out, size, report)
+            result = guidance.measure(arm, World(), target.out, size, report)
         else:
             count = 32 if own.quick else 128
-            result = decoders.compare(arm, target.out, count=count, seed=target.seed)
+            result = decoders.compare(arm, World(), target.out, count, seed)
         report_tables.print_scores(result)
     write_json_file(result, target.json_file)
     for path in own.into or []:

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from arm.configs import micro
-from arm.evals.world import Size
+from arm.evals.tasks import EvalSize
 from arm.generate import Guidance
 from arm.judge import JudgeConfig
 from arm.rl.grpo import GRPORun
 from arm.rl.rates import RatesRun
-from arm.rl.rewards import JudgeReward, WorldReward
+from arm.rl.rewards import JudgeReward
 from arm.rl.rollout import Task
 from arm.rl.synergy import SynergyRun
 from arm.rl.update import Objective
@@ -26,6 +26,7 @@ from arm.train.ablation import AblationRun, Row
 from arm.train.finetune import Finetune
 from arm.train.optim import Optim
 from arm.train.training import Loop
+from arm.world.domain import World, WorldReward
 
 
 def _drawing(prompts: int) -> Task:
@@ -51,6 +52,7 @@ def grpo_t2i() -> GRPORun:
         watch_size=8,
         # A code that is never drawn is only pushed away, and with it the things that need it.
         finetune=Finetune(freeze=(r"^visual\.(head|bit_head)\.",)),
+        domain=World(),
     )
 
 
@@ -126,7 +128,7 @@ def synergy() -> SynergyRun:
             loop=Loop(steps=1, log_every=20, bf16=True),
             optim=Optim(lr=3e-4, warmup=20, weight_decay=0.01, floor=0.1, muon=True),
         ),
-        size=Size(images_per_prompt=1, prompts_per_tag=40, edits_per_kind=50),
+        size=EvalSize(images_per_prompt=1, prompts_per_tag=40, edits_per_kind=50),
     )
 
 

@@ -14,13 +14,14 @@ from arm.sampling import Sampling
 from arm.sequence import Weights
 from arm.train.chain import Stages
 from arm.train.detokenizer import DetokenizerRun, Flux, Sana
-from arm.train.encode import EncodeRun
 from arm.train.export import ExportRun
 from arm.train.lm import Backbone, LMRun
 from arm.train.optim import Optim
 from arm.train.standins import VAE, CaptionLM, StandinsRun, Towers
 from arm.train.tokenizer import LossWeights, Timesteps, TokenizerRun
 from arm.train.training import Loop
+from arm.world.domain import World
+from arm.world.encode import EncodeRun
 
 GRIDS = (
     GridWeight(7, 7, 0.55),
@@ -34,6 +35,7 @@ def standins() -> StandinsRun:
     """48-64 px, patch 8, width 128. `arm train standins:micro`; one CPU core, about 25 minutes."""
     return StandinsRun(
         out=Path("runs/micro/standins"),
+        domain=World(),
         towers=Towers(
             width=128, num_layers=4, num_heads=4, mlp=384, patch=8, image_size=56, text_layers=2
         ),
@@ -72,6 +74,7 @@ def tokenizer() -> TokenizerRun:
         loop=Loop(steps=2000, log_every=50, save_every=250, bf16=True),
         optim=Optim(lr=2e-3, muon=True),
         eval_every=500,
+        domain=World(),
     )
 
 
@@ -124,6 +127,7 @@ def flux() -> DetokenizerRun:
         timestep_power=2.0,
         loop=Loop(steps=2000, seed=30, log_every=50, bf16=True),
         optim=Optim(lr=2e-3, muon=True),
+        domain=World(),
     )
 
 
@@ -197,6 +201,7 @@ def lm_pt() -> LMRun:
         dropout=Dropout(text=0.05, image=0.0, both=0.05),
         loop=Loop(steps=500, seed=20, log_every=50, bf16=True),
         optim=Optim(lr=2e-3, warmup=50, weight_decay=0.01, floor=0.8, muon=True),
+        domain=World(),
     )
 
 

@@ -10,13 +10,14 @@ from arm.models.pretrained import Pretrained
 from arm.models.tokenizer import TokenizerConfig
 from arm.train.chain import Stages
 from arm.train.detokenizer import DetokenizerRun, Sana
-from arm.train.encode import EncodeRun
 from arm.train.export import ExportRun
 from arm.train.lm import Backbone, LMRun
 from arm.train.optim import Optim
 from arm.train.standins import VAE, CaptionLM, StandinsRun, Towers
 from arm.train.tokenizer import TokenizerRun
 from arm.train.training import Loop
+from arm.world.domain import World
+from arm.world.encode import EncodeRun
 
 GRIDS = (
     GridWeight(8, 8, 0.6),
@@ -33,6 +34,7 @@ def standins() -> StandinsRun:
     loop = Loop(steps=2400, log_every=50, bf16=True, workers=12)
     return StandinsRun(
         out=Path("runs/tiny/standins"),
+        domain=World(),
         towers=Towers(
             width=192, num_layers=4, num_heads=6, mlp=576, patch=16, image_size=128, text_layers=2
         ),

@@ -11,11 +11,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from torch import Tensor
 
 from arm.data.contents import container_stamps, stamps_digest
 from arm.data.conversation import caption_of
@@ -23,7 +26,25 @@ from arm.data.images import GridWeight, nearest_ratio, to_float
 from arm.data.records import Skipped, Source, without_place
 from arm.errors import DataError
 from arm.files import atomic_write, disk_errors
-from arm.world.pictures import PictureBatch
+
+
+@dataclass(frozen=True)
+class PictureBatch:
+    """Captioned pictures of one size."""
+
+    images: Float[Tensor, "b 3 h w"]
+    """RGB in [-1, 1]."""
+    captions: tuple[str, ...]
+    """A short caption of each picture."""
+    details: tuple[str, ...]
+    """A caption of each picture with every detail; users' pictures have one caption for both."""
+    truths: tuple[Any, ...]
+    """What a domain knows about each picture (`arm.domain`); empty for users' pictures."""
+    twins: Float[Tensor, "b 3 h w"] | None = None
+    """The same pictures with one thing changed, where the batch was asked for them."""
+    shared: Bool[Tensor, "b n"] | None = None
+    """Patches, in row-major order, that show the same in a picture and its twin."""
+
 
 Ratio = tuple[int, int]
 """(height, width) in lowest terms: grids of 6x6 and 7x7 share the pictures of (1, 1)."""

@@ -1,70 +1,58 @@
-"""A model's pictures of codes, and its codes of the world's scenes, many at a time."""
+"""Pictures of codes and codes of pictures, in batches of one size."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
-from arm.data.images import to_bytes, to_float
+from arm.data.images import GridWeight, to_bytes, to_float
+from arm.domain import Canvas, PixelArray
 from arm.pipeline import Arm, Codes
-from arm.world.reader import Reading, read
-from arm.world.render import render
-from arm.world.scene import Scene
 
-AT_ONCE, PIXELS = 64, 2**21
-"""The most pictures of a batch, and the most pixels: large decoders have room for few large pictures."""
+MAX_BATCH, MAX_PIXELS = 64, 2**21
+"""The most pictures in a batch, and the most pixels: a large decoder has memory for few large pictures."""
 
 
-def _at_once(arm: Arm, grid: tuple[int, ...]) -> int:
-    """How many pictures of a grid (H, W) of tokens go through the networks together."""
-    return min(AT_ONCE, max(1, PIXELS // (grid[0] * grid[1] * arm.tokenizer.patch**2)))
+def canvas_of(arm: Arm) -> Canvas:
+    """The sizes of the model's own pictures, every grid equally often."""
+    grids = tuple(GridWeight(height, width) for height, width in arm.defaults.grids)
+    return Canvas(grids, arm.tokenizer.patch, arm.defaults.scale)
 
 
-def paint(arm: Arm, codes: Sequence[Codes]) -> UInt8[np.ndarray, "b h w 3"]:
+def _batch_size(arm: Arm, grid: tuple[int, ...]) -> int:
+    """How many pictures of a grid (H, W) of tokens go through the decoder together."""
+    return min(MAX_BATCH, max(1, MAX_PIXELS // (grid[0] * grid[1] * arm.tokenizer.patch**2)))
+
+
+def paint(arm: Arm, codes: Sequence[Codes]) -> list[PixelArray]:
     """Pictures of codes that share one grid, by the model's decoder."""
     batch = torch.from_numpy(np.stack(codes).astype(np.int64))
-    return to_bytes(arm.detokenizer.decode(batch))
+    return list(to_bytes(arm.detokenizer.decode(batch)))
 
 
-def paint_each(arm: Arm, codes: Sequence[Codes]) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """A picture of each, painted in batches of one grid."""
-    pictures: dict[int, np.ndarray] = {}
+def paint_each(arm: Arm, codes: Sequence[Codes]) -> list[PixelArray]:
+    """The picture of each grid of codes, painted in batches of one grid."""
+    pictures: dict[int, PixelArray] = {}
     by_grid: dict[tuple[int, ...], list[int]] = {}
     for i, grid_codes in enumerate(codes):
         by_grid.setdefault(grid_codes.shape, []).append(i)
     for grid, indices in by_grid.items():
-        size = _at_once(arm, grid)
+        size = _batch_size(arm, grid)
         for start in range(0, len(indices), size):
             chunk = indices[start : start + size]
             pictures |= zip(chunk, paint(arm, [codes[i] for i in chunk]), strict=True)
     return [pictures[i] for i in range(len(codes))]
 
 
-def read_codes(arm: Arm, codes: Sequence[Codes]) -> list[Reading]:
-    """Paints and reads codes."""
-    return [read(picture, arm.defaults.scale) for picture in paint_each(arm, codes)]
-
-
-def encode_scenes(arm: Arm, scenes: Sequence[Scene]) -> list[Codes]:
-    """Codes of rendered scenes, batched by size."""
-    found: list[Codes | None] = [None] * len(scenes)
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for i, scene in enumerate(scenes):
-        by_size.setdefault((scene.height, scene.width), []).append(i)
+def encode_pictures(arm: Arm, pictures: Sequence[PixelArray]) -> list[Codes]:
+    """The codes of each picture, encoded in batches of one size. Sides are multiples of the patch."""
+    codes: dict[int, Codes] = {}
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for i, picture in enumerate(pictures):
+        by_size.setdefault(picture.shape, []).append(i)
     for indices in by_size.values():
-        for start in range(0, len(indices), AT_ONCE):
-            chunk = indices[start : start + AT_ONCE]
-            images = np.stack([render(scenes[i], arm.defaults.scale) for i in chunk])
-            for i, codes in zip(
-                chunk, arm.tokenizer.encode(to_float(images)).cpu().numpy(), strict=True
-            ):
-                found[i] = codes
-    return [codes for codes in found if codes is not None]
-
-
-def scene_size(arm: Arm, index: int) -> tuple[int, int]:
-    """Height and width in units of the model's grid number `index`, going round."""
-    height, width = arm.defaults.grids[index % len(arm.defaults.grids)]
-    unit = arm.tokenizer.patch // arm.defaults.scale
-    return height * unit, width * unit
+        for start in range(0, len(indices), MAX_BATCH):
+            chunk = indices[start : start + MAX_BATCH]
+            images = to_float(np.stack([pictures[i] for i in chunk]))
+            codes |= zip(chunk, arm.tokenizer.encode(images).cpu().numpy(), strict=True)
+    return [codes[i] for i in range(len(pictures))]

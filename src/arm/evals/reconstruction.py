@@ -13,7 +13,9 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from torch.nn import functional as F
 
-from arm.data.images import GridWeight, to_bytes
+from arm.data.captioned import PictureBatch
+from arm.data.images import to_bytes
+from arm.domain import Canvas, PictureDomain, Referee, Split
 from arm.models.detokenizer import Detokenizer, PixelDetokenizer
 from arm.models.text import (
     has_known_word,
@@ -23,10 +25,6 @@ from arm.models.text import (
     tower_ids,
 )
 from arm.models.tokenizer import VisualTokenizer
-from arm.world.language import with_article
-from arm.world.pictures import PictureBatch, world_batch
-from arm.world.reader import agrees, read
-from arm.world.scene import SHAPES, same_scene
 
 ZERO_SHOT_TEMPLATES = ("{}", "a picture of {}", "an image of {}", "show {}", "draw {}")
 BATCH = 32
@@ -34,18 +32,22 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Scores of N held-out pictures, and the codes behind them.
-
-    exact: the reader finds the very scene; clear: and is sure of each thing.
-    """
+    """Scores of N pictures after encoding and decoding, with their codes."""
 
     exact: NDArray[np.bool_]
+    """(N,) Whether the referee recognizes the very content of the picture."""
     clear: NDArray[np.bool_]
+    """(N,) Whether it does so beyond doubt."""
     psnr: NDArray[np.float64]
+    """(N,) In dB."""
     ssim: NDArray[np.float64]
+    """(N,) At most 1."""
     codes: tuple[NDArray[np.int64], ...]
+    """N grids (H, W)."""
     images: tuple[NDArray[np.uint8], ...]
+    """The N pictures, uint8 RGB."""
     reconstructions: tuple[NDArray[np.uint8], ...]
+    """What was decoded, uint8 RGB."""
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -61,41 +63,43 @@ def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return np.asarray(found).item()
 
 
-def held_out_batches(
+def picture_batches(
+    domain: PictureDomain,
+    split: Split,
     count: int,
-    grids: tuple[GridWeight, ...],
-    patch: int,
-    scale: int,
+    canvas: Canvas,
     seed: int,
     singles: float = 0.0,
     twins: bool = False,
 ) -> list[PictureBatch]:
-    """`count` held-out pictures in batches of one grid each."""
+    """`count` pictures of a split in batches of one grid each."""
     return [
-        world_batch(
-            seed, i, min(BATCH, count - i * BATCH), grids, patch,
-            scale=scale, held_out=True, singles=singles, twins=twins,
+        domain.pictures(
+            split, seed, i, min(BATCH, count - i * BATCH), canvas, singles=singles, twins=twins
         )
         for i in range(math.ceil(count / BATCH))
-    ]  # fmt: skip
+    ]
 
 
 def reconstruct(
-    tokenizer: VisualTokenizer, decoder: Detokenizer, batches: Sequence[PictureBatch], scale: int
+    tokenizer: VisualTokenizer,
+    decoder: Detokenizer,
+    batches: Sequence[PictureBatch],
+    referee: Referee,
 ) -> Reconstruction:
-    """Encodes and decodes; exact is the reader finding the very scene."""
+    """Encodes and decodes the pictures and compares what comes back with them."""
     device = next(tokenizer.parameters()).device
     exact, clear, ratios, structure = [], [], [], []
     codes, images, painted = [], [], []
     for batch in batches:
         codes_BHW = tokenizer.encode(batch.images.to(device))
         outputs = to_bytes(decoder.decode(codes_BHW))
-        for scene, source, output in zip(
-            batch.scenes, to_bytes(batch.images), outputs, strict=True
+        for truth, source, output in zip(
+            batch.truths, to_bytes(batch.images), outputs, strict=True
         ):
-            reading = read(output, scale)
-            exact.append(same_scene(scene, reading))
-            clear.append(agrees(scene, reading))
+            recognition = referee.recognize(truth, output)
+            exact.append(recognition.exact)
+            clear.append(recognition.clear)
             ratios.append(psnr(source, output))
             structure.append(ssim(source, output))
             images.append(source)
@@ -130,18 +134,20 @@ def zero_shot(
     siglip: Any,
     text_tokenizer: Any,
     batches: Sequence[PictureBatch],
+    domain: PictureDomain,
 ) -> NDArray[np.bool_]:
-    """Whether each one-thing picture is nearest to the text of its shape, of 12.
+    """Whether the text nearest to each picture of one thing is that of its class, of the domain's classes.
 
     pooled: pictures (B, 3, H, W) -> embeddings (B, D) in the text tower's space.
     """
-    classes = class_embeddings(siglip, text_tokenizer, [with_article(s) for s in SHAPES])
+    classes = class_embeddings(siglip, text_tokenizer, domain.class_names)
     right = []
     for batch in batches:
         embedded = F.normalize(pooled(batch.images.to(siglip.device)), dim=-1)
         guesses = (embedded @ classes.T).argmax(-1).tolist()
         right += [
-            SHAPES[g] == s.things[0].shape for g, s in zip(guesses, batch.scenes, strict=True)
+            guess == domain.class_of(truth)
+            for guess, truth in zip(guesses, batch.truths, strict=True)
         ]
     return np.array(right)
 
@@ -223,27 +229,26 @@ def quick_scores(
     tokenizer: VisualTokenizer,
     siglip: Any,
     text_tokenizer: Any,
-    grids: tuple[GridWeight, ...],
-    scale: int,
+    domain: PictureDomain,
+    canvas: Canvas,
     count: int,
     seed: int = 77,
 ) -> dict[str, float]:
-    """The numbers to watch while a tokenizer trains."""
-    patch = tokenizer.patch
+    """The numbers to watch while a tokenizer trains, on `count` pictures of the split dev."""
     result = reconstruct(
         tokenizer,
         PixelDetokenizer(tokenizer),
-        held_out_batches(count, grids, patch, scale, seed),
-        scale,
+        picture_batches(domain, "dev", count, canvas, seed),
+        domain.referee(canvas),
     )
-    singles = held_out_batches(count, grids, patch, scale, seed + 1, singles=1.0)
+    singles = picture_batches(domain, "dev", count, canvas, seed + 1, singles=1.0)
     used, perplexity = usage(result.codes, tokenizer.fsq.num_codes)
     return {
         "exact": float(result.exact.mean()),
         "clear": float(result.clear.mean()),
         "psnr": float(result.psnr.mean()),
         "zero_shot": float(
-            zero_shot(pooled_codes(tokenizer), siglip, text_tokenizer, singles).mean()
+            zero_shot(pooled_codes(tokenizer), siglip, text_tokenizer, singles, domain).mean()
         ),
         "codes_used": used,
         "perplexity": perplexity,

@@ -1,14 +1,14 @@
-"""Scores over temperature and guidance, on training combinations: how default sampling is chosen.
+"""Scores over temperature and guidance, from which a model's default sampling is chosen.
 
-Held-out combinations stay unseen here too, so a default picked from this table is not picked on the
+They are measured on training combinations, so that a default picked from this table is not picked on the
 benchmark that it is then scored by.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from arm.evals import world
-from arm.evals.statistics import mean_of_groups
+from arm.domain import TaskDomain
+from arm.evals.painting import canvas_of
+from arm.evals.tasks import EvalSize, Progress, SamplingSetting, drawing_and_editing
 from arm.generate import Guidance
 from arm.pipeline import Arm
 from arm.sampling import Sampling
@@ -18,23 +18,19 @@ GUIDANCES = (Guidance(1.0, 1.0), Guidance(1.5, 1.0), Guidance(2.25, 1.0))
 
 
 def sweep(
-    arm: Arm, size: world.Size, report: Callable[[str], None] = lambda _: None
+    arm: Arm, domain: TaskDomain, size: EvalSize, progress: Progress = lambda _: None
 ) -> dict[str, Any]:
-    """Drawing and editing scores for every temperature and guidance."""
-    prompts = world.geneval_prompts(size, held_out=False)
-    edits = world.sampled_edits(arm, size, held_out=False)
+    """Drawing (0 to 1) and editing (0 to 10) scores of every temperature and guidance, by name."""
+    tasks = (
+        domain.prompts("train", size.prompts_per_tag, size.seed),
+        domain.edits("train", size.edits_per_kind, size.seed, canvas_of(arm)),
+    )
     result: dict[str, Any] = {}
     for temperature in TEMPERATURES:
         for guidance in GUIDANCES:
             name = f"t{temperature:g} text {guidance.text:g} image {guidance.image:g}"
-            report(name)
+            progress(name)
             sampling = Sampling(temperature)
-            setting = world.Setting(name, sampling, sampling, guidance)
-            right = world.draw_and_check(arm, prompts, 1, setting, size.seed)
-            edited = world.edit_and_score(arm, edits, setting, size.seed)
-            overall = {kind: [score.overall for score in scores] for kind, scores in edited.items()}
-            result[name] = {
-                "geneval": mean_of_groups(right).to_dict(),
-                "gedit": mean_of_groups(overall).to_dict(),
-            }
+            setting = SamplingSetting(name, sampling, sampling, guidance)
+            result[name] = drawing_and_editing(arm, domain, tasks, 1, (setting, setting), size.seed)
     return result

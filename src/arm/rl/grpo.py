@@ -17,8 +17,10 @@ from torch import Tensor
 from arm.config import MAY_CHANGE
 from arm.data.code_shards import open_code_shards
 from arm.data.records import SKIPPED, Skipped
+from arm.domain import TaskDomain
 from arm.errors import TrainingError
-from arm.evals import painting, world
+from arm.evals import tasks
+from arm.evals.painting import canvas_of, encode_pictures, paint_each
 from arm.model_directory import find_model, load_defaults
 from arm.models.backbone import load_backbone, save_backbone
 from arm.models.qwen2 import Qwen2
@@ -27,11 +29,12 @@ from arm.pipeline import Arm
 from arm.rl.objective import Advantages
 from arm.rl.problems import (
     Maker,
+    answers_of,
     data_digests,
     drawing_from,
-    drawing_problems,
+    drawing_of,
     editing_from,
-    editing_problems,
+    editing_of,
 )
 from arm.rl.rewards import CheckedReward, Kind
 from arm.rl.rollout import (
@@ -71,6 +74,8 @@ class Patience:
 class GRPORun:
     """model: a shipped name or a model directory. drawing, editing: None leaves the task away.
 
+    domain: whose prompts, edits and questions tasks without `data` and the anchor without `data` take, and
+    what is watched; None for a run on a user's data alone.
     finetune: what of the model trains (`train/finetune.py`).
     kl_budget: the run ends with an error when the mean KL to the reference, nats a code, exceeds it.
     watch: held-out scores every so many steps, `watch_size` for each kind of prompt (0: never).
@@ -90,12 +95,21 @@ class GRPORun:
     watch_size: int = 10
     shuffle_rewards: bool = False
     finetune: Finetune = field(default_factory=Finetune)
+    domain: TaskDomain | None = None
 
     def __post_init__(self) -> None:
         if self.drawing is None and self.editing is None:
             raise ValueError("a run needs drawing, editing or both")
         if self.loop.workers:
             raise ValueError("rollouts are made by the model in training: loop.workers must be 0")
+        if self.domain is None:
+            if any(task.data is None for task in self.tasks.values()):
+                raise ValueError("a run without a domain needs the data of each task")
+            if self.watch or (self.anchors.questions and self.anchors.data is None):
+                raise ValueError(
+                    "a run without a domain has nothing held out to watch and no questions: set watch=0, and "
+                    "anchors.data or anchors.questions=0"
+                )
 
     @property
     def tasks(self) -> dict[Kind, Task]:
@@ -113,10 +127,11 @@ class Update:
     step: int
 
 
-def maker_of(task: Task, kind: Kind, arm: Arm, out: Path) -> Maker:
+def maker_of(task: Task, kind: Kind, arm: Arm, out: Path, domain: TaskDomain | None) -> Maker:
     """Where a task's problems come from. Raises DataError where a user's cannot be used."""
     if task.data is None:
-        return drawing_problems if kind == "drawing" else editing_problems
+        assert domain is not None  # `GRPORun` demands one
+        return drawing_of(domain) if kind == "drawing" else editing_of(domain)
     if kind == "drawing":
         return drawing_from(task.data, arm)
     return editing_from(task.data, Skipped(out / SKIPPED), task.allow_outside)
@@ -138,10 +153,13 @@ class Trainer:
         if uses_bf16(run.loop, training_device()):
             multiply_in_bf16(reference)  # as the policy does, or the two differ by rounding
         # Opened once, and before a rollout that a judge is paid for.
-        answers = open_code_shards(run.anchors.data) if run.anchors.data else None
+        shards = open_code_shards(run.anchors.data) if run.anchors.data else None
+        answers = answers_of(run.domain, shards)
         self.updater = Updater(arm, reference, run.objective, run.anchors, run.loop.seed, answers)
         self.journal = run.out / "journal"
-        self.makers = {kind: maker_of(task, kind, arm, run.out) for kind, task in run.tasks.items()}
+        self.makers = {
+            kind: maker_of(task, kind, arm, run.out, run.domain) for kind, task in run.tasks.items()
+        }
         self.tries = 0
         self.constant: Counter[Kind] = Counter()
         self.made: dict[Kind, Rollout] = {}
@@ -250,7 +268,8 @@ class Trainer:
 
     def watched(self) -> dict[str, Logged]:
         """Held-out scores of all three tasks, and a sheet of drawings and edits."""
-        return watch(self.arm, self.run.watch_size)
+        assert self.run.domain is not None  # `GRPORun` demands one
+        return watch(self.arm, self.run.domain, self.run.watch_size)
 
 
 def _reward_values(rollout: Rollout, reward_N: Tensor, advantage: Advantages) -> dict[str, float]:
@@ -268,34 +287,28 @@ def _reward_values(rollout: Rollout, reward_N: Tensor, advantage: Advantages) ->
     }
 
 
-def watch(arm: Arm, size: int) -> dict[str, Logged]:
-    """Scores on held-out combinations with the model's default sampling, `size` of each kind; a row
-    of drawings, and edits below their sources.
+def watch(arm: Arm, domain: TaskDomain, size: int) -> dict[str, Logged]:
+    """Scores on the split dev with the model's default sampling, `size` of each kind; a row of drawings, and
+    edits below their sources.
     """
-    small = world.Size(
-        prompts_per_tag=size, images_per_prompt=1, edits_per_kind=max(1, size // 2),
-        questions_per_kind=2 * size, seed=5,
-    )  # fmt: skip
-    setting = world.Setting("default")
-    prompts = world.geneval_prompts(small)
-    drawn = world.draw_and_check(arm, prompts, 1, setting, small.seed)
-    edits = world.sampled_edits(arm, small)
-    edited = world.edit_and_score(arm, edits, setting, small.seed)
-    codes = arm.draw_prompts([p.text for p in prompts[:: max(1, size // 2)]], seed=small.seed)
-    alike = [e for e in edits if (e.source.height, e.source.width) == painting.scene_size(arm, 0)][
-        :8
-    ]
-    sources = painting.encode_scenes(arm, [e.source for e in alike])
-    changed = arm.edit_codes(sources, [e.instruction for e in alike], seed=small.seed)
-    pairs = [np.concatenate(painting.paint_each(arm, c), 1) for c in (sources, changed)]
+    seed, canvas, setting = 5, canvas_of(arm), tasks.SamplingSetting("default")
+    prompts = domain.prompts("dev", size, seed)
+    edits = domain.edits("dev", max(1, size // 2), seed, canvas)
+    scores = tasks.drawing_and_editing(arm, domain, (prompts, edits), 1, (setting, setting), seed)
+    questions = domain.questions("dev", 2 * size, seed, canvas)
+    answers = tasks.question_scores(arm, questions)
+    codes = arm.draw_prompts([p.text for p in prompts[:: max(1, size // 2)]], seed=seed)
+    same_size = [edit for edit in edits if edit.source.shape[:2] == canvas.size(0)][:8]
+    sources = encode_pictures(arm, [edit.source for edit in same_size])
+    edited = arm.edit_codes(sources, [edit.instruction for edit in same_size], seed=seed)
     return {
-        "held_out/geneval": float(np.mean([np.mean(v) for v in drawn.values()])),
-        "held_out/gedit": float(
-            np.mean([np.mean([s.overall for s in v]) for v in edited.values()])
+        "held_out/geneval": float(scores["geneval"]["value"]),
+        "held_out/gedit": float(scores["gedit"]["value"]),
+        "held_out/vqa": float(answers["accuracy"]["value"]),
+        "drawings": np.concatenate(paint_each(arm, codes), 1),
+        "edits": np.concatenate(
+            [np.concatenate(paint_each(arm, c), 1) for c in (sources, edited)], 0
         ),
-        "held_out/vqa": float(world.vqa_scores(arm, small)["accuracy"]["value"]),
-        "drawings": np.concatenate(painting.paint_each(arm, codes), 1),
-        "edits": np.concatenate(pairs, 0),
     }
 
 
@@ -319,7 +332,8 @@ def main(run: GRPORun) -> None:
     scale = load_defaults(source).scale
     for kind, task in run.tasks.items():
         if isinstance(task.reward, CheckedReward):
-            task.reward.check(kind, of_world=task.data is None, scale=scale)
+            domain = run.domain if task.data is None else None
+            task.reward.check(kind, domain=domain, scale=scale)
         if task.prompts % parallel.world_size():
             raise TrainingError(
                 f"{task.prompts} prompts cannot be shared by {parallel.world_size()} processes"

@@ -1,18 +1,17 @@
-"""What reinforcement learning asks for: prompts and edits, each with its truth, and questions to keep.
+"""What reinforcement learning asks for: prompts, edits, and conversations that preserve understanding.
 
-All of training combinations; problem i of step s is a pure function of (seed, s, i), whoever asks.
-
-
-What reinforcement learning asks for, from a user's files: prompts of a text file, edits of a data source.
-
-As in `problems.py`, problem i of step s is a pure function of (seed, s, i)."""
+They come from a domain, with their truth, or from a user's files: prompts from a text file, edits from a data
+source. Problem i of step s is a pure function of (seed, s, i) in every process.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arm.data.code_shards import CodeConversations, shards_digest
 from arm.data.contents import content_digest
@@ -21,103 +20,96 @@ from arm.data.images import to_float
 from arm.data.mixture import MAX_REJECTED
 from arm.data.records import Skipped
 from arm.data.sources import open_source
+from arm.domain import DrawingTask, PixelArray, TaskDomain
 from arm.errors import DataError, InputError
-from arm.evals.painting import encode_scenes, scene_size
+from arm.evals.painting import canvas_of, encode_pictures
 from arm.files import read_text
 from arm.pipeline import Arm
-from arm.rl.rewards import Kind, Picture
-from arm.sequence import Image, PackedBatch, Text, Tokens, Turn, Weights, flatten, pack, user
+from arm.rl.rewards import Kind
+from arm.sequence import Image, PackedBatch, Text, Turn, Weights, flatten, pack, user
 from arm.train import parallel
-from arm.world.chains import Chain
-from arm.world.edits import EDITORS, Edit, sample_edit
-from arm.world.prompts import (
-    TAGS,
-    Prompt,
-    dense_prompt,
-    knowledge_facts,
-    knowledge_prompt,
-    sample_prompt,
-)
-from arm.world.render import render
-from arm.world.sampling import pick, sample_scene
-from arm.world.tasks import understand
-
-DENSE, KNOWLEDGE = 0.2, 0.15
-"""Shares of drawing problems with a long prompt, and with one that names something by a fact."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One prompt, for which a group of pictures is drawn on a grid (H, W) of tokens."""
+    """A prompt or an edit, for which a group of pictures is drawn."""
 
     turn: Turn
+    """What the user says, with the codes of the picture to edit."""
     text: str
+    """Its words."""
     grid: tuple[int, int]
-    truth: Prompt | Edit | None
-    source: Picture | None = None
-
-
-def _drawing_prompt(rng: np.random.Generator, size: tuple[int, int]) -> Prompt:
-    draw = rng.random()
-    if draw < DENSE:
-        return dense_prompt(rng, sample_scene(rng, *size))
-    if draw < DENSE + KNOWLEDGE:
-        facts = knowledge_facts(in_pictures=True)
-        return knowledge_prompt(rng, facts[int(rng.integers(len(facts)))])
-    return sample_prompt(rng, pick(rng, TAGS), held_out=False)
-
-
-def drawing_problems(arm: Arm, seed: int, step: int, indices: Sequence[int]) -> list[Problem]:
-    """GenEval's kinds of prompt, long ones, and facts, on the model's grids in turn."""
-    problems = []
-    for index in indices:
-        rng = np.random.default_rng([seed, step, index, 0])
-        prompt = _drawing_prompt(rng, scene_size(arm, index))
-        grid = arm.defaults.grids[index % len(arm.defaults.grids)]
-        turn = user(Text(arm.text_tokenizer.ids(prompt.text)))
-        problems.append(Problem(turn, prompt.text, grid, prompt))
-    return problems
-
-
-def editing_problems(arm: Arm, seed: int, step: int, indices: Sequence[int]) -> list[Problem]:
-    """Edits of rendered pictures, all kinds equally often."""
-    edits: list[Edit] = []
-    for index in indices:
-        rng = np.random.default_rng([seed, step, index, 1])
-        kind = pick(rng, tuple(EDITORS))
-        edit = None
-        while edit is None:
-            edit = sample_edit(rng, sample_scene(rng, *scene_size(arm, index)), kind)
-        edits.append(edit)
-    codes = encode_scenes(arm, [edit.source for edit in edits])
-    return [
-        Problem(
-            user(Image(c), Text(arm.text_tokenizer.ids(edit.instruction))),
-            edit.instruction,
-            (c.shape[0], c.shape[1]),
-            edit,
-            render(edit.source, arm.defaults.scale),
-        )
-        for edit, c in zip(edits, codes, strict=True)
-    ]
-
-
-def questions(arm: Arm, seed: int, step: int, rank: int, count: int) -> PackedBatch:
-    """`count` conversations about pictures, weighted on the answers alone, to keep understanding by."""
-    rng = np.random.default_rng([seed, step, rank, 2])
-    scenes = [sample_scene(rng, *scene_size(arm, i)) for i in range(count)]
-    found: list[Tokens] = []
-    for scene in scenes:
-        image = to_float(render(scene, arm.defaults.scale)[None])
-        chain = Chain((scene,), (), arm.tokenizer.encode(image).cpu().numpy().astype(np.uint16))
-        sample = understand(rng, chain, arm.text_tokenizer.ids)
-        if sample is not None:
-            found.append(flatten(sample, arm.vocab, Weights(text=1.0, code=0.0)))
-    return pack(found, max(map(len, found)), arm.vocab)
+    """Height and width in tokens of the pictures."""
+    truth: Any
+    """The truth of a domain's task; None for a user's."""
+    source: PixelArray | None = None
+    """The picture to edit; None for drawing."""
 
 
 Maker = Callable[[Arm, int, int, Sequence[int]], list[Problem]]
 """(model, seed, step, numbers of the problems) -> the problems."""
+AnswerBatches = Callable[[Arm, int, int, int, int], PackedBatch]
+"""(model, seed, step, rank, count) -> `count` conversations in which the answers alone have weight."""
+
+
+def _problem(arm: Arm, task: DrawingTask, index: int) -> Problem:
+    grid = arm.defaults.grids[index % len(arm.defaults.grids)]
+    return Problem(user(Text(arm.text_tokenizer.ids(task.text))), task.text, grid, task.truth)
+
+
+def drawing_of(domain: TaskDomain) -> Maker:
+    """Makes drawing problems from a domain's prompts, on the model's grids in turn."""
+
+    def make(arm: Arm, seed: int, step: int, indices: Sequence[int]) -> list[Problem]:
+        canvas = canvas_of(arm)
+        rngs = [np.random.default_rng([seed, step, index, 0]) for index in indices]
+        return [
+            _problem(arm, domain.sample_drawing(rng, canvas, index), index)
+            for rng, index in zip(rngs, indices, strict=True)
+        ]
+
+    return make
+
+
+def editing_of(domain: TaskDomain) -> Maker:
+    """Makes editing problems from a domain's edits."""
+
+    def make(arm: Arm, seed: int, step: int, indices: Sequence[int]) -> list[Problem]:
+        canvas = canvas_of(arm)
+        tasks = [
+            domain.sample_editing(np.random.default_rng([seed, step, index, 1]), canvas, index)
+            for index in indices
+        ]
+        codes = encode_pictures(arm, [task.source for task in tasks])
+        return [
+            Problem(
+                user(Image(c), Text(arm.text_tokenizer.ids(task.instruction))),
+                task.instruction,
+                (c.shape[0], c.shape[1]),
+                task.truth,
+                task.source,
+            )
+            for task, c in zip(tasks, codes, strict=True)
+        ]
+
+    return make
+
+
+def questions(
+    arm: Arm, domain: TaskDomain, seed: int, step: int, rank: int, count: int
+) -> PackedBatch:
+    """`count` of the domain's conversations about pictures. Only the answers have weight in the loss."""
+
+    def encode(picture: PixelArray) -> NDArray[np.int64]:
+        return arm.tokenizer.encode(to_float(picture[None]))[0].cpu().numpy()
+
+    rng = np.random.default_rng([seed, step, rank, 2])
+    samples = domain.sample_understanding(
+        rng, canvas_of(arm), count, encode, arm.text_tokenizer.ids
+    )
+    weights = Weights(text=1.0, code=0.0)
+    tokens = [flatten(sample, arm.vocab, weights) for sample in samples]
+    return pack(tokens, max(map(len, tokens)), arm.vocab)
 
 
 def read_prompts(path: Path) -> dict[int, str]:
@@ -233,3 +225,19 @@ def conversations(
         if len(found) == count:
             return pack(found, max(map(len, found)), arm.vocab)
     raise DataError(f"{shards.directory} holds no answers in words to keep understanding by")
+
+
+def answers_of(domain: TaskDomain | None, shards: CodeConversations | None) -> AnswerBatches | None:
+    """The source of the conversations that preserve understanding: `shards` if there are any, else the domain."""
+
+    def of_shards(arm: Arm, seed: int, step: int, rank: int, count: int) -> PackedBatch:
+        assert shards is not None
+        return conversations(arm, shards, seed, step, rank, count)
+
+    def of_domain(arm: Arm, seed: int, step: int, rank: int, count: int) -> PackedBatch:
+        assert domain is not None
+        return questions(arm, domain, seed, step, rank, count)
+
+    if shards is not None:
+        return of_shards
+    return None if domain is None else of_domain

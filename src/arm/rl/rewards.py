@@ -2,48 +2,44 @@
 
 `SiglipReward`: how well a drawing fits its text, the sigmoid of the scaled cosine of a SigLIP model's two
 towers. `JudgeReward`: the scores of a vision-language judge (`judge/`); drawing: objects, attributes, relations;
-editing: instruction, preservation, quality. `WorldReward`: exact scores of the world's reader
-(`world/scoring.py`); drawing: follow, restraint, quality; editing: follow, preserve, quality.
+editing: instruction, preservation, quality. A domain may have a reward of its own, which knows the truth of
+its tasks.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
 from arm.data.images import to_float
+from arm.domain import PixelArray, TaskDomain
 from arm.errors import ConfigError, TrainingError, shown
 from arm.judge import Case, Judge, JudgeConfig, rubric_named
 from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.models.text import text_embeddings
 from arm.models.tokenizer import vision_encoder
-from arm.world.edits import Edit
-from arm.world.prompts import Prompt
-from arm.world.reader import read
-from arm.world.scoring import score_drawing, score_edit
 
-Picture = UInt8[np.ndarray, "h w 3"]
 Components = Mapping[str, float]
 Kind = Literal["drawing", "editing"]
 
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """One picture that was made for a text. `source` is the picture that was to be edited, `truth`
-    what the world knows about the task; None where it is nobody's.
-    """
+    """A picture that the policy made for a task."""
 
     text: str
-    picture: Picture
-    source: Picture | None = None
-    truth: Prompt | Edit | None = None
+    """The prompt or the instruction."""
+    picture: PixelArray
+    source: PixelArray | None = None
+    """The picture that was to be edited; None for drawing."""
+    truth: Any = None
+    """The truth of a domain's task (`arm.domain`); None for a user's."""
 
 
 Reward = Callable[[Sequence[Attempt]], Sequence[Any]]
@@ -56,11 +52,11 @@ with `__call__`, whose fields a run's configuration then records. `as_components
 class CheckedReward(Protocol):
     """A reward that can tell before anything is sampled whether it works for a task."""
 
-    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
+    def check(self, kind: Kind, *, domain: TaskDomain | None, scale: int) -> None:
         """Raises ArmError where the reward cannot work.
 
-        kind: the task. of_world: whether the problems are the world's, whose attempts hold their truth.
-        scale: pixels per unit of the model's pictures.
+        kind: the task. domain: whose problems are attempted, so that attempts carry their truth; None for a
+        user's. scale: pixels per unit of the model's pictures, see `arm.domain.Canvas`.
         """
         ...
 
@@ -118,7 +114,7 @@ class SiglipReward:
     def _loaded(self) -> tuple[Any, Any]:
         return load_siglip(self.towers), load_text_tokenizer(self.towers)
 
-    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
+    def check(self, kind: Kind, *, domain: TaskDomain | None, scale: int) -> None:
         """Raises ConfigError for editing, WeightsError where the towers cannot be loaded."""
         if kind == "editing":
             raise ConfigError(
@@ -158,7 +154,7 @@ class JudgeReward:
         """
         return Judge(replace(self.judge, ask_again=True), rubric_named(self.rubric))
 
-    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
+    def check(self, kind: Kind, *, domain: TaskDomain | None, scale: int) -> None:
         """Raises ConfigError for another task's rubric, JudgeError where the endpoint is down or lacks
         the model.
         """
@@ -178,33 +174,3 @@ class JudgeReward:
             )
             cases.append(Case(attempt.text, pictures))
         return [None if v is None else v.scores for v in self.client(cases)]
-
-
-@dataclass(frozen=True)
-class WorldReward:
-    """Scores attempts whose `truth` is a prompt or an edit. `scale`: pixels a unit of the pictures."""
-
-    scale: int = 1
-
-    def check(self, kind: Kind, *, of_world: bool, scale: int) -> None:
-        """Raises ConfigError for a user's prompts and edits, and for pictures of another scale."""
-        if not of_world:
-            raise ConfigError(
-                f"the world's reward scores only what the world asks for: with {kind}.data set, "
-                f"{kind}.reward must be another one, such as a judge's"
-            )
-        if scale != self.scale:
-            raise ConfigError(
-                f"the model's pictures have {scale} pixels a unit: set {kind}.reward.scale={scale}"
-            )
-
-    def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
-        return [self._score(attempt) for attempt in attempts]
-
-    def _score(self, attempt: Attempt) -> Components:
-        reading = read(attempt.picture, self.scale)
-        if isinstance(attempt.truth, Prompt):
-            return asdict(score_drawing(attempt.truth, reading))
-        if isinstance(attempt.truth, Edit):
-            return asdict(score_edit(attempt.truth, reading))
-        raise ValueError("the world scores only what it asked for: this attempt has no truth")

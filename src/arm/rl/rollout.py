@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arm.config import check_same_run, to_json
+from arm.domain import PixelArray
 from arm.errors import ConfigError, TrainingError
 from arm.evals.painting import paint_each
 from arm.files import write_text
@@ -26,7 +27,7 @@ from arm.generate import Guidance, Request, drawing_request, generate
 from arm.models.weights import load_tensors, read_json, save_tensors, write_json
 from arm.pipeline import Arm
 from arm.rl.problems import Problem
-from arm.rl.rewards import Attempt, Components, Kind, Picture, as_components
+from arm.rl.rewards import Attempt, Components, Kind, as_components
 from arm.sampling import Sampling
 from arm.train import parallel
 
@@ -70,7 +71,7 @@ class Rollout:
     logprobs: list[NDArray[np.float32]]
     components: list[Components | None]
     seconds: dict[str, float]
-    pictures: Sequence[Picture] | None = None
+    pictures: Sequence[PixelArray] | None = None
 
     @property
     def groups_N(self) -> Tensor:
@@ -162,7 +163,7 @@ def sample_rollout(
     )
 
 
-def attempts(rollout: Rollout, pictures: Sequence[Picture]) -> list[Attempt]:
+def attempts(rollout: Rollout, pictures: Sequence[PixelArray]) -> list[Attempt]:
     owners = [p for p in rollout.problems for _ in range(rollout.task.samples)]
     return [
         Attempt(p.text, picture, p.source, p.truth)

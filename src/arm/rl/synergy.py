@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from arm.config import MAY_CHANGE, to_json, with_defaults
 from arm.data.packing import packed_batch
 from arm.errors import ConfigError
-from arm.evals import world
+from arm.evals import tasks
+from arm.evals.painting import canvas_of
 from arm.evals.report import fill_block
 from arm.evals.synergy import CONTINUED, markdown, read_scores, table, write_scores
 from arm.generate import Guidance
@@ -30,13 +31,12 @@ from arm.models.weights import weights_hash, write_json
 from arm.pipeline import Arm
 from arm.rl import grpo
 from arm.rl.grpo import GRPORun, Trainer
-from arm.sampling import Sampling
+from arm.sampling import GREEDY, Sampling
 from arm.train import lm as train_lm
 from arm.train import merge, parallel
 from arm.train.lm import LMRun
 from arm.train.measure import ATTENTION
 from arm.train.merge import MergeRun
-from arm.world.chains import read_shards
 
 SHARED = True
 """Several processes may run this stage together (`train/chain.py`)."""
@@ -71,7 +71,7 @@ class SynergyRun:
     edit: GRPORun
     joint: GRPORun
     sft: LMRun
-    size: world.Size
+    size: tasks.EvalSize
     seeds: tuple[int, ...] = (0, 1, 2)
     temperatures: tuple[float, ...] = (0.0, 0.3, 0.6)
     paths: tuple[str, ...] = (*PATHS, *AVERAGED)
@@ -83,6 +83,8 @@ class SynergyRun:
         unknown = set(self.paths) - set(known)
         if unknown or "SFT" not in self.paths:
             raise ValueError(f"paths are SFT and any of {', '.join(known)}; unknown: {unknown}")
+        if self.t2i.domain is None or self.sft.domain is None:
+            raise ValueError("t2i and sft need a domain, whose tasks all models are scored on")
 
 
 def rl_flops(run: GRPORun) -> float:
@@ -107,7 +109,8 @@ def sft_flops(run: LMRun) -> int:
         raise ConfigError("continued SFT at equal compute is counted in samples: set sft.rows=0")
     text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     model, vocab = train_lm.build(run, text_tokenizer.size)
-    chains = [c for _, c in zip(range(256), read_shards(run.shards[0]), strict=False)]
+    assert run.domain is not None  # `LMRun` demands one beside shards
+    chains = [c for _, c in zip(range(256), run.domain.read_chains(run.shards[0]), strict=False)]
     mix = train_lm.samples_of(run, chains, text_tokenizer, vocab)
     batch = packed_batch(0, 0, run.samples, run.row_length, mix, run.weights, vocab)
     counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
@@ -166,46 +169,53 @@ def trained(run: SynergyRun, seed: int, name: str) -> Path:
     return out / "model"
 
 
-def settings(run: SynergyRun) -> list[world.Setting]:
+def settings(run: SynergyRun) -> list[tasks.SamplingSetting]:
     """Sampled and greedy without guidance, then each temperature with the model's default guidance."""
     plain, warm = Guidance(1.0, 1.0), Sampling(0.7)
     bare = [
-        world.Setting("unguided, sampled", warm, warm, plain),
-        world.Setting("unguided, greedy", world.GREEDY, world.GREEDY, plain),
+        tasks.SamplingSetting("unguided, sampled", warm, warm, plain),
+        tasks.SamplingSetting("unguided, greedy", GREEDY, GREEDY, plain),
     ]
-    return bare + [world.Setting(f"t{t:g}", Sampling(t), Sampling(t)) for t in run.temperatures]
+    warmth = [tasks.SamplingSetting(f"t{t:g}", Sampling(t), Sampling(t)) for t in run.temperatures]
+    return bare + warmth
 
 
 def score_model(run: SynergyRun, directory: Path) -> dict[str, Any]:
     """Measures a model in every setting. Returns `scores` as `evals.synergy.read_scores` describes it."""
     arm = Arm.from_pretrained(directory)
     size, by_setting = run.size, {}
-    prompts, knowledge = world.geneval_prompts(size), world.wise_prompts(size)
-    edits = world.sampled_edits(arm, size)
+    domain, canvas, images = run.t2i.domain, canvas_of(arm), size.images_per_prompt
+    assert domain is not None  # `SynergyRun` demands one
+    referee = domain.referee(canvas)
+    prompts = domain.prompts("test", size.prompts_per_tag, size.seed)
+    knowledge = domain.knowledge_prompts("test", size.wise_prompts, size.seed)
+    edits = domain.edits("test", size.edits_per_kind, size.seed, canvas)
     for setting in settings(run):
-        drawn = world.draw_and_check(arm, prompts, size.images_per_prompt, setting, size.seed)
-        edited = world.edit_and_score(arm, edits, setting, size.seed)
-        known = world.draw_and_check(arm, knowledge, size.images_per_prompt, setting, size.seed)
+        drawn = tasks.draw_and_check(arm, referee, prompts, images, setting, size.seed)
+        edited = tasks.edit_and_score(arm, referee, edits, setting, size.seed)
+        known = tasks.draw_and_check(arm, referee, knowledge, images, setting, size.seed)
         by_setting[setting.name] = {
             "geneval": [x for v in drawn.values() for x in v],
             "gedit": [round(s.overall, 4) for v in edited.values() for s in v],
             "wise": [x for v in known.values() for x in v],
         }
-    trained = world.geneval_prompts(size, held_out=False)
-    trained_edits = world.sampled_edits(arm, size, held_out=False)
+    trained = domain.prompts("train", size.prompts_per_tag, size.seed)
+    trained_edits = domain.edits("train", size.edits_per_kind, size.seed, canvas)
     best = {}
     for task in ("geneval", "gedit"):
         by_temperature = {}
         for t in run.temperatures:
-            setting = world.Setting("", Sampling(t), Sampling(t))
+            setting = tasks.SamplingSetting("", Sampling(t), Sampling(t))
             if task == "geneval":
-                right = world.draw_and_check(arm, trained, 1, setting, size.seed + 1)
+                right = tasks.draw_and_check(arm, referee, trained, 1, setting, size.seed + 1)
                 by_temperature[t] = np.mean([x for v in right.values() for x in v])
             else:
-                edited = world.edit_and_score(arm, trained_edits, setting, size.seed + 1)
+                edited = tasks.edit_and_score(arm, referee, trained_edits, setting, size.seed + 1)
                 by_temperature[t] = np.mean([s.overall for v in edited.values() for s in v])
         best[task] = max(by_temperature, key=lambda t: float(by_temperature[t]))
-    vqa = [float(question.answer == said) for question, said in world.answered(arm, size)]
+    questions = domain.questions("test", size.questions_per_kind, size.seed, canvas)
+    answers = tasks.answer_questions(arm, questions)
+    vqa = [float(task.answer == said) for task, said in zip(questions, answers, strict=True)]
     return {"settings": by_setting, "best": best, "vqa": vqa}
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arm.data.code_shards import CodeConversations
 from arm.errors import TrainingError
 from arm.generate import Request
 from arm.models.qwen2 import Qwen2, document_mask
@@ -32,7 +31,7 @@ from arm.rl.objective import (
     token_mean,
 )
 from arm.rl.policy import CodePolicy, code_policy
-from arm.rl.problems import conversations, questions
+from arm.rl.problems import AnswerBatches
 from arm.rl.rollout import Rollout
 from arm.sampling import Sampling
 from arm.sequence import PackedBatch
@@ -68,7 +67,7 @@ class Objective:
 @dataclass(frozen=True)
 class Anchors:
     """Weights of the KL to the start model on prompts left empty (of a share of the pictures), and
-    on the answers of `questions` conversations a step and process, the world's or those of the code
+    on the answers of `questions` conversations a step and process, the domain's or those of the code
     shards `data`. Not in the paper; 0 switches one off.
     """
 
@@ -141,7 +140,7 @@ class _Shares:
 @dataclass(frozen=True, eq=False)
 class Updater:
     """Accumulates gradients in `arm.model`; `reference` is what it started from. answers: the conversations
-    of `anchors.data`, that understanding is kept by; None for the world's.
+    that preserve understanding; None where `anchors.questions` is 0.
     """
 
     arm: Arm
@@ -149,7 +148,7 @@ class Updater:
     objective: Objective
     anchors: Anchors
     seed: int
-    answers: CodeConversations | None
+    answers: AnswerBatches | None
 
     def policy(
         self, rollout: Rollout, advantage: Advantages, part: int
@@ -256,14 +255,9 @@ class Updater:
     def understanding(self, step: int) -> tuple[float, dict[str, float]]:
         """The anchor on answers: its share of the loss, and the KL that it holds down."""
         anchors = self.anchors
-        if not anchors.questions:
+        if not anchors.questions or self.answers is None:
             return 0.0, {}
-        which = (self.seed, step, parallel.rank(), anchors.questions)
-        asked = (
-            questions(self.arm, *which)
-            if self.answers is None
-            else conversations(self.arm, self.answers, *which)
-        )
+        asked = self.answers(self.arm, self.seed, step, parallel.rank(), anchors.questions)
         model = self.arm.model
         asked = to_device(asked, model.embed_tokens.weight.device)
         if anchors.understanding:

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from arm.config import MAY_CHANGE, to_json
 from arm.evals.reconstruction import (
-    held_out_batches,
     locality,
+    picture_batches,
     pooled_codes,
     reconstruct,
     usage,
@@ -25,9 +25,8 @@ from arm.evals.statistics import mean_score
 from arm.models.detokenizer import PixelDetokenizer
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import read_json, write_json
-from arm.train.tokenizer import LossWeights, TokenizerRun, build
+from arm.train.tokenizer import LossWeights, TokenizerRun, build, canvas_of
 from arm.train.tokenizer import main as train_tokenizer
-from arm.world.pictures import world_batch
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,17 @@ class AblationRun:
     seed: int = 2026
     into: tuple[Path, ...] = field(default=(), metadata=MAY_CHANGE)
 
+    def __post_init__(self) -> None:
+        if self.base.domain is None:
+            raise ValueError("base needs a domain, whose held-out pictures are scored")
+
 
 def step_flops(run: TokenizerRun) -> int:
     """FLOPs of one forward and backward pass of a training step."""
     trainer, _, text_tokenizers = build(run)
-    batch = world_batch(
-        0, 0, run.batch, run.grids[:1], trainer.tokenizer.patch,
-        scale=run.scale, twins=run.weights.local > 0,
-    )  # fmt: skip
+    assert run.domain is not None  # `AblationRun` demands one
+    canvas = replace(canvas_of(run, trainer.tokenizer.patch), grids=run.grids[:1])
+    batch = run.domain.pictures("train", 0, 0, run.batch, canvas, twins=run.weights.local > 0)
     counter = FlopCounterMode(display=False)
     with counter:
         trainer.losses(batch, text_tokenizers, run.weights, run.timesteps)["loss"].backward()
@@ -72,14 +74,14 @@ def score(run: TokenizerRun, pictures: int, seed: int) -> Mapping[str, Any]:
     """Zero-shot, PSNR, usage and exact reconstructions of a trained tokenizer."""
     _, siglip, text_tokenizers = build(run)
     tokenizer = VisualTokenizer.load(run.out, siglip.vision_model)
-    batches = held_out_batches(pictures, run.grids, tokenizer.patch, run.scale, seed)
-    result = reconstruct(tokenizer, PixelDetokenizer(tokenizer), batches, run.scale)
-    singles = held_out_batches(
-        pictures, run.grids, tokenizer.patch, run.scale, seed + 1, singles=1.0
-    )
-    right = zero_shot(pooled_codes(tokenizer), siglip, text_tokenizers.tower, singles)
+    domain, canvas = run.domain, canvas_of(run, tokenizer.patch)
+    assert domain is not None  # `AblationRun` demands one
+    batches = picture_batches(domain, "test", pictures, canvas, seed)
+    result = reconstruct(tokenizer, PixelDetokenizer(tokenizer), batches, domain.referee(canvas))
+    singles = picture_batches(domain, "test", pictures, canvas, seed + 1, singles=1.0)
+    right = zero_shot(pooled_codes(tokenizer), siglip, text_tokenizers.tower, singles, domain)
     used, perplexity = usage(result.codes, tokenizer.fsq.num_codes)
-    twins = held_out_batches(pictures, run.grids, tokenizer.patch, run.scale, seed + 2, twins=True)
+    twins = picture_batches(domain, "test", pictures, canvas, seed + 2, twins=True)
     return {
         "zero_shot": mean_score(right.astype(float).tolist()).to_dict(),
         "psnr": mean_score(result.psnr.tolist()).to_dict(),

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from arm.config import MAY_CHANGE
 from arm.data.images import GridWeight
+from arm.domain import Canvas, PictureDomain
 from arm.errors import ConfigError, InputError, WeightsError
-from arm.evals.reconstruction import fidelity, held_out_batches
+from arm.evals.reconstruction import fidelity, picture_batches
 from arm.models import flow
 from arm.models.latent import (
     FluxPainter,
@@ -34,7 +35,6 @@ from arm.train.picture_data import draw_apart, open_pictures
 from arm.train.provenance import tokenizer_hash
 from arm.train.sharding import apply_parallelism
 from arm.train.training import Loop, Training, training_device
-from arm.world.pictures import world_batch
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,9 @@ class DetokenizerRun:
     """One painter's training. Timesteps are u**timestep_power with u ~ U[0, 1]: above 1 they lean
     towards the noise, where the condition alone must give the answer; 1 is the paper's.
 
-    data: users' captioned pictures (`arm.data.sources`), of which only the pictures are used; empty is
-    the built-in world, of which alone `scale` speaks. batch: pictures a process and step. allow_outside: `data`
-    may name pictures outside of its own folder.
+    data: users' captioned pictures (`arm.data.sources`), of which only the pictures are used; without any
+    they are those of `domain`, which alone reads `scale`. batch: pictures a process and step. allow_outside:
+    `data` may name pictures outside of its own folder.
     """
 
     out: Path = field(metadata=MAY_CHANGE)
@@ -154,8 +154,11 @@ class DetokenizerRun:
     eval_every: int = 0
     eval_pictures: int = 32
     allow_outside: bool = False
+    domain: PictureDomain | None = None
 
     def __post_init__(self) -> None:
+        if not self.data and self.domain is None:
+            raise ValueError("a run needs pictures: data or a domain")
         if min(self.batch, self.scale, self.num_steps) < 1:
             raise ValueError("batch, scale and num_steps must be at least 1")
         if not any(grid.weight for grid in self.grids):
@@ -202,6 +205,7 @@ def main(run: DetokenizerRun) -> None:
     fitting(run.grids, tokenizer.patch, vae, painter)
     apply_parallelism(painter, run.loop.parallel, device)
     painter.to(device)
+    canvas = Canvas(run.grids, tokenizer.patch, run.scale)
     held = run.eval_pictures if run.eval_every else 0
     own = (
         open_pictures(run.data, run.grids, tokenizer.patch, run.out, held, run.allow_outside)
@@ -213,9 +217,8 @@ def main(run: DetokenizerRun) -> None:
         number = step * parallel.world_size() + parallel.rank()
         if own is not None:
             return own.batch(run.loop.seed, number, run.batch).images
-        return world_batch(
-            run.loop.seed, number, run.batch, run.grids, tokenizer.patch, scale=run.scale
-        ).images
+        assert run.domain is not None  # `DetokenizerRun` demands one without data
+        return run.domain.pictures("train", run.loop.seed, number, run.batch, canvas).images
 
     def losses(images: Tensor) -> Mapping[str, Tensor]:
         grid = tokenizer.grid(images)
@@ -232,7 +235,8 @@ def main(run: DetokenizerRun) -> None:
         decoder = LatentDetokenizer(tokenizer, painter, vae, run.num_steps, run.guidance_scale)
         if own is not None:
             return fidelity(tokenizer, decoder, own.held_out())
-        held_out = held_out_batches(held, run.grids, tokenizer.patch, run.scale, seed=77)
+        assert run.domain is not None
+        held_out = picture_batches(run.domain, "dev", held, canvas, seed=77)
         return fidelity(tokenizer, decoder, held_out)
 
     if run.eval_every and run.loop.parallel.shard:

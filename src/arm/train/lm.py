@@ -1,7 +1,7 @@
 """Stage 3: the autoregressive model (ARM section 3): pre-training, continued training, supervised fine-tuning."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from arm.data.code_shards import open_code_shards
 from arm.data.mixture import Dropout, Mix, Ratios, conversation_samples, mixed, report_unusable
 from arm.data.packing import DeliveredShares, RowPacker, packed_batch
 from arm.data.records import SKIPPED, Skipped
+from arm.domain import ChainDomain, EncodedChain, code_counts
 from arm.errors import ConfigError, WeightsError
 from arm.model_directory import copy_text_tokenizer, find_model
 from arm.models.backbone import load_backbone, save_backbone, with_text_size
@@ -34,8 +35,6 @@ from arm.train.provenance import check_parts, check_sizes, shards_origin
 from arm.train.sharding import apply_parallelism, is_sharded, materializer
 from arm.train.training import Loop, Training, training_device
 from arm.vocab import Vocab
-from arm.world.chains import Chain, code_counts, read_shards
-from arm.world.tasks import world_samples
 
 SHARED = True
 """Several processes may run it together (`train/chain.py`)."""
@@ -79,7 +78,7 @@ class LMRun:
     part is read from `pretrained`, a Qwen2 in Hugging Face's layout (a directory or a hub id), or else all
     weights are random. A text tokenizer with more words than `init_from` has adds rows to its tables.
 
-    shards: code shards of the world's chains, sampled by `ratios`, with weight 1 beside those of
+    shards: code shards of the chains of `domain`, sampled by `ratios`, with weight 1 beside those of
     `conversations`, the user's own shards. A batch is `samples` samples, or `rows` full rows of `row_length`
     tokens over all processes, of which `micro_rows` per process go through the network at a time (0: all).
     attention: by a mask of T x T, or by documents (`models/attention.py`) for long rows. loss_chunk: positions
@@ -115,10 +114,13 @@ class LMRun:
     share_bits: bool = True
     finetune: Finetune = field(default_factory=Finetune)
     parts: str = ""
+    domain: ChainDomain | None = None
 
     def __post_init__(self) -> None:
         if not self.shards and not self.conversations:
             raise ValueError("a run needs shards, conversations or both")
+        if self.shards and self.domain is None:
+            raise ValueError("shards are a domain's: a run with shards needs its domain")
         if min(self.rows, self.micro_rows, self.loss_chunk) < 0:
             raise ValueError("rows, micro_rows and loss_chunk must not be negative")
         if self.code_bits < 1:
@@ -244,11 +246,14 @@ def ready(run: LMRun, words: int) -> tuple[Qwen2, Vocab]:
     return build(run, words, materializer(how, device))
 
 
-def samples_of(run: LMRun, chains: list[Chain], text_tokenizer: TextTokenizer, vocab: Vocab) -> Mix:
+def samples_of(
+    run: LMRun, chains: Sequence[EncodedChain], text_tokenizer: TextTokenizer, vocab: Vocab
+) -> Mix:
     """The mix of samples that the run trains on."""
     parts: list[tuple[float, Mix]] = []
-    if chains:
-        parts.append((1.0, world_samples(chains, run.ratios, run.dropout, text_tokenizer.ids)))
+    if chains and run.domain is not None:
+        samples = run.domain.chain_samples(chains, run.ratios, run.dropout, text_tokenizer.ids)
+        parts.append((1.0, samples))
     skipped = Skipped(run.out / SKIPPED)
     for source in run.conversations:
         shards = open_code_shards(source.path)
@@ -273,6 +278,13 @@ def report_loss_free(batch: PackedBatch, step: int, name: str) -> bool:
     return True
 
 
+def read_chains(run: LMRun) -> list[EncodedChain]:
+    """All chains of the run's shards. Raises DataError for missing or damaged shards."""
+    if run.domain is None:
+        return []
+    return [chain for directory in run.shards for chain in run.domain.read_chains(directory)]
+
+
 def main(run: LMRun) -> None:
     """Trains one stage and writes the model to `out`/model."""
     parallel.init_processes()
@@ -284,7 +296,7 @@ def main(run: LMRun) -> None:
     if run.parts:
         check_parts(run.parts, conversations)
     text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
-    chains: list[Chain] = [chain for directory in run.shards for chain in read_shards(directory)]
+    chains = read_chains(run)
     model, vocab = ready(run, text_tokenizer.size)
     if parallel.is_main():
         size = sum(p.numel() for p in model.parameters())

@@ -30,7 +30,7 @@ from arm.models.text import TextTokenizer
 from arm.models.weights import trained, whole
 from arm.sequence import Image, PackedBatch, Text, Tokens, assistant, flatten, pack, user
 from arm.train import parallel
-from arm.train.lm import LMRun, config_of, ready, samples_of, step_losses
+from arm.train.lm import LMRun, config_of, read_chains, ready, samples_of, step_losses
 from arm.train.optim import block_matrices, init_ema, make_optimizer, update_ema
 from arm.train.plan import Mix, local_rows, shards_of, words_of
 from arm.train.plan_flops import flops_of
@@ -39,7 +39,6 @@ from arm.train.plan_sizes import sizes_of, work_of
 from arm.train.sharding import is_sharded, multiply_in_bf16
 from arm.train.training import to_device, training_device, uses_bf16
 from arm.vocab import Vocab
-from arm.world.chains import read_shards
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def own_batch(run: LMRun) -> tuple[PackedBatch, int] | None:
         return None
     text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     _, vocab = config_of(run, run.backbone.text_size or text_tokenizer.size)
-    chains = [chain for directory in run.shards for chain in read_shards(directory)]
+    chains = read_chains(run)
     mix, seed = samples_of(run, chains, text_tokenizer, vocab), run.loop.seed
     mine = range(parallel.rank(), run.rows, parallel.world_size())
     try:

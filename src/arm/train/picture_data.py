@@ -1,6 +1,6 @@
 """Pictures for the tokenizer and the decoders: a user's, with a slice that is never trained on.
 
-The built-in world needs none of this: its pictures are made from a seed, its held-out ones by rule.
+A domain (`arm.domain`) needs none of this: it offers pictures by split.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from arm.data.captioned import Buckets, captioned_batch, open_buckets, ratio_of, sort_share
+from arm.data.captioned import (
+    Buckets,
+    PictureBatch,
+    captioned_batch,
+    open_buckets,
+    ratio_of,
+    sort_share,
+)
 from arm.data.images import GridWeight
 from arm.data.records import SKIPPED, Skipped
 from arm.data.sources import open_source
 from arm.errors import DataError
 from arm.models.text import has_known_word, tower_ids
 from arm.train import parallel
-from arm.world.pictures import PictureBatch
 
 EVALUATED = 32
 """Held-out pictures in one batch."""

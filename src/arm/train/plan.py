@@ -105,10 +105,8 @@ def words_of(run: LMRun) -> tuple[int, str]:
         return len(load_text_tokenizer(run.text_tokenizer)), str(run.text_tokenizer)
     if run.init_from is not None and (run.init_from / "vocab.json").is_file():
         return int(read_json(run.init_from / "vocab.json")["text_size"]), str(run.init_from)
-    if run.shards and not run.conversations:
-        from arm.train.standins import build_tokenizer
-
-        return len(build_tokenizer()), "the built-in world's words"
+    if run.domain is not None and run.shards and not run.conversations:
+        return len(run.domain.text_tokenizer()), "the domain's words"
     raise ConfigError(
         f"{run.text_tokenizer} is not there to count its words; set backbone.text_size=N"
     )

@@ -1,4 +1,4 @@
-"""Stage 0: stand-ins for the pretrained parts, trained on the world.
+"""Stage 0: stand-ins for the pretrained parts, trained on a domain's pictures.
 
 The paper starts from SigLIP2, Qwen2.5-0.5B and the FLUX VAE. Where those do not fit, these small
 models of the very same classes take their places, saved in the Hugging Face layout, so that one
@@ -9,7 +9,8 @@ contrastive one, as SigLIP2 did, or position and edges would be lost.
 import math
 import os
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipConfig, SiglipModel
 
 from arm.config import MAY_CHANGE
+from arm.data.captioned import PictureBatch
 from arm.data.images import GridWeight
+from arm.domain import Canvas, PatchLabels, PictureDomain
 from arm.errors import ConfigError
-from arm.evals.reconstruction import held_out_batches, zero_shot
+from arm.evals.reconstruction import picture_batches, zero_shot
 from arm.files import usual_modes
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.blocks import grid_sines
@@ -31,15 +34,6 @@ from arm.train import parallel
 from arm.train.optim import Optim, block_matrices
 from arm.train.sharding import blocks
 from arm.train.training import Loop, Training, to_device, training_device
-from arm.world.pictures import (
-    ATTRIBUTES,
-    PictureBatch,
-    Regions,
-    counted_pairs,
-    regions,
-    world_batch,
-)
-from arm.world.words import build_tokenizer
 
 NORM_GROUPS = 8
 """Groups of channels that the VAE normalises."""
@@ -114,6 +108,7 @@ class StandinsRun:
     """The stand-ins, trained into `out`/siglip, `out`/caption_lm and `out`/vae."""
 
     out: Path = field(metadata=MAY_CHANGE)
+    domain: PictureDomain
     towers: Towers
     caption_lm: CaptionLM
     vae: VAE
@@ -151,28 +146,35 @@ class StandinsRun:
         if not 0 <= self.singles <= 1:
             raise ValueError("singles must be from 0 to 1")
 
+    @property
+    def canvas(self) -> Canvas:
+        """The sizes of the pictures."""
+        return Canvas(self.grids, self.towers.patch, self.scale)
+
 
 class TowerTrainer(nn.Module):
     """The towers and the captioning LM, with the two maps that only this training needs."""
 
-    def __init__(self, siglip: Any, lm: Any, patch: int) -> None:
+    def __init__(self, siglip: Any, lm: Any, patch: int, label_sizes: Sequence[int]) -> None:
         super().__init__()
         width = siglip.config.vision_config.hidden_size
         self.siglip, self.lm = siglip, lm
         self.dense = nn.Linear(width, 3 * patch * patch)
         self.adapter = nn.Linear(width, lm.config.hidden_size)
-        self.regions = RegionHead(width)
+        self.regions = RegionHead(width, label_sizes)
 
 
 class RegionHead(nn.Module):
-    """Reads off each patch's features which thing it belongs to, and where that thing's centre is."""
+    """Predicts from each patch's features the attributes of what it shows, of which attribute a has
+    `label_sizes[a]` classes, and where the centre of that is.
+    """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, label_sizes: Sequence[int]) -> None:
         super().__init__()
-        self.sizes = [len(names) + 1 for names in ATTRIBUTES.values()]
+        self.sizes = [size + 1 for size in label_sizes]
         self.leave = nn.Linear(width, sum(self.sizes) + 2)
 
-    def loss(self, z_BND: Tensor, wanted: Regions) -> Tensor:
+    def loss(self, z_BND: Tensor, wanted: PatchLabels) -> Tensor:
         """Mean cross-entropy of the attributes ("none" is a class) plus the offsets' absolute error."""
         *logits, offsets = self.leave(z_BND).split([*self.sizes, 2], -1)
         labels = wanted.labels + 1
@@ -218,9 +220,7 @@ def new_caption_lm(size: CaptionLM, tokenizer: Any) -> Qwen2ForCausalLM:
 
 
 def _batch(run: StandinsRun, loop: Loop, step: int, batch: int) -> PictureBatch:
-    return world_batch(
-        loop.seed, step, batch, run.grids, run.towers.patch, scale=run.scale, singles=run.singles
-    )
+    return run.domain.pictures("train", loop.seed, step, batch, run.canvas, singles=run.singles)
 
 
 def save_whole(directory: Path, *parts: Any) -> None:
@@ -236,15 +236,18 @@ def save_whole(directory: Path, *parts: Any) -> None:
 
 def tower_scores(siglip: Any, tokenizer: Any, run: StandinsRun) -> dict[str, float]:
     """Zero-shot accuracy of the towers themselves on held-out pictures of one thing."""
-    batches = held_out_batches(256, run.grids[:1], run.towers.patch, run.scale, 9, singles=1.0)
+    canvas = replace(run.canvas, grids=run.grids[:1])
+    batches = picture_batches(run.domain, "dev", 256, canvas, 9, singles=1.0)
 
     def pooled(images: Tensor) -> Tensor:
         return siglip.vision_model(images, interpolate_pos_encoding=True).pooler_output
 
-    return {"zero_shot": float(zero_shot(pooled, siglip, tokenizer, batches).mean())}
+    return {"zero_shot": float(zero_shot(pooled, siglip, tokenizer, batches, run.domain).mean())}
 
 
-def contrastive(siglip: Any, pooled_BD: Tensor, tokenizer: Any, batch: PictureBatch) -> Tensor:
+def contrastive(
+    siglip: Any, pooled_BD: Tensor, tokenizer: Any, batch: PictureBatch, domain: PictureDomain
+) -> Tensor:
     """The pair's sigmoid loss of pooled pictures against their short captions."""
     ids_BT = tower_ids(siglip, tokenizer, batch.captions)
     return sigmoid_contrastive(
@@ -253,16 +256,16 @@ def contrastive(siglip: Any, pooled_BD: Tensor, tokenizer: Any, batch: PictureBa
         same_texts(ids_BT, ids_BT),
         siglip.logit_scale.squeeze(),
         siglip.logit_bias.squeeze(),
-        counted_pairs(batch.scenes, batch.scenes).to(pooled_BD.device),
+        domain.comparable(batch.truths, batch.truths).to(pooled_BD.device),
     )
 
 
 def train_towers(run: StandinsRun) -> None:
     """Towers and captioning LM together, by SigLIP2's three kinds of objective: sigmoid, captioning, dense."""
-    tokenizer = build_tokenizer()
+    tokenizer = run.domain.text_tokenizer()
     torch.manual_seed(run.towers_loop.seed)
     siglip, lm = new_siglip(run.towers, len(tokenizer)), new_caption_lm(run.caption_lm, tokenizer)
-    trainer = TowerTrainer(siglip, lm, run.towers.patch)
+    trainer = TowerTrainer(siglip, lm, run.towers.patch, run.domain.label_sizes)
     table = siglip.vision_model.embeddings.position_embedding.weight
     side = run.towers.image_size // run.towers.patch
     # From random positions a small tower first has to find out which patches are neighbours.
@@ -275,17 +278,19 @@ def train_towers(run: StandinsRun) -> None:
     def losses(batch: PictureBatch) -> dict[str, Tensor]:
         vision = siglip.vision_model(batch.images, interpolate_pos_encoding=True)
         z_BND = vision.last_hidden_state
-        sig = contrastive(siglip, vision.pooler_output, tokenizer, batch)
+        sig = contrastive(siglip, vision.pooler_output, tokenizer, batch, run.domain)
         dense = F.mse_loss(trainer.dense(z_BND), patchify(batch.images, run.towers.patch))
         ids_BT, mask_BT = encode_captions(tokenizer, batch.details, device=z_BND.device)
         cap = caption_cross_entropy(
             caption_logits(lm, trainer.adapter(z_BND), ids_BT), ids_BT, mask_BT
         )
-        labels = to_device(regions(batch, run.towers.patch / run.scale), z_BND.device)
-        region = trainer.regions.loss(z_BND, labels)
         loss = sig + run.caption_weight * cap + run.dense_weight * dense
-        loss = loss + run.region_weight * region
-        return {"loss": loss, "sig": sig, "cap": cap, "dense": dense, "region": region}
+        losses = {"sig": sig, "cap": cap, "dense": dense}
+        if run.domain.label_sizes:
+            labels = to_device(run.domain.patch_labels(batch, run.canvas), z_BND.device)
+            losses["region"] = trainer.regions.loss(z_BND, labels)
+            loss = loss + run.region_weight * losses["region"]
+        return {"loss": loss, **losses}
 
     def make_batch(step: int) -> PictureBatch:
         return _batch(run, run.towers_loop, step, run.batch)

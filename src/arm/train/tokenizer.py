@@ -16,7 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from arm.config import MAY_CHANGE
+from arm.data.captioned import PictureBatch
 from arm.data.images import GridWeight
+from arm.domain import Canvas, PictureDomain
 from arm.evals.reconstruction import fidelity, quick_scores, retrieval
 from arm.losses import (
     cosine_distance,
@@ -48,7 +50,6 @@ from arm.train.picture_data import draw_apart, open_pictures, tell_unread
 from arm.train.provenance import check_sizes, tokenizer_hash
 from arm.train.sharding import blocks, checkpoint_activations
 from arm.train.training import Loop, Training, training_device
-from arm.world.pictures import PictureBatch, counted_pairs, world_batch
 
 CAPTION_TOKENS = 256
 """What L_cap reads of a caption, its end included."""
@@ -94,7 +95,7 @@ class TokenizerRun:
     """One training of the tokenizer.
 
     data: users' captioned pictures (`arm.data.sources` says what a path may be), each cut to the
-    nearest of `grids`; empty is the built-in world, which alone `scale` and `singles` speak of.
+    nearest of `grids`; without any they are those of `domain`, which alone reads `scale` and `singles`.
     batch: pictures a process and step; the contrastive loss compares them with all processes' captions.
     eval_steps: sampling steps of the pixel DiT when it is watched. allow_outside: `data` may name pictures outside
     of its own folder.
@@ -123,8 +124,11 @@ class TokenizerRun:
     data: tuple[str, ...] = ()
     eval_steps: int = 1
     allow_outside: bool = False
+    domain: PictureDomain | None = None
 
     def __post_init__(self) -> None:
+        if not self.data and self.domain is None:
+            raise ValueError("a run needs pictures: data or a domain")
         if self.batch < 1 or not any(grid.weight for grid in self.grids):
             raise ValueError("batch must be at least 1, and one of grids have a weight")
         if min(self.scale, self.eval_steps, self.eval_pictures) < 1 or self.eval_every < 0:
@@ -135,7 +139,7 @@ class TokenizerRun:
             raise ValueError(f"singles is a share, from 0 to 1, not {self.singles}")
         if self.data and self.weights.local:
             raise ValueError(
-                "the loss 'local' is the world's alone; set weights.local=0 beside data"
+                "the loss 'local' needs a domain's twins of pictures; set weights.local=0 beside data"
             )
         if self.loop.parallel.shard:
             raise ValueError("the tokenizer is not sharded: each process holds all of it")
@@ -155,9 +159,16 @@ class TextTokenizers:
 class TokenizerTrainer(nn.Module):
     """The tokenizer and the parts that only its losses need; without L_cap no captioning model."""
 
-    def __init__(self, tokenizer: VisualTokenizer, siglip: Any, caption_lm: Any | None) -> None:
+    def __init__(
+        self,
+        tokenizer: VisualTokenizer,
+        siglip: Any,
+        caption_lm: Any | None,
+        domain: PictureDomain | None = None,
+    ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
+        self.domain = domain
         self.siglip = siglip
         self.caption_lm = caption_lm
         if caption_lm is not None:
@@ -212,7 +223,7 @@ class TokenizerTrainer(nn.Module):
         if weights.sig:
             ids_BT = tower_ids(self.siglip, text_tokenizers.tower, batch.captions)
             text_BD = tower_embeddings(self.siglip, ids_BT)
-            others = of_all_processes(batch, text_tokenizers.tower, ids_BT, text_BD)
+            others = of_all_processes(batch, text_tokenizers.tower, ids_BT, text_BD, self.domain)
             found["sig"] = sigmoid_contrastive(
                 tok.pool(z_q), others.text, others.same, self.log_scale, self.bias, others.counted
             )
@@ -249,25 +260,31 @@ class Captions:
     counted: Bool[Tensor, "b n"] | None
 
 
-def of_all_processes(batch: PictureBatch, tower: Any, ids_BT: Tensor, text_BD: Tensor) -> Captions:
+def of_all_processes(
+    batch: PictureBatch,
+    tower: Any,
+    ids_BT: Tensor,
+    text_BD: Tensor,
+    domain: PictureDomain | None = None,
+) -> Captions:
     """Negatives from the whole batch of all processes: the captions that `tower`, its tokenizer, reads
-    otherwise. One of which it knows no word says nothing of any picture and has no say.
+    otherwise and that the domain finds comparable. A caption without a word that the tower knows is left out.
 
     The text tower is frozen, so embeddings are sent without gradients, and the average of the processes'
     losses is the loss of the whole.
     """
     device, size = text_BD.device, parallel.world_size()
-    ids, text, scenes = ids_BT, text_BD, batch.scenes
+    ids, text, truths = ids_BT, text_BD, batch.truths
     if size > 1:
         found: list[Any] = [None] * size
-        torch.distributed.all_gather_object(found, (ids_BT.cpu(), text_BD.cpu(), batch.scenes))
+        torch.distributed.all_gather_object(found, (ids_BT.cpu(), text_BD.cpu(), batch.truths))
         ids = torch.cat([each for each, _, _ in found]).to(device)
         text = torch.cat([each for _, each, _ in found]).to(device)
-        scenes = [scene for _, _, each in found for scene in each]
+        truths = [truth for _, _, each in found for truth in each]
     counted_N = has_known_word(tower, ids)
     counted = None if counted_N.all() else counted_N.expand(len(ids_BT), -1)
-    if scenes:
-        pairs = counted_pairs(batch.scenes, scenes).to(device)
+    if truths and domain is not None:
+        pairs = domain.comparable(batch.truths, truths).to(device)
         counted = pairs if counted is None else pairs & counted
     return Captions(text, same_texts(ids_BT, ids), counted)
 
@@ -300,7 +317,13 @@ def build(run: TokenizerRun) -> tuple[TokenizerTrainer, Any, TextTokenizers]:
         check_sizes(run.init_from, there, ours, "model.{}".format, "another tokenizer")
     tokenizer.projector.requires_grad_(not (run.keep_codes or run.keep_features))
     tokenizer.deprojector.requires_grad_(not run.keep_features)
-    return TokenizerTrainer(tokenizer, siglip, caption_lm), siglip, text_tokenizers
+    trainer = TokenizerTrainer(tokenizer, siglip, caption_lm, run.domain)
+    return trainer, siglip, text_tokenizers
+
+
+def canvas_of(run: TokenizerRun, patch: int) -> Canvas:
+    """The sizes of the run's pictures; `patch`: the tokenizer's, in pixels."""
+    return Canvas(run.grids, patch, run.scale)
 
 
 def main(run: TokenizerRun) -> None:
@@ -312,7 +335,7 @@ def main(run: TokenizerRun) -> None:
         if part is not None:
             checkpoint_activations(part, run.loop.parallel.recompute)
     trainer.to(training_device())
-    patch = tokenizer.patch
+    patch, canvas = tokenizer.patch, canvas_of(run, tokenizer.patch)
     held = run.eval_pictures if run.eval_every else 0
     own = (
         open_pictures(run.data, run.grids, patch, run.out, held, run.allow_outside)
@@ -327,16 +350,17 @@ def main(run: TokenizerRun) -> None:
         number = step * parallel.world_size() + parallel.rank()
         if own is not None:
             return own.batch(run.loop.seed, number, run.batch)
-        return world_batch(
-            run.loop.seed, number, run.batch, run.grids, patch, scale=run.scale,
+        assert run.domain is not None  # `TokenizerRun` demands one without data
+        return run.domain.pictures(
+            "train", run.loop.seed, number, run.batch, canvas,
             singles=run.singles, twins=run.weights.local > 0,
         )  # fmt: skip
 
     def evaluate() -> Mapping[str, float]:
         if own is None:
-            return quick_scores(
-                tokenizer, siglip, text_tokenizers.tower, run.grids, run.scale, run.eval_pictures
-            )
+            assert run.domain is not None
+            tower = text_tokenizers.tower
+            return quick_scores(tokenizer, siglip, tower, run.domain, canvas, run.eval_pictures)
         painter = PixelDetokenizer(tokenizer, run.eval_steps)
         found = fidelity(tokenizer, painter, own.held_out())
         right = retrieval(tokenizer, siglip, text_tokenizers.tower, own.held_out())

@@ -37,14 +37,6 @@ class Chain:
         return self.codes.shape[1], self.codes.shape[2]
 
 
-def code_counts(chains: Sequence[Chain], num_codes: int) -> NDArray[np.int64]:
-    """How often each code stands in the pictures of the chains, (num_codes,)."""
-    counts = np.zeros(num_codes, dtype=np.int64)
-    for chain in chains:
-        counts += np.bincount(chain.codes.ravel(), minlength=num_codes)
-    return counts
-
-
 def _line(chain: Chain, offset: int) -> str:
     edits = [
         {k: v for k, v in asdict(e).items() if k not in ("source", "target")} for e in chain.edits

@@ -3,14 +3,16 @@
 What each patch of a batch shows, as labels: the dense supervision of the stand-in towers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from arm.data.captioned import PictureBatch
 from arm.data.images import GridWeight, pick_grid, to_float
+from arm.domain import PatchLabels
 from arm.world.edits import EDITORS, sample_edit
 from arm.world.language import long_caption, short_caption
 from arm.world.render import render
@@ -18,22 +20,7 @@ from arm.world.sampling import Kind, pick, sample_scene, tells_on_held_out
 from arm.world.scene import COLORS, MAX_THINGS, PATTERNS, SHAPES, SIZES, Scene
 
 
-@dataclass(frozen=True)
-class PictureBatch:
-    """One grid a batch: `images` (B, 3, H, W) in [-1, 1]; of each a short caption, one with every
-    detail, and the scene (users' pictures have none). Where asked for, `twins` are the same pictures with one thing changed, and
-    `shared` marks the patches that the change leaves alone.
-    """
-
-    images: Float[Tensor, "b 3 h w"]
-    captions: tuple[str, ...]
-    details: tuple[str, ...]
-    scenes: tuple[Scene, ...]
-    twins: Float[Tensor, "b 3 h w"] | None = None
-    shared: Bool[Tensor, "b n"] | None = None
-
-
-def counted_pairs(scenes: Sequence[Scene], described: Sequence[Scene]) -> Bool[Tensor, "b n"]:
+def comparable_pairs(scenes: Sequence[Scene], described: Sequence[Scene]) -> Bool[Tensor, "b n"]:
     """Pairs (picture, caption) that a contrastive loss may use (`tells_on_held_out`)."""
     return torch.tensor([[not tells_on_held_out(a, b) for b in described] for a in scenes])
 
@@ -118,24 +105,13 @@ REACH = 2.0
 """A patch belongs to a thing while its centre lies at most this many units outside the frame."""
 
 
-@dataclass(frozen=True)
-class Regions:
-    """Labels of N patches in row-major order. `labels` (B, N, 4): the attributes of the thing that a
-    patch belongs to, in the order of ATTRIBUTES, -1 where there is none. `offsets` (B, N, 2): from
-    the patch's centre to the thing's, x then y, in patches; 0 where there is none.
-    """
-
-    labels: Int[Tensor, "b n a"]
-    offsets: Float[Tensor, "b n 2"]
-
-
-def regions(batch: PictureBatch, unit: float) -> Regions:
+def patch_labels(batch: PictureBatch, unit: float) -> PatchLabels:
     """The labels of a batch whose patches are `unit` units wide. The nearest thing wins a patch."""
-    centers_N2 = patch_centers(batch.scenes[0], unit)
-    shape = (len(batch.scenes), len(centers_N2))
+    centers_N2 = patch_centers(batch.truths[0], unit)
+    shape = (len(batch.truths), len(centers_N2))
     labels = np.full((*shape, len(ATTRIBUTES)), -1)
     offsets = np.zeros((*shape, 2), dtype=np.float32)
-    for b, scene in enumerate(batch.scenes):
+    for b, scene in enumerate(batch.truths):
         places_O2 = np.array([[thing.x, thing.y] for thing in scene.things])
         reach_O = np.array([thing.radius + REACH for thing in scene.things])
         away_NO2 = places_O2[None] - centers_N2[:, None]
@@ -148,4 +124,4 @@ def regions(batch: PictureBatch, unit: float) -> Regions:
         ])  # fmt: skip
         labels[b, covered] = values_OA[owner_N[covered]]
         offsets[b, covered] = away_NO2[covered, owner_N[covered]] / unit
-    return Regions(torch.from_numpy(labels), torch.from_numpy(offsets))
+    return PatchLabels(torch.from_numpy(labels), torch.from_numpy(offsets))

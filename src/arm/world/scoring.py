@@ -11,10 +11,10 @@ Preserve is the share of the other things that are as they were, new things coun
 half of that where the background changed unasked.
 PQ (0-10) = 10 * cleanliness of the picture. O = sqrt(SC * PQ). A copied source follows nothing."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from arm.domain import EditScore
 from arm.world.edits import Edit
 from arm.world.prompts import MIN_CONFIDENCE, Prompt, satisfies
 from arm.world.reader import Reading, ReadThing
@@ -57,27 +57,6 @@ def score_drawing(prompt: Prompt, reading: Reading) -> DrawScore:
     named = sum(wanted.count or 1 for wanted in prompt.wanted)
     more = max(0, len(reading.things) - named)
     return DrawScore(follow, 1 / (1 + more), reading.cleanliness)
-
-
-@dataclass(frozen=True)
-class EditScore:
-    """follow, preserve and quality in [0, 1]; sc, pq and overall in [0, 10]."""
-
-    follow: float
-    preserve: float
-    quality: float
-
-    @property
-    def sc(self) -> float:
-        return 10 * min(self.follow, self.preserve)
-
-    @property
-    def pq(self) -> float:
-        return 10 * self.quality
-
-    @property
-    def overall(self) -> float:
-        return math.sqrt(self.sc * self.pq)
 
 
 def _take(things: list[ReadThing], wanted: Thing, edit: Edit, anywhere: bool) -> bool:

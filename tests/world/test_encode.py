@@ -12,8 +12,8 @@ from arm.errors import ConfigError, DataError
 from arm.models.dit import DiTConfig
 from arm.models.pretrained import load_siglip
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
-from arm.train import encode
-from arm.train.encode import sample_chain
+from arm.world import encode
+from arm.world.encode import sample_chain
 from arm.world.sampling import held_out_scene
 from conftest import TinyChain
 from tiny_stages import stages
