@@ -1,4 +1,4 @@
-"""Code shards: pictures are encoded once and training reads codes (see `train/encode.py`).
+"""Code shards: pictures are encoded once and training reads codes (see `world/encode.py`).
 
 A shard is two files. `shard_00000.safetensors` holds one flat uint16 tensor `codes`;
 `shard_00000.jsonl` holds one chain a line: its grid, its scenes (each a picture that was encoded),
