@@ -206,7 +206,7 @@ def test_bad_names_are_one_line(call: Call, arguments: tuple[str, ...], message:
 
 
 @pytest.mark.parametrize(
-    "file", ["tokenizer.safetensors", "backbone/model.safetensors", "backbone/visual.safetensors", "siglip/model.safetensors", "detokenizer_flux/painter.safetensors", "vae/diffusion_pytorch_model.safetensors"]
+    "file", ["tokenizer.safetensors", "model.safetensors", "siglip/model.safetensors", "detokenizer_flux/painter.safetensors", "vae/diffusion_pytorch_model.safetensors"]
 )  # fmt: skip
 def test_a_weight_file_cut_in_half(
     chain: TinyChain, call: Call, picture: Path, tmp_path: Path, file: str

@@ -1,5 +1,7 @@
-"""Files and folders that a user names: looked for, made, and written whole or not at all, with the mode that the
-umask asks for.
+"""Reading and writing files and folders.
+
+Writes are atomic: a file or folder is complete or unchanged, and gets the permissions that the umask asks for.
+JSON is read in one place, with bounds on its size and depth.
 """
 
 import codecs
@@ -7,6 +9,8 @@ import errno
 import json
 import os
 import re
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,17 +20,22 @@ from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
-from arm.errors import InputError, shown
+from arm.errors import ArmError, InputError, WeightsError, shown
+
+MAX_JSON_BYTES = 2**26
+"""Largest JSON file that is read, in bytes."""
+
+MAX_JSON_DEPTH = 64
+"""Deepest nesting of arrays and objects in a JSON text."""
 
 
 @contextmanager
 def atomic_write(path: Path, keep_mode: bool = False, shared: bool = False) -> Iterator[Path]:
-    """A temporary name beside `path` to write to, which takes the place of `path` at the end. Where writing
-    fails or is stopped, `path` stays as it was.
+    """Yields a temporary path beside `path`, which replaces `path` when the block ends without an error.
 
-    keep_mode: a file that is there already keeps its own. A link is followed, and what is no file, as
-    /dev/stdout, is written to directly. shared: processes or threads may write the same file at once, so
-    each takes a temporary name of its own.
+    keep_mode: an existing file keeps its permissions. Symbolic links are followed; a special file such as
+    /dev/stdout is written to directly. shared: several processes or threads may write the same file at
+    once, so each uses its own temporary name.
     """
     if path.exists() and not path.is_file():
         yield path
@@ -36,7 +45,7 @@ def atomic_write(path: Path, keep_mode: bool = False, shared: bool = False) -> I
     writer = f".{os.getpid()}.{get_ident()}" if shared else ""
     temporary = path.with_name(f"{path.name}{writer}.tmp")
     try:
-        mode = _mode_of_new(temporary)
+        mode = _create_and_get_mode(temporary)
         if keep_mode and path.exists():
             mode = path.stat().st_mode & 0o777
         yield temporary
@@ -48,18 +57,19 @@ def atomic_write(path: Path, keep_mode: bool = False, shared: bool = False) -> I
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Raises OSError where safetensors, which has an error of its own for it, cannot write `path`."""
+    """Turns safetensors' own error for a failed write of `path` into OSError."""
     try:
         yield
     except SafetensorError as error:
-        told = re.search(r"os error (\d+)", str(error))
-        number = int(told[1]) if told else errno.EIO
-        raise OSError(number, os.strerror(number) if told else str(error), str(path)) from None
+        matched = re.search(r"os error (\d+)", str(error))
+        number = int(matched[1]) if matched else errno.EIO
+        raise OSError(number, os.strerror(number) if matched else str(error), str(path)) from None
 
 
-def _mode_of_new(path: Path) -> int:
-    """The mode of a new file at `path`, which is there afterwards: no other way to ask for the umask is safe
-    beside threads that write.
+def _create_and_get_mode(path: Path) -> int:
+    """Creates an empty file at `path` and returns its mode.
+
+    Reading the umask any other way is not safe while other threads create files.
     """
     path.unlink(missing_ok=True)
     path.touch()
@@ -67,17 +77,23 @@ def _mode_of_new(path: Path) -> int:
 
 
 def usual_modes(folder: Path) -> None:
-    """Gives the files below a folder, which may come from libraries, the mode that the umask asks for."""
+    """Sets the permissions of all files below a folder to what the umask asks for.
+
+    Hard links to files elsewhere are left alone: their permissions belong to the other file too.
+    """
     with tempfile.TemporaryDirectory(dir=folder) as room:
-        mode = _mode_of_new(Path(room) / "new")
+        mode = _create_and_get_mode(Path(room) / "new")
     for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
             path.chmod(mode)
 
 
-def fill_folder(write: Callable[[Path], None], out: Path) -> None:
-    """Lets `write` fill a temporary folder, and moves what it holds to `out`, in the place of what has the
-    same names; other things stay. Where `write` fails, `out` stays as it was.
+def fill_folder(write: Callable[[Path], None], out: Path, obsolete: tuple[str, ...] = ()) -> None:
+    """Calls `write` with a temporary folder and moves its entries into `out`.
+
+    Entries of the same names are replaced; of the others, those that match a pattern in `obsolete` are
+    removed. If `write` fails, `out` is unchanged.
     """
     out = out.resolve()
     new = not out.exists()
@@ -92,20 +108,25 @@ def fill_folder(write: Callable[[Path], None], out: Path) -> None:
             filled.replace(out)
             return
         old.mkdir()
-        for entry in sorted(filled.iterdir()):
+        new_entries = sorted(filled.iterdir())
+        for entry in new_entries:
             _swap(entry, out / entry.name, old / entry.name)
+        names = {entry.name for entry in new_entries}
+        for path in {path for pattern in obsolete for path in out.glob(pattern)}:
+            if path.name not in names:
+                os.replace(path, old / path.name)
 
 
-def _swap(new: Path, place: Path, old: Path) -> None:
-    """Moves `new` to `place`, and what stood there to `old`; back again where that fails."""
-    there = os.path.lexists(place)
-    if there:
-        os.replace(place, old)
+def _swap(new: Path, target: Path, old: Path) -> None:
+    """Moves `target` to `old` and `new` to `target`; undoes the first move if the second fails."""
+    exists = os.path.lexists(target)
+    if exists:
+        os.replace(target, old)
     try:
-        os.replace(new, place)
+        os.replace(new, target)
     except OSError:
-        if there:
-            os.replace(old, place)
+        if exists:
+            os.replace(old, target)
         raise
 
 
@@ -167,19 +188,86 @@ def read_text(path: Path, max_bytes: int = TEXT_BYTES) -> str:
 
 
 def write_text(text: str, path: Path, shared: bool = False) -> None:
-    """Writes a text file whole or not at all; one that is there keeps its mode. shared: as `atomic_write`."""
+    """Writes a text file atomically; an existing file keeps its permissions. shared: see `atomic_write`."""
     with atomic_write(path, keep_mode=True, shared=shared) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(data: Any, path: Path) -> None:
-    """Writes JSON whole or not at all."""
+    """Writes indented JSON atomically."""
     write_text(json.dumps(data, indent=2) + "\n", path)
 
 
+def parse_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises ValueError, in one line, for text that is no JSON, for nesting deeper than MAX_JSON_DEPTH, and
+    for a number of more digits than Python converts.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_JSON_DEPTH} levels") from None
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        if depth > MAX_JSON_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_JSON_DEPTH} levels")
+        level = [v for item in level for v in (item.values() if isinstance(item, dict) else item)]
+    return value
+
+
+def read_json(path: Path, error: type[ArmError] = WeightsError) -> Any:
+    """The value of a JSON file, with or without a byte-order mark.
+
+    Raises `error` in one line for a file that is missing or unreadable, is larger than MAX_JSON_BYTES, or
+    holds no JSON (see `parse_json`).
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
+            raise error(f"{path} is no regular file")
+        if status.st_size > MAX_JSON_BYTES:
+            raise error(
+                f"{path} has {status.st_size:,} bytes; JSON is read up to {MAX_JSON_BYTES:,} bytes"
+            )
+        return parse_json(path.read_text(encoding="utf-8-sig"))
+    except OSError as reason:
+        raise unreadable(path, reason, error) from None
+    except ValueError as reason:
+        raise error(f"{path} is not valid JSON ({reason})") from None
+
+
+def read_json_object(path: Path, error: type[ArmError] = WeightsError) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises `error` as `read_json`, and where it holds something else."""
+    value = read_json(path, error)
+    if not isinstance(value, dict):
+        raise error(f"{path} is not a JSON object")
+    return value
+
+
+def unreadable(path: Path, reason: OSError, error: type[ArmError] = WeightsError) -> ArmError:
+    """The error to raise for a file of weights or settings that cannot be opened."""
+    if isinstance(reason, FileNotFoundError):
+        missing = "weights are missing: " if error is WeightsError else ""
+        return error(f"{missing}{path} does not exist")
+    if isinstance(reason, PermissionError):
+        return error(f"{path} may not be read by you; ask its owner for `chmod a+r`")
+    return error(f"{path} cannot be read ({reason.strerror or reason}); it must be a file")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard-links a file, or copies it where the file system does not allow a link."""
+    try:
+        os.link(source, target, follow_symlinks=True)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def write_picture(image: Any, path: Path, **options: Any) -> None:
-    """Writes a Pillow image, of the kind that the name ends in, whole or not at all. options: of its
-    `save`. Raises InputError where it cannot be written.
+    """Writes a Pillow image atomically, in the format that the suffix of `path` names.
+
+    options: keyword arguments of Pillow's `save`. Raises InputError where the image cannot be written.
     """
     from PIL import Image as Pillow
 
@@ -196,8 +284,10 @@ def write_picture(image: Any, path: Path, **options: Any) -> None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there that can be seen. A name that no file can have, as one of 8,000 characters,
-    or one in a folder that may not be read names none (`Path.is_file` raises OSError for both).
+    """Whether `path` is a file.
+
+    False, where `Path.is_file` raises OSError, for names that no file can have (of 8,000 characters, say)
+    and for files in a folder that may not be read.
     """
     return os.path.isfile(path)
 
@@ -224,7 +314,7 @@ def path_inside(folder: Path, name: str) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder for what follows. Raises InputError where it cannot be, as where a file has its name."""
+    """Creates a folder and its parents. Raises InputError where that fails, as where a file has its name."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -232,7 +322,7 @@ def make_folder(folder: Path) -> None:
 
 
 def keep_picture(content: bytes, path: Path) -> None:
-    """Writes a picture's bytes, unless they stand there already; many processes may at once."""
+    """Writes a picture's bytes unless the file holds them already; safe for concurrent processes."""
     if is_file(path) and path.read_bytes() == content:
         return
     with atomic_write(path, shared=True) as temporary:

@@ -33,14 +33,12 @@ from arm.model_directory import (
     find_model,
     load_defaults,
     load_detokenizer,
-    parts_of,
-    text_tokenizer_directory,
+    model_files,
 )
-from arm.models.backbone import load_backbone
+from arm.models.backbone import Materialize, load_backbone, on_cpu
 from arm.models.detokenizer import Detokenizer
 from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.models.qwen2 import Qwen2
-from arm.models.qwen2_files import Materialize, on_cpu
 from arm.models.text import TextTokenizer
 from arm.models.tokenizer import VisualTokenizer
 from arm.sampling import GREEDY, Sampling
@@ -123,20 +121,19 @@ class Arm:
         dtype: torch.dtype | None = torch.float32,
     ) -> "Arm":
         """Loads a shipped name or a directory. `detokenizer`: pixel, flux or sana (None: the default).
-        `materialize` gives the backbone its storage, see `from_hf`; `dtype` is its weights' type (None: as they lie).
+        `materialize` gives the backbone its storage, see `load_backbone`; `dtype` is its weights' type (None: as they lie).
 
         Raises WeightsError that names what is missing, damaged or unknown.
         """
         own = find_model(source)
-        defaults, directory = load_defaults(own), parts_of(own)
+        defaults, files = load_defaults(own), model_files(own)
+        directory = files.parts
         tokenizer = VisualTokenizer.load(directory, load_siglip(directory / "siglip").vision_model)
-        text_files = text_tokenizer_directory(own)
-        text_tokenizer = TextTokenizer(load_text_tokenizer(text_files))
-        model, vocab = load_backbone(own / "backbone", materialize, dtype)
+        text_tokenizer = TextTokenizer(load_text_tokenizer(files.text_tokenizer))
+        model, vocab = load_backbone(files.backbone, materialize, dtype)
         # A published text table has a few rows more than its tokenizer has ids.
-        beside = text_files == own / "backbone"
-        size = text_tokenizer.size
-        fits = size <= vocab.text_size if beside else size == vocab.text_size
+        size, has_own = text_tokenizer.size, files.has_own_text_tokenizer
+        fits = size <= vocab.text_size if has_own else size == vocab.text_size
         if not fits or tokenizer.fsq.num_codes != vocab.num_codes:
             raise WeightsError(
                 f"{own}: its parts do not belong together: {text_tokenizer.size} words and "
@@ -144,7 +141,7 @@ class Arm:
             )
         if vocab.max_side and max(map(max, defaults.grids)) > vocab.max_side:
             raise WeightsError(
-                f"{own / 'arm.json'}: grids have sides above {vocab.max_side}, the most of this backbone"
+                f"{files.settings}: grids have sides above {vocab.max_side}, the most of this backbone"
             )
         painter = load_detokenizer(directory, tokenizer, detokenizer or defaults.detokenizer)
         return cls(directory, model, vocab, text_tokenizer, tokenizer, painter, defaults)

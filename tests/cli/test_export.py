@@ -21,14 +21,14 @@ def test_there_and_back(chain: TinyChain, tmp_path: Path):
     there, back = tmp_path / "hf", tmp_path / "back"
     assert run("hf", "--model", chain.model, "--out", there) == [str(there)]
     assert run("arm", "--from", there, "--out", back) == [str(back)]
-    weights = "backbone/visual.safetensors"
-    assert (back / weights).read_bytes() == (chain.model / weights).read_bytes()
+    for name in ("model.safetensors", "config.json", "arm.json", "siglip/model.safetensors"):
+        assert (back / name).read_bytes() == (chain.model / name).read_bytes(), name
 
 
 def test_mistakes(chain: TinyChain, tmp_path: Path):
     with pytest.raises(WeightsError, match="no model 'nano'"):
         run("hf", "--model", "nano", "--out", tmp_path / "hf")
-    with pytest.raises(WeightsError, match="does not exist"):
+    with pytest.raises(WeightsError, match="no shipped name and no directory"):
         run("arm", "--from", tmp_path / "gone", "--out", tmp_path / "back")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="name a new folder"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from arm.evals import making
-from arm.models.weights import read_json, write_json
+from arm.files import read_json, write_json
 from benchmark_files import gedit_files, pope_files, reply, wise_files
 from conftest import Call, TinyChain
 from judge_server import judge_server

@@ -16,8 +16,8 @@ from transformers.cache_utils import Cache, DynamicSlidingWindowLayer
 from arm.errors import WeightsError
 from arm.generate import Guidance, answering_request, drawing_request, generate
 from arm.hf import ArmConfig, ArmForCausalLM
+from arm.hf.grammar import Next, answer_labels, picture_codes, read_ids
 from arm.hf.modeling import CACHE_FIELD
-from arm.hf.reading import Next, answer_labels, pictures, read_ids
 from arm.models.qwen2 import document_mask
 from arm.sampling import GREEDY
 from arm.sequence import Image, PackedBatch, Sample, Text, Tokens, assistant, flatten, pack, user
@@ -37,8 +37,8 @@ SAMPLES = (UNDERSTANDING, DRAWING, EDITING)
 @pytest.fixture(scope="module")
 def random_model() -> ArmForCausalLM:
     """Large random weights, in whose greedy text pictures come by themselves."""
-    model = ArmForCausalLM(ArmConfig.of(build(sized_for(VOCAB)), VOCAB)).eval()
-    model.backbone.load_state_dict(build(sized_for(VOCAB)).state_dict())
+    model = ArmForCausalLM(ArmConfig.from_backbone(build(sized_for(VOCAB)), VOCAB)).eval()
+    model.model.load_state_dict(build(sized_for(VOCAB)).state_dict())
     return model
 
 
@@ -59,7 +59,7 @@ def close(a: Tensor, b: Tensor) -> None:
 
 def hidden(model: ArmForCausalLM, batch: PackedBatch) -> Tensor:
     """Our own path from packed samples to hidden states (B, T, D)."""
-    own = model.backbone
+    own = model.model
     x_BTD = own.embed(batch.ids, batch.codes, batch.rows, batch.cols)
     return own(x_BTD, batch.positions, document_mask(batch.document_ids))
 
@@ -68,7 +68,7 @@ def hidden(model: ArmForCausalLM, batch: PackedBatch) -> Tensor:
 @torch.no_grad()
 def test_logits_equal_our_heads(random_model: ArmForCausalLM, sample: Sample):
     batch = pack([flatten(sample, VOCAB)], len(flatten(sample, VOCAB)), VOCAB)
-    own, h_BTD = random_model.backbone, hidden(random_model, batch)
+    own, h_BTD = random_model.model, hidden(random_model, batch)
     logits = random_model(batch.ids).logits
     assert logits.shape == (1, batch.ids.shape[1], VOCAB.size)
     code = torch.cat([batch.codes[:, 1:] >= 0, torch.tensor([[False]])], 1)
@@ -96,7 +96,7 @@ def test_the_loss_by_hand_and_as_in_training(random_model: ArmForCausalLM):
     batch = pack(rows, sum(map(len, rows)), VOCAB)
     h_XD = hidden(random_model, batch)[:, :-1][batch.weights[:, 1:] > 0]
     codes, ids = (x[:, 1:][batch.weights[:, 1:] > 0] for x in (batch.codes, batch.ids))
-    own, code = random_model.backbone, codes >= 0
+    own, code = random_model.model, codes >= 0
     losses = [
         F.cross_entropy(own.visual_logits(h_XD[code]), codes[code], reduction="none"),
         F.cross_entropy(own.text_logits(h_XD[~code]), ids[~code], reduction="none"),
@@ -166,7 +166,7 @@ def engine(
         requests = [answering_request(p, VOCAB, 12, allow_image=True) for p in prompts]
     else:
         requests = [drawing_request(p, VOCAB, grid, Guidance(scale, 1.0)) for p in prompts]
-    return [r[0] for r in generate(model.backbone, VOCAB, requests, images=GREEDY)]
+    return [r[0] for r in generate(model.model, VOCAB, requests, images=GREEDY)]
 
 
 PROMPTS = ((user(Text((3,))),), (user(Text((1, 2, 4, 5))),), (user(Image(CODES), Text((4, 2))),))
@@ -223,7 +223,7 @@ def test_nothing_leaves_the_grammar(random_model: ArmForCausalLM, options: dict[
     for row in out:
         cut = row[: int((row != VOCAB.pad).sum())][None]
         if int(read_ids(cut, VOCAB).following) in (Next.TEXT, Next.IMAGE_END):
-            assert len(pictures(cut, VOCAB)) >= 1
+            assert len(picture_codes(cut, VOCAB)) >= 1
         assert not ((cut[:, 5:] >= VOCAB.text_size) & (cut[:, 5:] <= VOCAB.assistant)).any()
 
 
@@ -268,7 +268,7 @@ def test_fine_tuning_with_the_trainer(random_model: ArmForCausalLM, tmp_path: Pa
     assert set(trainer.evaluate(tuning(model))) >= {"eval_loss"}
     trainer.save_model(str(tmp_path / "tuned"))
     back = AutoModelForCausalLM.from_pretrained(tmp_path / "tuned")
-    assert torch.equal(back.backbone.visual.head.weight, model.backbone.visual.head.weight)
+    assert torch.equal(back.model.visual.head.weight, model.model.visual.head.weight)
 
 
 def test_a_step_in_mixed_precision(random_model: ArmForCausalLM):
@@ -327,7 +327,7 @@ def test_weights_that_do_not_fit(random_model: ArmForCausalLM, tmp_path: Path):
     tensors = load(whole)
     kept = {name: t for name, t in tensors.items() if "visual.head" not in name}
     save_file(kept, file, {"format": "pt"})
-    with pytest.raises(WeightsError, match=r"lack 1 tensors, as backbone\.visual\.head\.weight"):
+    with pytest.raises(WeightsError, match=r"lack 1 tensors, as model\.visual\.head\.weight"):
         AutoModelForCausalLM.from_pretrained(tmp_path)
     save_file({**tensors, "more": torch.zeros(1)}, file, {"format": "pt"})
     with pytest.raises(WeightsError, match="hold, unlike the model, 1 tensors, as more"):

@@ -145,8 +145,12 @@ def test_parts_come_from_the_hub_when_needed(
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     processor(text="<user>a star<end>")
     assert asked == []
-    assert processor.parts == exported / "parts"
-    assert asked == [("someone/arm", ["parts/*"])]
+    assert processor.files.parts == exported
+    ((repository, patterns),) = asked
+    assert repository == "someone/arm"
+    assert {"arm.json", "tokenizer.safetensors", "parts/siglip/config.json"} <= set(patterns)
+    assert not [p for p in patterns if not p.endswith((".json", ".safetensors"))]
+    assert not [p for p in patterns if p.startswith("model")]  # the backbone is not fetched
 
 
 @pytest.mark.parametrize(

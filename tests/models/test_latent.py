@@ -179,10 +179,10 @@ class TestBoth:
                 {"num_layers": 3},
                 r"painter\.safetensors lacks the tensor transformer",
             ),
-            ("sampler.json", None, r"sampler\.json: config=3: expected Sampler"),
+            ("sampler.json", None, r"sampler\.json is not a JSON object"),
             ("sampler.json", {"steps": 3}, r"sampler\.json: unknown key 'steps'"),
             ("sampler.json", {"num_steps": "three"}, r"sampler\.json: num_steps='three'"),
-            ("sampler.json", {"num_steps": 0}, r"sampler\.json: .*num_steps must be at least 1"),
+            ("sampler.json", {"num_steps": 0}, r"sampler\.json: .*num_steps must be 1 to 1000"),
         ],
     )
     def test_settings_changed_by_hand(

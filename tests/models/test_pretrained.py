@@ -12,13 +12,14 @@ from safetensors.torch import load_file, save_file
 
 from arm.errors import WeightsError
 from arm.models.pretrained import (
+    PARTS,
     Pretrained,
     load_caption_lm,
     load_siglip,
     load_text_tokenizer,
     load_vae,
+    locate,
 )
-from arm.models.pretrained_files import PARTS, locate
 from checkpoints import (
     caption_lm,
     dc_ae,

@@ -1,6 +1,6 @@
 """Masks and caches against plain runs, the embedding of codes, the heads.
 
-Parity with transformers' Qwen2 is in test_qwen2_files.py, since it goes by way of files.
+Parity with transformers' Qwen2 is in test_backbone.py, since it goes by way of files.
 """
 
 from dataclasses import replace

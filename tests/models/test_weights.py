@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from arm.errors import WeightsError
-from arm.models.weights import load_tensors, read_json, save_tensors, weights_hash
+from arm.files import read_json
+from arm.models.weights import load_tensors, save_tensors, weights_hash
 
 
 def test_others_may_read_what_is_saved(tmp_path: Path):

@@ -39,7 +39,7 @@ class Stopped(Exception):
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
     found = {}
-    for path in sorted((directory / "model/backbone").glob("*.safetensors")):
+    for path in sorted((directory / "model").glob("model*.safetensors")):
         found |= load_tensors(path)
     return found
 
@@ -81,7 +81,7 @@ def test_it_trains_and_tells(whole: Path, chain: TinyChain):
         assert on["drawing/max_ratio"] == pytest.approx(1, abs=1e-3)
         assert off["drawing/max_ratio"] > on["drawing/max_ratio"]
     assert abs(steps[0]["drawing/kl"]) < 1e-6 < steps[3]["drawing/kl"]
-    before = load_tensors(chain.model / "backbone/model.safetensors")
+    before = load_tensors(chain.model / "model.safetensors")
     assert not all(torch.equal(before[k], v) for k, v in weights(whole).items() if k in before)
     assert Arm.from_pretrained(whole / "model").vocab.num_codes == 4096
 
@@ -137,7 +137,7 @@ def test_another_reference_is_refused(chain: TinyChain, tmp_path: Path):
     shutil.copytree(chain.model, model)
     run = rl_run.world(str(model), tmp_path / "run", loop=Loop(steps=2, seed=3, save_every=1))
     grpo.main(run)
-    path = model / "backbone/visual.safetensors"
+    path = model / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)

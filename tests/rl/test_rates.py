@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import rl_run
-from arm.models.weights import read_json
+from arm.files import read_json
 from arm.rl import rates
 from arm.rl.rates import RatesRun
 from arm.train.training import Loop

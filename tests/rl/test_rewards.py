@@ -9,7 +9,7 @@ import torch
 
 from arm.errors import ConfigError, TrainingError, WeightsError
 from arm.judge import JudgeConfig
-from arm.model_directory import find_model, parts_of
+from arm.model_directory import find_model
 from arm.rl.objective import gated
 from arm.rl.rewards import Attempt, JudgeReward, SiglipReward, as_components
 from arm.world.domain import World, WorldReward
@@ -27,7 +27,7 @@ def test_a_picture_fits_its_own_caption_best():
     rng = np.random.default_rng(1)
     scenes = [sample_scene(rng, *((56, 56), (48, 64))[i % 2], max_things=2) for i in range(16)]
     pictures, texts = [render(s) for s in scenes], [short_caption(rng, s) for s in scenes]
-    reward = SiglipReward(parts_of(find_model("micro")) / "siglip")
+    reward = SiglipReward(find_model("micro") / "siglip")
     reward.check("drawing", domain=World(), scale=1)
     own = reward([Attempt(t, p) for t, p in zip(texts, pictures, strict=True)])
     other = reward([Attempt(texts[i - 1], pictures[i]) for i in range(16)])

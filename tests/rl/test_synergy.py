@@ -10,7 +10,7 @@ import rl_run
 from arm.errors import ConfigError
 from arm.evals.synergy import TASKS, read_scores
 from arm.evals.tasks import EvalSize
-from arm.models.weights import read_json
+from arm.files import read_json
 from arm.pipeline import Arm
 from arm.rl import synergy
 from arm.rl.synergy import AVERAGED, PATHS, SynergyRun
@@ -87,9 +87,9 @@ def test_continued_supervision_begins_at_the_model(run: SynergyRun, tmp_path: Pa
     sft = replace(run.sft, init_from=tmp_path / "gone", text_tokenizer=tmp_path / "gone")
     end = synergy.train_path(replace(run, out=tmp_path, sft=sft), 1, ("sft",))
     assert end == tmp_path / "seed1/sft/arm"
-    assert Arm.from_pretrained(end).directory == Path(run.model).resolve()
+    assert Arm.from_pretrained(end).directory == end
     config = read_json(tmp_path / "seed1/sft/config.json")
-    assert config["init_from"] == f"{run.model}/backbone" and config["loop"]["steps"] >= 1
+    assert config["init_from"] == run.model and config["loop"]["steps"] >= 1
 
 
 def test_models_are_measured_again_when_the_starting_weights_change(
@@ -102,7 +102,7 @@ def test_models_are_measured_again_when_the_starting_weights_change(
         synergy.scored(run, 0, "SFT")
     assert made == [run.model]
     assert read_scores(tmp_path / "scores.json.gz")["seed0/start"]["scores"] == {"vqa": []}
-    monkeypatch.setattr(synergy, "weights_hash", lambda directory: "another")
+    monkeypatch.setattr(synergy, "backbone_hash", lambda directory: "another")
     synergy.scored(run, 0, "SFT")
     assert made == [run.model] * 2
 

@@ -1,4 +1,4 @@
-"""Model directories that share their parts."""
+"""Model directories made from the outputs of runs, or around the files of another model."""
 
 import shutil
 from dataclasses import replace
@@ -11,7 +11,6 @@ from PIL import Image
 
 from arm.configs import micro as recipe
 from arm.errors import WeightsError
-from arm.model_directory import parts_of
 from arm.models.backbone import save_backbone
 from arm.models.dit import DiTConfig
 from arm.models.latent import FluxPainter, save_painter
@@ -19,7 +18,7 @@ from arm.models.pretrained import Pretrained
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.models.weights import load_tensors
 from arm.pipeline import Arm
-from arm.train.export import main, with_backbone
+from arm.train.export import main, replace_backbone
 from arm.vocab import Vocab
 from checkpoints import WIDTH, flux, flux_vae, gemma_like, naflex_towers, qwen_like, save
 from conftest import TinyChain
@@ -29,30 +28,54 @@ from tiny_stages import stages
 GREY = Image.fromarray(np.full((56, 56, 3), 90, dtype=np.uint8))
 
 
-def test_another_backbone_shares_the_parts(chain: TinyChain, tmp_path: Path):
-    with_backbone(chain.model, chain.model / "backbone", tmp_path / "one")
-    with_backbone(tmp_path / "one", tmp_path / "one/backbone", tmp_path / "two")
-    whole, shared = Arm.from_pretrained(chain.model), Arm.from_pretrained(tmp_path / "two")
-    assert not (tmp_path / "two/siglip").exists()
-    assert parts_of(tmp_path / "two") == shared.directory == chain.model
-    assert np.array_equal(whole.encode(GREY), shared.encode(GREY))
-    assert whole.ask(GREY, "how many stars are there ?") == shared.ask(
+def test_another_backbone_beside_the_same_parts(chain: TinyChain, tmp_path: Path):
+    replace_backbone(chain.model, chain.model, tmp_path / "one")
+    replace_backbone(tmp_path / "one", tmp_path / "one", tmp_path / "two")
+    shutil.rmtree(tmp_path / "one")
+    whole, copy = Arm.from_pretrained(chain.model), Arm.from_pretrained(tmp_path / "two")
+    assert copy.directory == tmp_path / "two"
+    assert np.array_equal(whole.encode(GREY), copy.encode(GREY))
+    assert whole.ask(GREY, "how many stars are there ?") == copy.ask(
         GREY, "how many stars are there ?"
     )
+
+
+def test_weights_are_linked_and_settings_are_not(chain: TinyChain, tmp_path: Path):
+    replace_backbone(chain.model, chain.model, tmp_path / "model")
+    for name in ("tokenizer.safetensors", "siglip/model.safetensors"):
+        assert (tmp_path / "model" / name).samefile(chain.model / name)
+    for name in ("siglip/config.json", "visual_tokenizer.json", "siglip/tokenizer.json"):
+        assert not (tmp_path / "model" / name).samefile(chain.model / name)
+
+
+def test_an_export_around_the_files_of_another_model(chain: TinyChain, tmp_path: Path):
+    run = stages(chain.root)["export"]
+    defaults = replace(run.defaults, detokenizer="flux")
+    main(
+        replace(
+            run,
+            out=tmp_path / "model",
+            parts=chain.model,
+            defaults=defaults,
+            tokenizer=Path("gone"),
+        )
+    )
+    arm = Arm.from_pretrained(tmp_path / "model")
+    assert arm.defaults == defaults and arm.directory == tmp_path / "model"
 
 
 def test_a_model_is_replaced_whole_or_not_at_all(
     chain: TinyChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    with_backbone(chain.model, chain.model / "backbone", tmp_path / "model")
+    replace_backbone(chain.model, chain.model, tmp_path / "model")
     before = {p: p.read_bytes() for p in (tmp_path / "model").rglob("*") if p.is_file()}
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("arm.train.export.write_json", stopped)  # all but arm.json is written
+    monkeypatch.setattr("arm.train.export.write_transformers_files", stopped)
     with pytest.raises(KeyboardInterrupt):
-        with_backbone(chain.model, chain.model / "backbone", tmp_path / "model")
+        replace_backbone(chain.model, chain.model, tmp_path / "model")
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
@@ -99,10 +122,10 @@ def test_a_model_of_published_parts(tmp_path: Path):
     assert codes.shape == (4, 6) and arm.decode(codes).size == (24, 16)
     assert arm.create("a", size=(16, 16))[0].size == (16, 16)
     assert isinstance(arm.ask(picture, "b"), str)
-    with_backbone(tmp_path / "model", tmp_path / "lm", tmp_path / "other")
+    replace_backbone(tmp_path / "model", tmp_path / "lm", tmp_path / "other")
     assert Arm.from_pretrained(tmp_path / "other").text_tokenizer.ids("aB") == (1, 28)
     with pytest.raises(WeightsError, match="31 words and 32 codes beside a backbone"):
-        (tmp_path / "model/backbone/tokenizer.json").unlink()
+        (tmp_path / "model/text_tokenizer/tokenizer.json").unlink()
         Arm.from_pretrained(tmp_path / "model")
 
 

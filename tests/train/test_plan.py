@@ -13,8 +13,8 @@ from arm.cli import app
 from arm.config import load_run
 from arm.configs import experiments, micro, paper
 from arm.errors import ConfigError, InputError
+from arm.files import read_json
 from arm.model_directory import find_model
-from arm.models.weights import read_json
 from arm.train.finetune import Finetune
 from arm.train.gpus import GPU, gpu_named
 from arm.train.lm import Backbone, Conversations, LMRun
@@ -201,9 +201,8 @@ def test_gpus():
 def test_a_grpo_run_by_hand():
     """micro_t2i keeps the head of the codes and that of their bits; the reference is all frozen."""
     run = experiments.grpo_t2i()
-    backbone = find_model(run.model) / "backbone"
-    vocab, sizes = (read_json(backbone / name) for name in ("vocab.json", "config.json"))
-    heads = (vocab["num_codes"] + vocab["code_bits"]) * sizes["hidden_size"]
+    sizes = read_json(find_model(run.model) / "config.json")
+    heads = (sizes["num_codes"] + sizes["code_bits"]) * sizes["hidden_size"]
     made = parts_plan(run, Cluster(gpu_named("h100")))
     policy, reference = made.parts["policy"], made.parts["reference"]
     assert policy.total == reference.total > 0 and reference.trained == 0

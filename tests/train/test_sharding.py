@@ -85,8 +85,7 @@ def test_reinforcement_learning_of_a_sharded_model(
         for name in (n for n in one if not n.startswith(("seconds", "s_per", "minutes"))):
             assert two[name] == pytest.approx(one[name], abs=1e-4), name
     a, b = (
-        load_tensors(tmp_path / name / "model/backbone/model.safetensors")
-        for name in ("whole", "shared")
+        load_tensors(tmp_path / name / "model/model.safetensors") for name in ("whole", "shared")
     )
     assert max(float((a[k].float() - b[k].float()).abs().max()) for k in a) < 1e-3
 

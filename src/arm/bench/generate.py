@@ -93,11 +93,11 @@ def trials(
 
 def exported(source: str, device: torch.device) -> Any:
     """The model as transformers loads it."""
-    from arm.hf.files import to_hf
+    from arm.hf.files import copy_model
     from arm.hf.modeling import ArmForCausalLM
 
     with tempfile.TemporaryDirectory() as folder:
-        to_hf(source, Path(folder) / "model")
+        copy_model(source, Path(folder) / "model")
         model = ArmForCausalLM.from_pretrained(Path(folder) / "model", dtype=torch.float32)
     return model.to(device).eval()
 

@@ -1,4 +1,4 @@
-"""`arm export`: to the layout of Hugging Face's transformers, and back."""
+"""`arm export`: complete copies of a model, which transformers reads as they are."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,29 +7,32 @@ import typer
 
 from arm.cli.options import Model, quiet
 
-export_app = typer.Typer(no_args_is_help=True, help="Write a model for other libraries, or back.")
+export_app = typer.Typer(
+    no_args_is_help=True,
+    help="Write a complete copy of a model, for `--model` and for transformers.",
+)
 
 Out = Annotated[Path, typer.Option("--out", help="A new folder.")]
 
 
+def _copy(source: str | Path, out: Path) -> None:
+    with quiet():
+        from arm.hf.files import copy_model
+
+        copy_model(source, out)
+    typer.echo(out)
+
+
 @export_app.command("hf")
 def hf(out: Out, model: Model = "micro") -> None:
-    """Write a model for transformers: AutoModelForCausalLM and AutoProcessor, after `import arm.hf`."""
-    with quiet():
-        from arm.hf.files import to_hf
-
-        to_hf(model, out)
-    typer.echo(out)
+    """Copy a model: AutoModelForCausalLM and AutoProcessor read it, after `import arm.hf`."""
+    _copy(model, out)
 
 
 @export_app.command("arm")
 def arm(
-    source: Annotated[Path, typer.Option("--from", help="A folder of transformers' layout.")],
+    source: Annotated[Path, typer.Option("--from", help="A folder that transformers saved.")],
     out: Out,
 ) -> None:
-    """Write a model that transformers saved as one for `--model`."""
-    with quiet():
-        from arm.hf.files import from_hf
-
-        from_hf(source, out)
-    typer.echo(out)
+    """Copy a model that transformers saved (model and processor): `--model` reads it."""
+    _copy(source, out)

@@ -114,9 +114,9 @@ LARGE = 2 * 2**30
 """Bytes of a backbone's files above which it runs in bf16 on a GPU."""
 
 
-def in_bf16(backbone: Path, on_gpu: bool) -> bool:
-    """Whether a backbone runs in bf16 there: a large one on a GPU; all others in fp32."""
-    return on_gpu and sum(f.stat().st_size for f in backbone.glob("*.safetensors")) > LARGE
+def in_bf16(files: list[Path], on_gpu: bool) -> bool:
+    """Whether the backbone with these weight files runs in bf16: a large one on a GPU; others in fp32."""
+    return on_gpu and sum(file.stat().st_size for file in files) > LARGE
 
 
 def load(model: str, decoder: str | None = None) -> "Arm":
@@ -127,10 +127,11 @@ def load(model: str, decoder: str | None = None) -> "Arm":
         import torch
 
         from arm.model_directory import find_model
+        from arm.models.backbone import backbone_files
         from arm.pipeline import Arm
 
         on_gpu = torch.cuda.is_available()
-        half = in_bf16(find_model(model) / "backbone", on_gpu)
+        half = in_bf16(backbone_files(find_model(model)), on_gpu)
         dtype = torch.bfloat16 if half else torch.float32
         return Arm.from_pretrained(model, decoder, dtype=dtype).to("cuda" if on_gpu else "cpu")
 

@@ -40,7 +40,7 @@ def export() -> ExportRun:
         out=Path("runs/finetune/model"),
         pretrained=Pretrained(siglip=str(shipped / "siglip"), caption_lm="", vae=""),
         tokenizer=Path("runs/finetune/tokenizer"),
-        backbone=find_model("micro") / "backbone",
+        backbone=find_model("micro"),
         detokenizers=(),
         defaults=replace(micro.export_sft().defaults, detokenizer="pixel"),
     )
@@ -59,7 +59,7 @@ def lm() -> LMRun:
         text_tokenizer=find_model("micro-sft") / "siglip",
         shards=(),
         conversations=(Conversations(Path("codes")),),
-        init_from=find_model("micro") / "backbone",
+        init_from=find_model("micro"),
         samples=32,
         row_length=256,
         loop=Loop(steps=300, seed=23, log_every=25, bf16=True),

@@ -253,7 +253,7 @@ def lm_sft() -> LMRun:
 
 
 def export_sft() -> ExportRun:
-    """The shipped `micro-sft`: the supervised model, and the parts that `micro` shares. Seconds."""
+    """The shipped `micro-sft`: the supervised model. Seconds."""
     root = Path("runs/micro")
     return ExportRun(
         out=Path("src/arm/weights/micro-sft"),
@@ -280,7 +280,7 @@ def export() -> ExportRun:
         supervised,
         out=Path("src/arm/weights/micro"),
         backbone=Path("runs/micro/synergy/seed0/averaged/backbone"),
-        defaults=replace(supervised.defaults, parts="micro-sft"),
+        parts=supervised.out,
     )
 
 

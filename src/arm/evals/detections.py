@@ -34,7 +34,7 @@ from arm.evals.benchmarks.geneval import COLORS
 from arm.evals.detect import Detector, Found, load_detector, looking_key
 from arm.evals.making import picture_path
 from arm.evals.vision import model_type, open_model, open_part
-from arm.models.weights import read_json, write_json
+from arm.files import read_json, write_json
 
 TEMPLATES = (
     "a photo of a {c} {name}",

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from arm.errors import WeightsError
-from arm.models.pretrained import frozen
-from arm.models.pretrained_files import first_line, locate, read_config, weight_files
+from arm.models.pretrained import first_line, frozen, locate, read_config
+from arm.models.weights import weight_files
 
 
 def model_type(source: str) -> tuple[Path, str]:

@@ -4,8 +4,8 @@
     model = AutoModelForCausalLM.from_pretrained(directory)
     processor = AutoProcessor.from_pretrained(directory)
 
-`arm.hf.files` writes and reads such directories. They hold no code: without `import arm.hf`
-transformers does not know them, and trust_remote_code changes nothing.
+`directory` is any model directory (`arm.model_directory`), the same that `Arm.from_pretrained` reads. It holds
+no code: without `import arm.hf` transformers does not know the model, and trust_remote_code changes nothing.
 """
 
 from transformers import (
@@ -16,15 +16,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from arm.hf.configuration import ArmConfig
-from arm.hf.modeling import ArmForCausalLM
+from arm.hf.modeling import ArmConfig, ArmForCausalLM
 from arm.hf.processing import ArmProcessor
 
 __all__ = ["ArmConfig", "ArmForCausalLM", "ArmProcessor", "register"]
 
 
 def register() -> None:
-    """Makes transformers' Auto classes know the model. Called at import; harmless when repeated."""
+    """Registers the model with transformers' Auto classes. Called at import; harmless when repeated."""
     AutoConfig.register(ArmConfig.model_type, ArmConfig, exist_ok=True)
     AutoModelForCausalLM.register(ArmConfig, ArmForCausalLM, exist_ok=True)
     AutoProcessor.register(ArmConfig, ArmProcessor, exist_ok=True)

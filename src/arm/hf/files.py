@@ -1,148 +1,143 @@
-"""A model directory of ours <-> a directory that transformers' Auto classes load.
+"""What transformers needs in a model directory, and copies of whole model directories."""
 
-config.json, generation_config.json, model*.safetensors    ArmForCausalLM
-tokenizer.json, tokenizer_config.json                      the whole text table, named
-chat_template.jinja, processor_config.json                 ArmProcessor
-parts/                                                     towers, visual tokenizer, decoders, arm.json
-"""
-
-import shutil
-from dataclasses import replace
+import json
 from pathlib import Path
+from typing import Any
 
-import torch
-from huggingface_hub import split_torch_state_dict_into_shards
-
-from arm.config import to_json
 from arm.errors import InputError, WeightsError
-from arm.files import fill_folder, make_folder
-from arm.hf.configuration import ArmConfig
-from arm.hf.processing import PARTS, ArmProcessor
-from arm.hf.words import text_table
+from arm.files import fill_folder, make_folder, write_json
+from arm.hf.processing import ArmProcessor
 from arm.model_directory import (
-    copy_text_tokenizer,
-    find_model,
+    BACKBONE_FILES,
+    copy_files,
+    copy_parts,
     load_defaults,
-    parts_of,
-    text_tokenizer_directory,
+    model_files,
 )
 from arm.models.backbone import load_backbone, save_backbone
-from arm.models.pretrained_files import weight_files
-from arm.models.qwen2 import Qwen2
-from arm.models.weights import load_parameters, load_tensors, read_json, save_tensors, write_json
+from arm.models.backbone_config import read_settings
+from arm.models.pretrained import load_text_tokenizer
+from arm.vocab import SPECIAL_TOKENS, Vocab
 
-SHARED = ("siglip", "vae", "tokenizer.safetensors", "visual_tokenizer.json", "detokenizer_*")
-"""What models may share, and what is copied as it is."""
+TEXT_ROOM = 64
+"""Tokens of text that `generate` allows by default beside the largest picture."""
 
-WORDS = "text_tokenizer"
-"""The backbone's own tokenizer, unlike the one at the top without our names; a folder of `parts`."""
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{%- if message.role not in ('user', 'assistant') -%}
+{{- raise_exception("only 'user' and 'assistant' speak, not '" ~ message.role ~ "'") -}}
+{%- endif -%}
+{{- '<' ~ message.role ~ '>' -}}
+{%- if message.content is string -%}
+{{- message.content -}}
+{%- else -%}
+{%- for part in message.content -%}
+{{- '<image>' if part.type == 'image' else part.text -}}
+{%- endfor -%}
+{%- endif -%}
+{{- '<end>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<assistant>' -}}
+{%- endif -%}
+"""
+"""Writes messages in the order of `sequence.flatten`'s turns; an image part becomes <image>."""
 
-INDEX = "model.safetensors.index.json"
-PREFIX = "backbone."
-TEXT = 64
-"""Tokens that `generate` may say by default, beside the largest picture."""
 
+def added_names(size: int, vocab: Vocab) -> list[str]:
+    """The names of the ids from `size`, the number of the text tokenizer's ids, to the end of the text table.
 
-def to_hf(source: str | Path, out: Path, max_shard_size: int | str = "5GB") -> None:
-    """Writes a model (a shipped name or a directory) in Hugging Face's layout, weights unchanged.
-
-    Raises WeightsError for a model that is missing or damaged, InputError where `out` is not empty.
+    Raises WeightsError for a tokenizer with more ids than the model.
     """
-    own = find_model(source)
-    _raise_unless_free(out)
-    defaults, parts = load_defaults(own), parts_of(own)
-    model, vocab = load_backbone(own / "backbone", dtype=None)
-    model = model.to(_dtype(read_json(own / "backbone/config.json"), own))
-    config = ArmConfig.of(model, vocab)
-    config.architectures, config.dtype = ["ArmForCausalLM"], model.norm.weight.dtype
-    words = text_tokenizer_directory(own)
-    table = text_table(words, vocab)
+    if size > vocab.text_size:
+        raise WeightsError(f"the text tokenizer has {size} ids, the model {vocab.text_size}")
+    sides = range(1, vocab.max_side + 1)
+    return [
+        *(f"<reserved_{i}>" for i in range(vocab.text_size - size)),
+        *SPECIAL_TOKENS,
+        *(f"<h={side}>" for side in sides),
+        *(f"<w={side}>" for side in sides),
+    ]
+
+
+def text_table(source: Path, vocab: Vocab) -> Any:
+    """A fast tokenizer with a name for every id of the text table, from the directory of a text tokenizer.
+
+    After its own entries come <reserved_0> ... up to `text_size`, then <pad> <user> <assistant> <end> <image>
+    </image>, <h=1> ..., <w=1> ..., at the ids that `Vocab` gives them. An entry that has one of these names, as
+    a <pad> of its own, is renamed <text:pad> and keeps its id. Codes have no entries: 65,536 added tokens
+    would slow down every call, so `ArmProcessor` writes and reads them as <code_123>. Raises WeightsError
+    where the ids are not contiguous or too many.
+    """
+    from tokenizers import AddedToken, Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    original = load_text_tokenizer(source)
+    names = added_names(len(original), vocab)
+    written = _renamed(json.loads(original.backend_tokenizer.to_str()), set(names))
+    tokenizer = Tokenizer.from_str(json.dumps(written))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in names])
+    if sorted(tokenizer.get_vocab().values()) != list(range(vocab.first_code)):
+        raise WeightsError(f"{source}: its ids are not 0..{len(original) - 1}, one a word")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token=_new_name(original.unk_token, set(names)),
+        pad_token="<pad>",
+        eos_token="<end>",
+        padding_side="left",
+        model_input_names=["input_ids", "attention_mask"],
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def _new_name(word: str | None, taken: set[str]) -> str | None:
+    return f"<text:{word[1:]}" if word in taken and word is not None else word
+
+
+def _renamed(data: Any, taken: set[str]) -> Any:
+    """The content of a tokenizer.json with every string and key in `taken` renamed."""
+    if isinstance(data, dict):
+        return {_new_name(key, taken): _renamed(value, taken) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_renamed(value, taken) for value in data]
+    return _new_name(data, taken) if isinstance(data, str) else data
+
+
+def write_transformers_files(directory: Path) -> None:
+    """Adds to a model directory what AutoModelForCausalLM and AutoProcessor read beside the backbone.
+
+    That is `model_directory.TRANSFORMERS_FILES`, made from config.json, arm.json and the text tokenizer.
+    """
+    _, vocab = read_settings(directory)
+    grids = load_defaults(directory).grids
+    ids = {"eos_token_id": vocab.end, "pad_token_id": vocab.pad}
+    room = TEXT_ROOM + max(height * width for height, width in grids)
+    write_json({**ids, "max_new_tokens": room}, directory / "generation_config.json")
+    table = text_table(model_files(directory).text_tokenizer, vocab)
     sizes = (vocab.text_size, vocab.num_codes, vocab.max_side, vocab.image_stride)
-    room = TEXT + max(height * width for height, width in defaults.grids)
-
-    def write(target: Path) -> None:
-        config.save_pretrained(target)
-        write_json(_generation(config, room), target / "generation_config.json")
-        _save_shards(model, target, max_shard_size)
-        ArmProcessor(table, *sizes).save_pretrained(target)
-        _copy_parts(parts, target / PARTS)
-        if words == own / "backbone":
-            copy_text_tokenizer(words, target / PARTS / WORDS)
-        write_json(to_json(replace(defaults, parts="")), target / PARTS / "arm.json")
-
-    fill_folder(write, out)
+    ArmProcessor(table, *sizes).save_pretrained(directory)
 
 
-def from_hf(source: Path, out: Path) -> None:
-    """Writes a model of Hugging Face's layout as a directory for `Arm.from_pretrained`, weights unchanged.
+def copy_model(source: str | Path, out: Path) -> None:
+    """Writes a complete copy of a model, weights unchanged; one of an earlier release in today's layout.
 
-    Raises WeightsError for a directory that is missing, damaged or of another model, InputError
-    where `out` is not empty.
+    Only known files are copied, weights as hard links where possible. Raises WeightsError for a model that is
+    missing or damaged or that contains links, InputError where `out` is not an empty or new folder.
     """
-    data = read_json(source / "config.json")
-    if not isinstance(data, dict) or data.get("model_type") != ArmConfig.model_type:
-        found = data.get("model_type") if isinstance(data, dict) else None
-        raise WeightsError(f"{source / 'config.json'}: model_type is {found!r}, not 'arm'")
-    _raise_unless_free(out)
-    try:
-        config = ArmConfig.from_dict(data)
-        with torch.device("meta"):
-            model = Qwen2(config.backbone())
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"{source / 'config.json'}: {str(error).splitlines()[0]}") from None
-    tensors = {}
-    for file in weight_files(source):
-        tensors |= load_tensors(file)
-    dtypes = {tensor.dtype for tensor in tensors.values()}
-    if len(dtypes) != 1:
-        raise WeightsError(f"{source}: the weights are of {len(dtypes)} types, a model is of one")
-    model = model.to(dtypes.pop()).to_empty(device="cpu")
-    names = {PREFIX + name: tensor for name, tensor in model.state_dict().items()}
-    load_parameters(names, tensors, source)
-    defaults = load_defaults(source / PARTS)
-
-    def write(target: Path) -> None:
-        save_backbone(model, config.vocab, target / "backbone")
-        _copy_parts(source / PARTS, target)
-        if (source / PARTS / WORDS).is_dir():
-            copy_text_tokenizer(source / PARTS / WORDS, target / "backbone")
-        write_json(to_json(defaults), target / "arm.json")
-
-    fill_folder(write, out)
-
-
-def _generation(config: ArmConfig, room: int) -> dict[str, object]:
-    ids = {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id}
-    return {**ids, "max_new_tokens": room}
-
-
-def _dtype(config: dict[str, str], source: Path) -> torch.dtype:
-    found = getattr(torch, str(config.get("dtype", "float32")), None)
-    if not isinstance(found, torch.dtype):
-        raise WeightsError(f"{source / 'backbone/config.json'}: {config['dtype']} is no dtype")
-    return found
-
-
-def _save_shards(model: Qwen2, target: Path, max_shard_size: int | str) -> None:
-    tensors = {PREFIX + name: tensor for name, tensor in model.state_dict().items()}
-    split = split_torch_state_dict_into_shards(tensors, max_shard_size=max_shard_size)
-    for file, names in split.filename_to_tensors.items():
-        save_tensors({name: tensors[name] for name in names}, target / file)
-    if split.is_sharded:
-        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        write_json(index, target / INDEX)
-
-
-def _copy_parts(source: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for pattern in SHARED:
-        for path in sorted(source.glob(pattern)):
-            copy = shutil.copytree if path.is_dir() else shutil.copyfile
-            copy(path, target / path.name)
-
-
-def _raise_unless_free(out: Path) -> None:
-    """Before a model is loaded: whether a folder can be made here, or there is an empty one."""
+    files = model_files(source)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty; name a new folder")
     make_folder(out.resolve().parent)
+    model, vocab = load_backbone(files.backbone, dtype=None)
+
+    def write(target: Path) -> None:
+        if files.is_complete:
+            copy_files(files.backbone, target, BACKBONE_FILES)
+        else:
+            save_backbone(model, vocab, target)
+        copy_parts(source, target)
+        write_transformers_files(target)
+
+    fill_folder(write, out)

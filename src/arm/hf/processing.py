@@ -1,7 +1,6 @@
-"""`ArmProcessor`: words and pictures -> ids, and ids -> words and pictures."""
+"""`ArmProcessor`: text and pictures -> ids, and ids -> text and pictures."""
 
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import groupby
@@ -17,15 +16,20 @@ from transformers import BatchFeature, ProcessorMixin
 
 from arm.data.images import ImageInput, fit_to_grid, open_image, to_bytes, to_float
 from arm.errors import InputError
-from arm.hf import reading
-from arm.model_directory import load_defaults, load_detokenizer
+from arm.hf import grammar
+from arm.model_directory import (
+    PART_FILES,
+    TEXT_TOKENIZER_FILES,
+    ModelFiles,
+    copy_parts,
+    load_defaults,
+    load_detokenizer,
+    model_files,
+)
 from arm.models.detokenizer import Detokenizer
 from arm.models.pretrained import load_siglip
 from arm.models.tokenizer import VisualTokenizer
 from arm.vocab import Vocab
-
-PARTS = "parts"
-"""The folder of a model's directory with its towers, visual tokenizer, decoders and arm.json."""
 
 Picture = ImageInput
 """A picture in any form that `open_image` takes, or its codes: integers (H, W) of more than 8 bits."""
@@ -34,10 +38,10 @@ PLACEHOLDER = re.compile(r"(<image>(?!\s*<h=)|<code_\d+>)")
 
 
 class ArmProcessor(ProcessorMixin):
-    """The text tokenizer, and the visual tokenizer and decoders of the folder `parts`.
+    """The text tokenizer, the visual tokenizer and the decoders of a model directory.
 
     Each <image> in a text stands for the next of `images` and becomes <image> <h=H> <w=W> code*H*W
-    </image>; an <image> that its height follows stands for itself, and opens a picture to be drawn.
+    </image>; an <image> that is followed by its height is kept, and opens a picture to be drawn.
     The networks that encode and decode pictures are loaded when they are first needed.
     """
 
@@ -58,17 +62,19 @@ class ArmProcessor(ProcessorMixin):
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, source: str | Path, **options: Any
     ) -> "ArmProcessor":
-        """Reads a directory that `to_hf` wrote, or a hub id, whose parts are fetched when needed."""
+        """Reads a model directory, or a hub id, whose visual parts are fetched when they are needed."""
         processor = super().from_pretrained(source, **options)
         processor.tokenizer.name_or_path = str(source)
         return processor
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **options: Any) -> Any:
-        """Writes the processor and copies the parts, where it has any."""
+        """Writes the processor, and arm.json and the visual parts where it was loaded from a model.
+
+        Beside what `ArmForCausalLM.save_pretrained` writes, this makes a complete model directory.
+        """
         written = super().save_pretrained(str(save_directory), *args, **options)
-        target = Path(save_directory) / PARTS
-        if self.tokenizer.name_or_path and not target.exists():
-            shutil.copytree(self.parts, target)
+        if self.tokenizer.name_or_path and not (Path(save_directory) / "arm.json").exists():
+            copy_parts(self.files.settings.parent, Path(save_directory))
         return written
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +92,7 @@ class ArmProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask"]
 
-    # Words and pictures -> ids
+    # Text and pictures -> ids
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -116,7 +122,7 @@ class ArmProcessor(ProcessorMixin):
         if return_tensors is None and not padding:
             data = {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]}
             one = isinstance(text, str)
-            return BatchFeature({name: found[0] if one else found for name, found in data.items()})
+            return BatchFeature({name: rows[0] if one else rows for name, rows in data.items()})
         longest = max(map(len, rows))
         gaps = [longest - len(row) for row in rows]
         data = {
@@ -136,15 +142,15 @@ class ArmProcessor(ProcessorMixin):
             elif piece.startswith("<code_") and PLACEHOLDER.fullmatch(piece):
                 ids.append(self._code_id(piece))
             elif piece:
-                ids += self._word_ids(piece)
+                ids += self._text_ids(piece)
         return ids
 
-    def _word_ids(self, text: str) -> list[int]:
-        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        for id_, (start, end) in zip(found.input_ids, found.offset_mapping, strict=True):
+    def _text_ids(self, text: str) -> list[int]:
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        for id_, (start, end) in zip(encoded.input_ids, encoded.offset_mapping, strict=True):
             if id_ == self.tokenizer.unk_token_id:
                 raise InputError(f"the model does not know the word '{text[start:end]}'")
-        return found.input_ids
+        return encoded.input_ids
 
     def _code_id(self, name: str) -> int:
         try:
@@ -168,27 +174,27 @@ class ArmProcessor(ProcessorMixin):
             if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
                 return array
         opened = open_image(image)
-        grids, patch = load_defaults(self.parts).grids, self._visual.patch
+        grids, patch = load_defaults(self.files.settings.parent).grids, self._visual.patch
         return self._visual.encode(to_float(fit_to_grid(opened, grids, patch)[None]))[0].numpy()
 
     def labels(self, input_ids: Tensor) -> Tensor:
         """Labels of fine-tuning (B, T): what the assistant says; -100 elsewhere (`answer_labels`)."""
-        return reading.answer_labels(input_ids, self.vocab)
+        return grammar.answer_labels(input_ids, self.vocab)
 
-    # Ids -> words and pictures
+    # Ids -> text and pictures
 
     def decode(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, ids: Any, skip_special_tokens: bool = False, **options: Any
     ) -> str:
-        """The text of ids (T,); codes as <code_123>. skip_special_tokens leaves words alone."""
-        found: list[str] = []
+        """The text of ids (T,); codes as <code_123>. skip_special_tokens keeps only ordinary text."""
+        pieces: list[str] = []
         row = torch.as_tensor(ids).flatten().tolist()
         for are_codes, run in groupby(row, self.vocab.is_code):
             if not are_codes:
-                found.append(self.tokenizer.decode(list(run), skip_special_tokens, **options))
+                pieces.append(self.tokenizer.decode(list(run), skip_special_tokens, **options))
             elif not skip_special_tokens:
-                found += [f"<code_{self.vocab.code_of(i)}>" for i in run]
-        return "".join(found)
+                pieces += [f"<code_{self.vocab.code_of(i)}>" for i in run]
+        return "".join(pieces)
 
     def batch_decode(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, ids: Any, skip_special_tokens: bool = False, **options: Any
@@ -202,7 +208,7 @@ class ArmProcessor(ProcessorMixin):
         Raises InputError for an unfinished picture.
         """
         try:
-            return reading.pictures(torch.atleast_2d(torch.as_tensor(ids)), self.vocab)
+            return grammar.picture_codes(torch.atleast_2d(torch.as_tensor(ids)), self.vocab)
         except ValueError as error:
             raise InputError(str(error)) from None
 
@@ -211,28 +217,35 @@ class ArmProcessor(ProcessorMixin):
     ) -> list[Pillow.Image]:
         """The pictures in ids (T,) or (B, T), painted by pixel, flux or sana (None: the default)."""
         painter = self._painter(decoder)
-        codes = [torch.from_numpy(found)[None] for found in self.codes(ids)]
+        codes = [torch.from_numpy(grid)[None] for grid in self.codes(ids)]
         return [Pillow.fromarray(to_bytes(painter.decode(one, seed=seed))[0]) for one in codes]
 
-    # The parts, loaded when first needed
+    # The visual parts, loaded when first needed
 
     @cached_property
-    def parts(self) -> Path:
-        """Where the visual parts lie; fetched first where the processor came from the hub."""
+    def files(self) -> ModelFiles:
+        """Where the model's files lie; the visual parts are fetched where the processor came from the hub."""
         source = Path(self.tokenizer.name_or_path)
         if not source.is_dir():
             from huggingface_hub import snapshot_download
 
-            source = Path(snapshot_download(str(source), allow_patterns=[f"{PARTS}/*"]))
-        return source / PARTS
+            names = [
+                "arm.json",
+                *PART_FILES,
+                *(f"text_tokenizer/{f}" for f in TEXT_TOKENIZER_FILES),
+            ]
+            patterns = [*names, *(f"parts/{name}" for name in names)]
+            source = Path(snapshot_download(str(source), allow_patterns=patterns))
+        return model_files(source)
 
     @cached_property
     def _visual(self) -> VisualTokenizer:
-        return VisualTokenizer.load(self.parts, load_siglip(self.parts / "siglip").vision_model)
+        parts = self.files.parts
+        return VisualTokenizer.load(parts, load_siglip(parts / "siglip").vision_model)
 
     def _painter(self, name: str | None) -> Detokenizer:
-        chosen = name or load_defaults(self.parts).detokenizer
-        return load_detokenizer(self.parts, self._visual, chosen)
+        chosen = name or load_defaults(self.files.settings.parent).detokenizer
+        return load_detokenizer(self.files.parts, self._visual, chosen)
 
 
 def _streams(images: Any, count: int) -> list[Iterator[Picture]]:

@@ -9,6 +9,7 @@ out may round its inputs to bf16, and near the data 1 - t of a rounded t is far 
 B batch, C latent channels, h, w latent size, N tokens of z_q, D its width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,18 +20,20 @@ from torch import Tensor, nn
 
 from arm.config import from_json
 from arm.errors import ConfigError, InputError, WeightsError
+from arm.files import read_json_object, write_json
 from arm.models import flow
 from arm.models.blocks import grid_sines
 from arm.models.detokenizer import seeded_noise
-from arm.models.pretrained_files import first_line, read_config
+from arm.models.pretrained import library_errors, read_config
 from arm.models.tokenizer import VisualTokenizer
 from arm.models.weights import (
+    StoredTensor,
+    check_shapes,
+    check_sizes,
     load_parameters,
-    load_tensors,
-    read_json,
     save_tensors,
+    stored_tensors,
     trained,
-    write_json,
 )
 
 
@@ -170,6 +173,10 @@ def latent_shape(vae: Any, height: int, width: int) -> tuple[int, int, int]:
     return vae.config.latent_channels, height // factor, width // factor
 
 
+MAX_STEPS = 1000
+"""Most sampling steps that a decoder's settings may ask for."""
+
+
 @dataclass(frozen=True)
 class Sampler:
     """The numbers of a decoder's sampler.json."""
@@ -178,8 +185,8 @@ class Sampler:
     guidance_scale: float = 1.5
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, not {self.num_steps}")
+        if not 1 <= self.num_steps <= MAX_STEPS:
+            raise ValueError(f"num_steps must be 1 to {MAX_STEPS}, not {self.num_steps}")
 
 
 class LatentDetokenizer:
@@ -248,14 +255,14 @@ class LatentDetokenizer:
         the first picture. Raises WeightsError.
         """
         path = directory / "painter.safetensors"
-        tensors = load_tensors(path)
+        tensors = stored_tensors([path])
         stored = tensors.get("transformer.proj_out.weight")
         dtype = stored.dtype if as_stored and stored is not None else torch.float32
-        painter = _unfilled(directory, tokenizer.encoder.width, dtype)
+        painter = _unfilled(directory, tokenizer.encoder.width, dtype, tensors)
         load_parameters(trained(painter), tensors, path)
         settings = directory / "sampler.json"
         try:
-            sampler = from_json(Sampler, read_json(settings))
+            sampler = from_json(Sampler, read_json_object(settings))
         except ConfigError as error:
             raise WeightsError(f"{settings}: {error}") from None
         painter.requires_grad_(False).eval()
@@ -264,24 +271,28 @@ class LatentDetokenizer:
         return decoder
 
 
-def _unfilled(directory: Path, width: int, dtype: torch.dtype) -> Any:
-    """A painter of config.json's sizes on the CPU, its transformer's weights in `dtype` and arbitrary.
-    Raises WeightsError.
+def _unfilled(
+    directory: Path, width: int, dtype: torch.dtype, tensors: Mapping[str, StoredTensor]
+) -> Any:
+    """A painter of config.json's sizes on the CPU, its transformer's weights in `dtype` and uninitialised.
+
+    Raises WeightsError, before anything is allocated, where its parameters are not those of `tensors`.
     """
     path, data, known = directory / "config.json", read_config(directory), painters()
     name = str(data.get("_class_name"))
     if name not in known:
         raise WeightsError(f"{path}: '{name}' is none of {', '.join(known)}")
     painter_class, transformer_class = known[name]
-    try:
+    check_sizes(data, tensors, path)
+    with library_errors(f"{path} is of no {name}"):  # diffusers check few of their settings
         with torch.device("meta"):  # FLUX.1's would take 48 GB
             transformer = transformer_class.from_config(data)
+            outline = painter_class(transformer, width)
+        check_shapes(trained(outline), tensors, directory / "painter.safetensors")
         bare = next(transformer.buffers(), None) is None
         if not bare:  # tables, which no file holds
             transformer = transformer_class.from_config(data)
         painter = painter_class(transformer, width)
-    except Exception as error:  # diffusers check few of their settings: many types, one meaning
-        raise WeightsError(f"{path} is of no {name}: {first_line(error)}") from None
     for parameter in transformer.parameters():
         parameter.data = parameter.data.to(dtype)
     if bare:

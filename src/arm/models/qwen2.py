@@ -162,7 +162,7 @@ class Block(nn.Module):
 class Qwen2(nn.Module):
     """The decoder: `embed`, then `forward`, then the head of each position's kind.
 
-    Weights are arbitrary until `init_weights`; `from_hf` gives a loaded model.
+    Weights are arbitrary until `init_weights`; `arm.models.backbone` loads and saves them.
     """
 
     def __init__(self, config: Qwen2Config) -> None:

@@ -29,14 +29,16 @@ from torch import Tensor, nn
 
 from arm.config import from_json
 from arm.errors import ConfigError, WeightsError
+from arm.files import read_json_object, write_json
 from arm.models.blocks import GridTransformer
 from arm.models.dit import DiTConfig, PixelDiT, patchify
+from arm.models.pretrained import library_errors
 from arm.models.weights import (
+    check_shapes,
+    check_sizes,
     load_parameters,
-    load_tensors,
-    read_json,
     save_tensors,
-    write_json,
+    stored_tensors,
 )
 
 
@@ -235,10 +237,16 @@ class VisualTokenizer(nn.Module):
         """Reads what `save` wrote. Raises WeightsError for missing, damaged or ill-shaped files."""
         settings = directory / "visual_tokenizer.json"
         try:
-            config = from_json(TokenizerConfig, read_json(settings))
+            config = from_json(TokenizerConfig, read_json_object(settings))
         except ConfigError as error:
             raise WeightsError(f"{settings}: {error}") from None
-        model = cls(config, encoder)
         path = directory / "tokenizer.safetensors"
-        load_parameters(model.own(), load_tensors(path), path)
+        tensors = stored_tensors([path])
+        check_sizes(asdict(config), tensors, settings)
+        with library_errors(f"{settings} does not fit {path.name}"):
+            with torch.device("meta"):
+                outline = cls(config, encoder)
+            check_shapes(outline.own(), tensors, path)
+        model = cls(config, encoder)
+        load_parameters(model.own(), tensors, path)
         return model.eval()

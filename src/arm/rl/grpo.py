@@ -22,9 +22,8 @@ from arm.errors import TrainingError
 from arm.evals import tasks
 from arm.evals.painting import canvas_of, encode_pictures, paint_each
 from arm.model_directory import find_model, load_defaults
-from arm.models.backbone import load_backbone, save_backbone
+from arm.models.backbone import backbone_hash, load_backbone, save_backbone
 from arm.models.qwen2 import Qwen2
-from arm.models.weights import weights_hash
 from arm.pipeline import Arm
 from arm.rl.objective import Advantages
 from arm.rl.problems import (
@@ -48,7 +47,7 @@ from arm.rl.rollout import (
 )
 from arm.rl.update import Anchors, Objective, Updater, advantages_of
 from arm.train import parallel
-from arm.train.export import with_backbone
+from arm.train.export import replace_backbone
 from arm.train.finetune import Finetune, merge_lora, prepare
 from arm.train.log import Logged
 from arm.train.optim import Optim, block_matrices
@@ -321,7 +320,7 @@ def load(run: GRPORun, source: Path) -> tuple[Arm, Qwen2 | None]:
         return arm, None
     materialize = materializer(how, device)
     arm = Arm.from_pretrained(source, materialize=materialize).to(device)
-    reference, _ = load_backbone(source / "backbone", materialize)
+    reference, _ = load_backbone(source, materialize)
     return arm, reference
 
 
@@ -338,7 +337,7 @@ def main(run: GRPORun) -> None:
             raise TrainingError(
                 f"{task.prompts} prompts cannot be shared by {parallel.world_size()} processes"
             )
-    reference_hash = weights_hash(source / "backbone")
+    reference_hash = backbone_hash(source)
     claim(run.out / "journal", run, reference_hash)
     arm, reference = load(run, source)
     trainer = Trainer(run, arm, reference)
@@ -357,5 +356,5 @@ def main(run: GRPORun) -> None:
     backbone = run.out / "backbone"
     save_backbone(arm.model, arm.vocab, backbone, torch.float16, write=parallel.is_main())
     if parallel.is_main():
-        with_backbone(source, backbone, run.out / "model")
+        replace_backbone(source, backbone, run.out / "model")
     parallel.barrier()

@@ -14,7 +14,7 @@ import numpy as np
 
 from arm.errors import TrainingError
 from arm.evals.report import markdown_grid
-from arm.models.weights import write_json
+from arm.files import write_json
 from arm.rl import grpo
 from arm.rl.grpo import GRPORun
 from arm.train import parallel

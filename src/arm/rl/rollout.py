@@ -22,9 +22,9 @@ from arm.config import check_same_run, to_json
 from arm.domain import PixelArray
 from arm.errors import ConfigError, TrainingError
 from arm.evals.painting import paint_each
-from arm.files import write_text
+from arm.files import read_json, write_json, write_text
 from arm.generate import Guidance, Request, drawing_request, generate
-from arm.models.weights import load_tensors, read_json, save_tensors, write_json
+from arm.models.weights import load_tensors, save_tensors
 from arm.pipeline import Arm
 from arm.rl.problems import Problem
 from arm.rl.rewards import Attempt, Components, Kind, as_components

@@ -23,11 +23,12 @@ from arm.evals import tasks
 from arm.evals.painting import canvas_of
 from arm.evals.report import fill_block
 from arm.evals.synergy import CONTINUED, markdown, read_scores, table, write_scores
+from arm.files import write_json
 from arm.generate import Guidance
-from arm.model_directory import find_model, text_tokenizer_directory
+from arm.model_directory import find_model, model_files
+from arm.models.backbone import backbone_hash
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.text import TextTokenizer
-from arm.models.weights import weights_hash, write_json
 from arm.pipeline import Arm
 from arm.rl import grpo
 from arm.rl.grpo import GRPORun, Trainer
@@ -129,8 +130,8 @@ def train_path(run: SynergyRun, seed: int, path: Sequence[str]) -> Path:
             whole = find_model(str(source))
             begun = replace(
                 run.sft,
-                init_from=whole / "backbone",
-                text_tokenizer=text_tokenizer_directory(whole),
+                init_from=whole,
+                text_tokenizer=model_files(whole).text_tokenizer,
                 parts=str(source),
             )
             steps = round(run.t2i.loop.steps * paid / sft_flops(begun))
@@ -234,7 +235,7 @@ def scored(run: SynergyRun, seed: int, name: str) -> dict[str, Any]:
     settings_of = {"placebo": ("t2i",), "sft": ("sft", "t2i")}
     of_stages = [name for stage in stages for name in settings_of.get(stage, (stage,))]
     made_by = {field: everything[field] for field in ("size", "temperatures", *of_stages)}
-    start = weights_hash(find_model(run.model) / "backbone")
+    start = backbone_hash(find_model(run.model))
     kept = read_scores(scores_file(run)).get(key)
     if kept and kept["start"] == start:
         recorded = {k: with_defaults(v, getattr(run, k)) for k, v in kept["made_by"].items()}

@@ -22,9 +22,9 @@ from arm.evals.reconstruction import (
 )
 from arm.evals.report import LOSS_COLUMNS, fill_block, markdown_grid, print_scores
 from arm.evals.statistics import mean_score
+from arm.files import read_json, write_json
 from arm.models.detokenizer import PixelDetokenizer
 from arm.models.tokenizer import VisualTokenizer
-from arm.models.weights import read_json, write_json
 from arm.train.tokenizer import LossWeights, TokenizerRun, build, canvas_of
 from arm.train.tokenizer import main as train_tokenizer
 

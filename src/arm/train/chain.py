@@ -12,7 +12,7 @@ from typing import Any
 
 from arm.config import dump, load_run, to_json, with_defaults
 from arm.errors import ConfigError
-from arm.models.weights import read_json
+from arm.files import read_json
 from arm.train import parallel
 
 

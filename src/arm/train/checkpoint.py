@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from arm.errors import TrainingError, WeightsError
-from arm.models.weights import read_json, save_tensors, trained, write_json
+from arm.files import read_json, write_json
+from arm.models.weights import save_tensors, trained
 from arm.train import parallel
 from arm.train.sharding import is_sharded
 

@@ -29,11 +29,10 @@ from arm.data.records import SKIPPED, Skipped, Source, without_place
 from arm.data.source_folder import LeftOut
 from arm.data.sources import left_out, open_source
 from arm.errors import ArmError, ConfigError, DataError, TrainingError, WeightsError
-from arm.model_directory import find_model, load_defaults, parts_of
-from arm.models.pretrained import load_siglip
-from arm.models.pretrained_files import locate
+from arm.files import read_json
+from arm.model_directory import load_defaults, model_files
+from arm.models.pretrained import load_siglip, locate
 from arm.models.tokenizer import VisualTokenizer
-from arm.models.weights import read_json
 from arm.train.provenance import check_or_write_manifest, tokenizer_hash
 from arm.train.training import training_device
 
@@ -84,9 +83,7 @@ class Summary:
 
 def run_for_model(model: str, data: Path, out: Path, **settings: Any) -> EncodeDataRun:
     """The run with the tokenizer and the grids of a model directory. Raises WeightsError."""
-    own = find_model(model)
-    parts = parts_of(own)
-    grids = load_defaults(own).grids
+    parts, grids = model_files(model).parts, load_defaults(model).grids
     return EncodeDataRun(data, out, parts, str(parts / "siglip"), grids, **settings)
 
 

@@ -1,4 +1,4 @@
-"""The last stage: one directory with everything that `Arm.from_pretrained` needs, in 16 bits."""
+"""The last stage: a complete model directory, in 16 bits, from the outputs of training runs."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,64 +11,48 @@ from torch import Tensor, nn
 
 from arm.config import to_json
 from arm.errors import WeightsError
-from arm.files import fill_folder
+from arm.files import fill_folder, read_json, write_json
+from arm.hf.files import write_transformers_files
 from arm.model_directory import (
+    PAINTER_FILES,
     TEXT_TOKENIZER_FILES,
+    WEIGHT_ENTRIES,
     Defaults,
+    copy_parts,
     copy_text_tokenizer,
-    load_defaults,
-    parts_of,
-    shipped_models,
-    text_tokenizer_directory,
 )
 from arm.models.backbone import load_backbone, save_backbone
-from arm.models.pretrained import Pretrained, load_siglip, load_vae
-from arm.models.pretrained_files import locate
+from arm.models.backbone_config import backbone_directory
+from arm.models.pretrained import Pretrained, load_siglip, load_vae, locate
 from arm.models.tokenizer import VisualTokenizer
-from arm.models.weights import load_tensors, read_json, save_tensors, write_json
-
-PAINTER_FILES = ("config.json", "sampler.json", "painter.safetensors")
+from arm.models.weights import load_tensors, save_tensors
 
 
 @dataclass(frozen=True)
 class ExportRun:
-    """Where the trained parts lie, where the model goes, and how it is meant to be used. With
-    `defaults.parts` the backbone alone is written.
-
-    text_tokenizer: where the backbone's tokenizer lies, which goes beside it; "" where the backbone
-    reads the words of the text tower, as the world's do.
-    """
+    """A model directory from the outputs of training runs, or around the other files of a model."""
 
     out: Path
+    """The model directory to write."""
     pretrained: Pretrained
     tokenizer: Path
+    """Output of a tokenizer run."""
     backbone: Path
+    """Output of a language-model run, or a model directory."""
     detokenizers: tuple[Path, ...]
+    """Outputs of detokenizer runs, `RUN/model`; the decoder is named after the folder RUN."""
     defaults: Defaults
     text_tokenizer: str = ""
-
-
-def with_backbone(source: Path, backbone: Path, out: Path) -> None:
-    """Writes the model directory `out`, whole or not at all: another backbone in 16 bits, and the parts of
-    `source`.
-    """
-    parts, words = parts_of(source), text_tokenizer_directory(source)
-    name = next((n for n, path in shipped_models().items() if path == parts), str(parts.resolve()))
-    model, vocab = load_backbone(backbone)
-
-    def write(folder: Path) -> None:
-        save_backbone(halved(model), vocab, folder / "backbone")
-        if words == source / "backbone":
-            copy_text_tokenizer(words, folder / "backbone")
-        write_json(to_json(replace(load_defaults(source), parts=name)), folder / "arm.json")
-
-    fill_folder(write, out)
+    """Source of the backbone's text tokenizer; "" where the backbone uses the text tower's, as the world's do."""
+    parts: Path | None = None
+    """A model directory whose towers, tokenizers and decoders are copied in the place of all the above but
+    `backbone` and `defaults`."""
 
 
 def main(run: ExportRun) -> None:
-    """Writes the model directory. The parts of one that is there are replaced when all new ones are whole.
+    """Writes the model directory; of an existing one, the files are replaced once all new ones are complete.
 
-    Raises WeightsError that names a part's run that has not finished; what is there then stays.
+    Raises WeightsError, and changes nothing, where a part is missing, naming the run that writes it.
     """
     for path in sources(run):
         if not path.is_file():
@@ -76,57 +60,62 @@ def main(run: ExportRun) -> None:
                 f"weights are missing: {path} does not exist; first finish the run that writes "
                 f"{path.parent}"
             )
-    fill_folder(lambda folder: export(replace(run, out=folder)), run.out)
+    fill_folder(lambda folder: export(replace(run, out=folder)), run.out, WEIGHT_ENTRIES)
     size = sum(path.stat().st_size for path in run.out.rglob("*.safetensors"))
     print(f"{run.out}: {size / 1e6:.1f} MB of weights")
 
 
 def sources(run: ExportRun) -> Iterator[Path]:
-    """A file or more of each part, as its run writes it at its end."""
-    yield run.backbone / "vocab.json"
-    words = [run.text_tokenizer] if run.text_tokenizer else []
-    if not run.defaults.parts:
-        words.append(run.pretrained.siglip)
+    """Files that the runs whose outputs are exported write at their end."""
+    yield backbone_directory(run.backbone) / "config.json"
+    text_tokenizers = [run.text_tokenizer] if run.text_tokenizer else []
+    if run.parts is None:
+        text_tokenizers.append(run.pretrained.siglip)
         yield run.tokenizer / "visual_tokenizer.json"
         yield run.tokenizer / "tokenizer.safetensors"
         yield locate(run.pretrained.siglip) / "config.json"
         if run.detokenizers:
             yield locate(run.pretrained.vae) / "config.json"
         yield from (source / name for source in run.detokenizers for name in PAINTER_FILES)
-    yield from (locate(source) / name for source in words for name in TEXT_TOKENIZER_FILES)
+    yield from (
+        locate(source) / name for source in text_tokenizers for name in TEXT_TOKENIZER_FILES
+    )
 
 
 def export(run: ExportRun) -> None:
-    """All files of the model directory, one after the other."""
+    """Writes all files of the model directory to `run.out`, an empty folder."""
     model, vocab = load_backbone(run.backbone)
-    save_backbone(halved(model), vocab, run.out / "backbone")
-    if run.text_tokenizer:
-        copy_text_tokenizer(locate(run.text_tokenizer), run.out / "backbone")
-    write_json(to_json(run.defaults), run.out / "arm.json")
-    if not run.defaults.parts:
+    save_backbone(to_16_bits(model), vocab, run.out)
+    if run.parts is None:
         export_parts(run)
+    else:
+        copy_parts(run.parts, run.out)
+    if run.text_tokenizer:
+        copy_text_tokenizer(locate(run.text_tokenizer), run.out / "text_tokenizer")
+    write_json(to_json(run.defaults), run.out / "arm.json")
+    write_transformers_files(run.out)
 
 
-def halved(module: nn.Module) -> Any:
-    """The module in 16 bits: bf16 stays bf16, whose range is wider, all else becomes fp16."""
+def to_16_bits(module: nn.Module) -> Any:
+    """The module in 16 bits: bf16 stays bf16, which has the wider range; everything else becomes fp16."""
     dtype = next(module.parameters()).dtype
     return module if dtype == torch.bfloat16 else module.half()
 
 
 def export_parts(run: ExportRun) -> None:
-    """Tokenizer, towers and decoders."""
+    """Writes the visual tokenizer, the towers and the decoders."""
     siglip = load_siglip(run.pretrained.siglip, keep_bf16=True)
     VisualTokenizer.load(run.tokenizer, siglip.vision_model).save(run.out, torch.float16)
-    halved(siglip).save_pretrained(run.out / "siglip")
+    to_16_bits(siglip).save_pretrained(run.out / "siglip")
     copy_text_tokenizer(locate(run.pretrained.siglip), run.out / "siglip")
     if run.detokenizers:
-        halved(load_vae(run.pretrained.vae, keep_bf16=True)).save_pretrained(run.out / "vae")
+        to_16_bits(load_vae(run.pretrained.vae, keep_bf16=True)).save_pretrained(run.out / "vae")
     for source in run.detokenizers:
         export_painter(source, run.out / f"detokenizer_{source.parent.name}", run.pretrained.vae)
 
 
 def export_painter(source: Path, target: Path, shared_vae: str) -> None:
-    """A decoder; its autoencoder too, where its run had another one than the decoders share."""
+    """Writes a decoder, and its image autoencoder where it was trained with another one than `shared_vae`."""
     target.mkdir(parents=True, exist_ok=True)
     for name in PAINTER_FILES[:2]:
         shutil.copyfile(source / name, target / name)
@@ -135,9 +124,30 @@ def export_painter(source: Path, target: Path, shared_vae: str) -> None:
     made_by = source.parent / "config.json"
     vae = read_json(made_by)["pretrained"]["vae"] if made_by.is_file() else shared_vae
     if vae != shared_vae:
-        halved(load_vae(vae, keep_bf16=True)).save_pretrained(target / "vae")
+        to_16_bits(load_vae(vae, keep_bf16=True)).save_pretrained(target / "vae")
 
 
 def half(tensor: Tensor) -> Tensor:
+    """A tensor in 16 bits; bf16 and integers unchanged."""
     keeps = tensor.dtype == torch.bfloat16 or not tensor.is_floating_point()
     return tensor if keeps else tensor.to(torch.float16)
+
+
+def replace_backbone(
+    source: str | Path, backbone: Path, out: Path, text_tokenizer: str | Path | None = None
+) -> None:
+    """Writes a complete model directory, or leaves `out` unchanged: another backbone, in 16 bits, and
+    everything else of the model `source`.
+
+    text_tokenizer: source of the new backbone's text tokenizer (None: the one of `source`).
+    """
+    model, vocab = load_backbone(backbone)
+
+    def write(folder: Path) -> None:
+        save_backbone(to_16_bits(model), vocab, folder)
+        copy_parts(source, folder)
+        if text_tokenizer is not None:
+            copy_text_tokenizer(locate(text_tokenizer), folder / "text_tokenizer")
+        write_transformers_files(folder)
+
+    fill_folder(write, out, WEIGHT_ENTRIES)

@@ -16,18 +16,24 @@ from arm.data.packing import DeliveredShares, RowPacker, packed_batch
 from arm.data.records import SKIPPED, Skipped
 from arm.domain import ChainDomain, EncodedChain, code_counts
 from arm.errors import ConfigError, WeightsError
-from arm.model_directory import copy_text_tokenizer, find_model
-from arm.models.backbone import load_backbone, save_backbone, with_text_size
-from arm.models.pretrained import load_text_tokenizer
-from arm.models.pretrained_files import locate
+from arm.models.backbone import (
+    Materialize,
+    backbone_hash,
+    load_backbone,
+    load_qwen2,
+    on_cpu,
+    save_backbone,
+    with_text_size,
+)
+from arm.models.backbone_config import read_qwen2_config
+from arm.models.pretrained import load_text_tokenizer, locate
 from arm.models.qwen2 import Qwen2, Qwen2Config
-from arm.models.qwen2_files import Materialize, from_hf, on_cpu, read_config
 from arm.models.text import TextTokenizer
 from arm.models.visual import compose_rare_rows
 from arm.models.weights import weights_hash
 from arm.sequence import PackedBatch, Weights
 from arm.train import parallel
-from arm.train.export import with_backbone
+from arm.train.export import replace_backbone
 from arm.train.finetune import Finetune, merge_lora, prepare
 from arm.train.next_token import batch_losses
 from arm.train.optim import Optim, block_matrices
@@ -187,7 +193,7 @@ def key_of(size: str) -> str:
 
 def build(run: LMRun, words: int, materialize: Materialize = on_cpu) -> tuple[Qwen2, Vocab]:
     """The model before its first step, and its id space. words: size of the text tokenizer. materialize: see
-    `from_hf`. Raises WeightsError where weights have other sizes than the run states.
+    `load_backbone`. Raises WeightsError where weights have other sizes than the run states.
     """
     text_size = run.backbone.text_size or words
     if words > text_size:
@@ -216,17 +222,15 @@ def build(run: LMRun, words: int, materialize: Materialize = on_cpu) -> tuple[Qw
         return model, vocab
     source = locate(run.pretrained)
     text = replace(config, vocab_size=text_size, num_codes=0, code_bits=0, max_side=0)
-    visual = {"num_codes": 0, "code_bits": 0, "share_bits": config.share_bits}
-    there = read_config(source / "config.json", visual)
+    there = replace(read_qwen2_config(source / "config.json"), share_bits=config.share_bits)
     check_sizes(
         source / "config.json",
         {"vocab_size": there.vocab_size, **sizes_of(there)},
         {"vocab_size": text.vocab_size, **sizes_of(text)},
         key_of,
     )
-    model = from_hf(
-        source, config.num_codes, config.code_bits, config.vocab_size - text_size,
-        max_side=config.max_side, share_bits=config.share_bits, generator=generator,
+    model = load_qwen2(
+        source, visual=config, extra_rows=config.vocab_size - text_size, generator=generator,
         dtype=torch.float32, materialize=materialize,
     )  # fmt: skip
     return model, vocab
@@ -323,7 +327,7 @@ def main(run: LMRun) -> None:
     origin = shards_origin((*run.shards, *conversations))
     start = run.init_from or (Path(run.pretrained) if run.pretrained else None)
     if start is not None and start.is_dir() and run.finetune.partial:
-        origin["start"] = weights_hash(start)
+        origin["start"] = backbone_hash(start) if run.init_from else weights_hash(start)
     with Training(
         run, model, out=run.out, loop=run.loop, optim=run.optim, origin=origin,
         muon=block_matrices(model),
@@ -345,6 +349,5 @@ def main(run: LMRun) -> None:
             print(f"{composed} rows of the head composed from their bits", flush=True)
     save_backbone(model.eval(), vocab, run.out / "model", write=parallel.is_main())
     if run.parts and parallel.is_main():
-        with_backbone(find_model(run.parts), run.out / "model", run.out / "arm")
-        copy_text_tokenizer(locate(run.text_tokenizer), run.out / "arm/backbone")
+        replace_backbone(run.parts, run.out / "model", run.out / "arm", run.text_tokenizer)
     parallel.barrier()

@@ -27,7 +27,7 @@ from arm.errors import DataError
 from arm.models.pretrained import load_text_tokenizer
 from arm.models.qwen2 import Qwen2
 from arm.models.text import TextTokenizer
-from arm.models.weights import trained, whole
+from arm.models.weights import full_tensor, trained
 from arm.sequence import Image, PackedBatch, Text, Tokens, assistant, flatten, pack, user
 from arm.train import parallel
 from arm.train.lm import LMRun, config_of, read_chains, ready, samples_of, step_losses
@@ -198,7 +198,7 @@ def take_step(
     norm = nn.utils.clip_grad_norm_(trained(model).values(), run.optim.clip)
     optimizer.step()
     update_ema(averages, trained(model), run.optim.ema)
-    return loss.detach(), whole(norm)
+    return loss.detach(), full_tensor(norm)
 
 
 def measure(run: LMRun, words: int, batch: PackedBatch) -> Measured:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from arm.models.weights import trained, whole
+from arm.models.weights import full_tensor, trained
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic polynomial whose iteration drives every singular value into about [0.7, 1.2]."""
@@ -78,7 +78,7 @@ class Muon(torch.optim.Optimizer):
             ahead = ahead.bfloat16()
         if isinstance(ahead, DTensor):  # the iteration needs the full matrix
             part = (ahead.device_mesh, ahead.placements)
-            update = distribute_tensor(orthogonalize(whole(ahead)), *part, src_data_rank=None)
+            update = distribute_tensor(orthogonalize(full_tensor(ahead)), *part, src_data_rank=None)
         else:
             update = orthogonalize(ahead)
         return update.to(parameter.dtype) * (0.2 * max(parameter.shape) ** 0.5)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from arm.errors import ConfigError
-from arm.models.weights import read_json
+from arm.models.backbone_config import read_settings
 from arm.train.gpus import GPU
 from arm.train.lm import LMRun
 from arm.train.plan_flops import Flops, by_kind, flops_of
@@ -103,8 +103,8 @@ def words_of(run: LMRun) -> tuple[int, str]:
         from arm.models.pretrained import load_text_tokenizer
 
         return len(load_text_tokenizer(run.text_tokenizer)), str(run.text_tokenizer)
-    if run.init_from is not None and (run.init_from / "vocab.json").is_file():
-        return int(read_json(run.init_from / "vocab.json")["text_size"]), str(run.init_from)
+    if run.init_from is not None and run.init_from.is_dir():
+        return read_settings(run.init_from)[1].text_size, str(run.init_from)
     if run.domain is not None and run.shards and not run.conversations:
         return len(run.domain.text_tokenizer()), "the domain's words"
     raise ConfigError(

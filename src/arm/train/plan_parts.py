@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from arm.errors import ConfigError
+from arm.files import read_json
 from arm.model_directory import find_model
+from arm.models.backbone_config import read_settings
 from arm.models.blocks import GridTransformer
 from arm.models.dit import PixelDiT
 from arm.models.qwen2 import Qwen2
-from arm.models.qwen2_files import read_config
 from arm.models.tokenizer import TokenizerConfig
-from arm.models.weights import opened, read_json
+from arm.models.weights import opened
 from arm.rl.grpo import GRPORun
 from arm.train.detokenizer import DetokenizerRun, PretrainedPainter
 from arm.train.finetune import prepare
@@ -169,13 +170,7 @@ def _detokenizer(run: DetokenizerRun) -> tuple[dict[str, Count], list[str]]:
 
 
 def _grpo(run: GRPORun) -> tuple[dict[str, Count], list[str]]:
-    directory = find_model(run.model) / "backbone"
-    data = read_json(directory / "vocab.json")
-    max_side = data["max_side"] if data["grid_positions"] else 0
-    sizes = {"num_codes": data["num_codes"], "code_bits": data["code_bits"], "max_side": max_side}
-    config = read_config(
-        directory / "config.json", {**sizes, "share_bits": data.get("share_bits", True)}
-    )
+    config, _ = read_settings(find_model(run.model))
     with torch.device("meta"):
         policy = Qwen2(config)
         reference = Count(_numel(policy), 0)

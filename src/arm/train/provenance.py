@@ -7,9 +7,10 @@ from typing import Any
 
 from arm.data.code_shards import MANIFEST, shards_digest
 from arm.errors import ConfigError, WeightsError
-from arm.model_directory import find_model, parts_of
-from arm.models.pretrained_files import locate
-from arm.models.weights import add_file, read_json, weights_hash, write_json
+from arm.files import read_json, write_json
+from arm.model_directory import model_files
+from arm.models.pretrained import locate
+from arm.models.weights import add_file, weights_hash
 
 
 def tokenizer_hash(tokenizer: Path, siglip: str) -> str:
@@ -42,7 +43,7 @@ def check_parts(parts: str, conversations: Iterable[Path]) -> None:
     """Checks that folders of code shards were encoded by the tokenizer of the model `parts`, a shipped name or
     path, whose decoder would be given codes of another one otherwise. Raises ConfigError where they were not.
     """
-    directory = parts_of(find_model(parts))
+    directory = model_files(parts).parts
     for path in conversations:
         encoded_by = tokenizer_of(path)
         if encoded_by and encoded_by != tokenizer_hash(directory, str(directory / "siglip")):

@@ -98,7 +98,7 @@ def apply_parallelism(module: nn.Module, how: Parallel, device: torch.device) ->
 
 
 def materializer(how: Parallel, device: torch.device) -> Callable[[nn.Module], None]:
-    """Returns a `Materialize` (`models/qwen2_files.py`): it shards a model that is on the meta device and gives
+    """Returns a `Materialize` (`models/backbone.py`): it shards a model that is on the meta device and gives
     each process storage for its own shard alone.
     """
 

@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from arm.config import MAY_CHANGE, check_same_run, dump
 from arm.errors import ArmError, ConfigError, TrainingError
-from arm.models.weights import read_json, trained, whole
+from arm.files import read_json
+from arm.models.weights import full_tensor, trained
 from arm.train import checkpoint, parallel
 from arm.train.log import Log, Logged
 from arm.train.optim import Optim, init_ema, learning_rate, make_optimizer, update_ema
@@ -250,7 +251,7 @@ class Training:
         )  # the shards: between forward and backward FSDP exposes whole ones
         if not self.sharded:
             parallel.average_gradients(parameters.values())
-        norm = whole(nn.utils.clip_grad_norm_(parameters.values(), self.optim.clip))
+        norm = full_tensor(nn.utils.clip_grad_norm_(parameters.values(), self.optim.clip))
         self._check_finite("gradient", norm)
         rate = learning_rate(self.optim, self.step, self.loop.steps)
         for group in self.optimizer.param_groups:

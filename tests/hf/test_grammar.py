@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arm.hf.reading import Next, answer_labels, pictures, read_ids
+from arm.hf.grammar import Next, answer_labels, picture_codes, read_ids
 from arm.sequence import Image, Part, Sample, Text, Tokens, Turn, assistant, flatten, user
 from arm.vocab import Vocab
 
@@ -144,7 +144,7 @@ def test_a_gap_comes_with_the_first_code():
 def test_pictures_come_back():
     codes = np.arange(6).reshape(2, 3)
     sample = (user(Image(codes), Text((1,))), assistant(Image(codes.T), Image(codes[:1])))
-    found = pictures(torch.from_numpy(flatten(sample, VOCAB).ids)[None], VOCAB)
+    found = picture_codes(torch.from_numpy(flatten(sample, VOCAB).ids)[None], VOCAB)
     assert [f.tolist() for f in found] == [codes.tolist(), codes.T.tolist(), codes[:1].tolist()]
     with pytest.raises(ValueError, match="row 0 ends inside a picture"):
-        pictures(row(PICTURE[:-2]), VOCAB)
+        picture_codes(row(PICTURE[:-2]), VOCAB)
