@@ -59,8 +59,27 @@ YES_NO = [
     ("No, it isn't.", False),
 ]
 
+CONTRADICTIONS = [
+    ("Yes, there is a dog. However, no, it is not brown.", None),
+    ("No.\n\nExplanation: yes, a cat could be there.", None),
+    ("Explanation: yes, it could be.\nNo", False),
+    ("Yes, at first sight.\nNo, it is a cat.", False),
+    ("First: Yes. Second look: No.", False),
+    ("Yes, it seems. So no, it is a cat.", False),
+    ("No no no.", None),
+    ("Neither yes nor no", None),
+    ("Maybe yes", None),
+    ("Probably no.", None),
+    ("Yes, definitely yes.", True),
+    ("Q: Is there a dog?\nA: No", False),
+    ("I'm sorry, but I can't help with that.", None),
+    ('```json\n{"answer": "Yes"}\n```', True),
+    ("<answer>no</answer>", False),
+    ("\\boxed{Yes}", True),
+]
 
-@pytest.mark.parametrize(("reply", "expected"), YES_NO)
+
+@pytest.mark.parametrize(("reply", "expected"), YES_NO + CONTRADICTIONS)
 def test_yes_and_no(reply: str, expected: bool | None):
     assert read_yes_no(reply) is expected
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from arm.judge.answer import plain_answer
-from arm.judge.verdicts import TAKEN_BACK
+from arm.judge.verdicts import TAKEN_BACK, in_reasoning
 
 _ASKED = re.compile(
     r"(?<![^\W_])(?:answer|verdict|response|result|conclusion|option|letter|choice)(?![^\W_])", re.I
@@ -28,8 +28,8 @@ _ENDS = re.compile(
 """What may follow a yes or no that answers: the end of its clause, or the subject of a sentence."""
 _LEADS = frozenset(
     "so therefore thus hence then wait actually hmm oh well ok okay sorry correction finally is be say with answer "
-    "verdict conclusion rather clearly definitely probably not".split()
-) - {"not", "probably"}
+    "verdict conclusion rather clearly definitely".split()
+)
 """Words that may stand right before a yes or no that answers."""
 _CORRECTS = re.compile(
     r"\b(?:wait|actually|sorry|correction|rather|i mean|hold on|hmm+)\b", re.IGNORECASE
@@ -40,8 +40,8 @@ def read_yes_no(reply: str) -> bool | None:
     """Whether a judge says yes; None where it says neither, both, or leaves it open.
 
     An answer begins a sentence, or follows "the answer is" and the like, and ends its clause: "No dog is
-    there" and "yes or no" are none. Of several the last counts; two in one sentence without a word of
-    correction are ambiguous.
+    there" and "yes or no" are none. Of several the last counts, if it stands at the begin or the end of a line, or
+    follows a word that concludes or corrects; other contradictions are ambiguous.
     """
     text = plain_answer(reply, _ASKED)
     if text is None:
@@ -54,11 +54,23 @@ def read_yes_no(reply: str) -> bool | None:
     if not choices or TAKEN_BACK.search(text, choices[-1].end):
         return None
     last = choices[-1]
-    if len(choices) > 1 and choices[-2].said != last.said:
-        between = text[choices[-2].end : last.start]
-        if not re.search(r"[.!?\n]", between) and not _CORRECTS.search(between):
+    others = [choice for choice in choices if choice.said != last.said]
+    if others:
+        between = text[others[-1].end : last.start]
+        corrects = re.search(r"[.!?\n]", between) or _CORRECTS.search(between)
+        outside = [choice for choice in choices if not in_reasoning(text, choice.start)]
+        contradicted = bool(outside) and outside[-1].said != last.said
+        if contradicted or not corrects or not _is_firm(text, last):
             return None
     return last.said == "yes"
+
+
+def _is_firm(text: str, choice: _Choice) -> bool:
+    """Whether a yes or no is certainly an answer of its own, not a remark in running text."""
+    before, after = text[: choice.start].rstrip(" "), text[choice.end :]
+    word = re.search(r"([^\W\d_]+)[\s,:.]*$", before[-40:])
+    concludes = word is not None and word[1].lower() in _LEADS
+    return before[-1:] in ("", "\n") or concludes or re.match(r"\W*(?:\n|$)", after) is not None
 
 
 def _is_led(text: str, start: int) -> bool:

@@ -115,7 +115,7 @@ _HEDGE = re.compile(
 _BEFORE = frozenset(
     "a the this that my our its i we and but so thus therefore hence then now no wait actually ok okay is be as with "
     "of give gives giving given gave assign assigned return award awarded answer verdict result final overall total "
-    "binary output wise image new revised updated corrected correction again finally end s".split()
+    "binary output wise image new revised updated corrected correction again finally end on to say choose s".split()
 )
 """Words that may stand right before a name; after another word ("draft score") it names something else."""
 _NOT_A_VERDICT = re.compile(
@@ -142,7 +142,7 @@ def _answer_statements(
     if text is None:
         return None, []
     every = _statements(text, patterns, read)
-    outside = [s for s in every if not _in_reasoning(text, s.start)]
+    outside = [s for s in every if not in_reasoning(text, s.start)]
     if outside and _verdict(outside, len(criteria)) != _verdict(every, len(criteria)):
         # Words given as the reasons contradict the verdict: neither is certain.
         every.append(_Statement(len(text), len(text), every[-1].name, None))
@@ -236,7 +236,8 @@ _REASONING = re.compile(
 )
 
 
-def _in_reasoning(text: str, position: int) -> bool:
+def in_reasoning(text: str, position: int) -> bool:
+    """Whether a position of a plain answer lies in a line that gives reasons, as "Reasoning: ..."."""
     return _REASONING.match(text, text.rfind("\n", 0, position) + 1) is not None
 
 
