@@ -20,7 +20,7 @@ from arm.models.pretrained import Pretrained, load_vae
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.models.weights import load_tensors
 from arm.train import parallel
-from arm.train.detokenizer import DetokenizerRun, PretrainedPainter, Sana, fitting, main
+from arm.train.detokenizer import DetokenizerRun, PretrainedPainter, Sana, check_grids, main
 from arm.train.export import export_painter
 from arm.train.optim import Optim
 from arm.train.sharding import Parallel
@@ -140,10 +140,10 @@ def test_the_noise_level_is_exact_under_bf16(
 
 def test_a_transformer_of_another_autoencoder(tmp_path: Path):
     source = save(tmp_path / "flux", flux())
-    with pytest.raises(WeightsError, match=r"paints latents of 4 channels, the autoencoder has 8;"):
+    with pytest.raises(WeightsError, match=r"takes latents of 4 channels, the autoencoder has 8;"):
         PretrainedPainter(source).build(WIDTH, 8)
     sprint = save(tmp_path / "sprint", sana(guidance_embeds=True))
-    with pytest.raises(WeightsError, match="is a SANA-Sprint, which is no rectified flow"):
+    with pytest.raises(WeightsError, match="is a SANA-Sprint, which is not a rectified flow"):
         PretrainedPainter(sprint).build(WIDTH, 8)
     with pytest.raises(WeightsError, match="'AutoencoderKL', not FluxTransformer2DModel or Sana"):
         PretrainedPainter(save(tmp_path / "vae", flux_vae())).build(WIDTH, 4)
@@ -153,15 +153,17 @@ def test_grids_that_do_not_fit(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"grids has 4x5 tokens of 4 pixels: .* multiples of 8;"):
         main(run_of(tmp_path, "sana", grids=(GridWeight(4, 4), GridWeight(4, 5))))
     painter = FluxPainter(flux(), WIDTH)
-    fitting((GridWeight(4, 6),), 4, flux_vae(), painter)
-    with pytest.raises(ConfigError, match="3x4 latents, Flux takes them two by two"):
-        fitting((GridWeight(3, 4),), 4, flux_vae(), painter)
+    check_grids((GridWeight(4, 6),), 4, flux_vae(), painter)
+    with pytest.raises(ConfigError, match="3x4 latents, but Flux needs even sides"):
+        check_grids((GridWeight(3, 4),), 4, flux_vae(), painter)
     pairs = Sana(1, 2, 8, condition_dim=20, sample_size=4).build(WIDTH, 8)  # patches of 2x2 latents
-    fitting((GridWeight(4, 8),), 4, dc_ae(), pairs)
+    check_grids((GridWeight(4, 8),), 4, dc_ae(), pairs)
     for grid in (GridWeight(4, 6), GridWeight(6, 4)):
-        with pytest.raises(ConfigError, match="latents, this Sana takes multiples of 2 each way"):
-            fitting((grid,), 4, dc_ae(), pairs)
-        fitting((grid,), 4, dc_ae(), SanaPainter(sana(), WIDTH))  # patches of one latent
+        with pytest.raises(
+            ConfigError, match="latents, but this Sana needs sides that are multiples of 2"
+        ):
+            check_grids((grid,), 4, dc_ae(), pairs)
+        check_grids((grid,), 4, dc_ae(), SanaPainter(sana(), WIDTH))  # patches of one latent
 
 
 def test_a_decoder_brings_the_autoencoder_that_others_do_not_share(tmp_path: Path):

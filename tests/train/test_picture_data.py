@@ -11,7 +11,12 @@ from arm.errors import DataError
 from arm.model_directory import find_model
 from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.train import parallel
-from arm.train.picture_data import UserPictures, draw_apart, open_pictures, tell_unread
+from arm.train.picture_data import (
+    UserPictures,
+    open_pictures,
+    report_unknown_captions,
+    seed_by_rank,
+)
 from shades import folder_of
 
 GRIDS = (GridWeight(4, 4), GridWeight(4, 6))
@@ -74,17 +79,17 @@ def test_too_few_to_hold_any_out(tmp_path: Path):
 def test_captions_that_the_tower_cannot_read_are_counted(capsys: pytest.CaptureFixture[str]):
     parts = find_model("micro-sft") / "siglip"
     tower, siglip = load_text_tokenizer(parts), load_siglip(parts)
-    tell_unread(["a red star", "a dress", "dress"], tower, siglip)
-    assert "1 of 3 captions of the first batch hold no word" in capsys.readouterr().out
-    tell_unread(["a red star"], tower, siglip)
+    report_unknown_captions(["a red star", "a dress", "dress"], tower, siglip)
+    assert "1 of 3 captions of the first batch (33%) hold no word" in capsys.readouterr().out
+    report_unknown_captions(["a red star"], tower, siglip)
     assert not capsys.readouterr().out
 
 
-def test_processes_draw_apart(monkeypatch: pytest.MonkeyPatch):
+def test_processes_seed_by_rank(monkeypatch: pytest.MonkeyPatch):
     def drawn(rank: int) -> list[float]:
         monkeypatch.setattr(parallel, "rank", lambda: rank)
         torch.manual_seed(7)
-        draw_apart()
+        seed_by_rank()
         return torch.rand(3).tolist()
 
     alone = torch.rand(3, generator=torch.Generator().manual_seed(7)).tolist()

@@ -21,6 +21,7 @@ from arm.models.text import caption_logits, encode_captions
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
 from arm.train import parallel
 from arm.train.optim import Optim
+from arm.train.picture_data import gather_captions
 from arm.train.tokenizer import (
     LossWeights,
     Timesteps,
@@ -28,7 +29,6 @@ from arm.train.tokenizer import (
     build,
     caption_loss,
     main,
-    of_all_processes,
 )
 from arm.train.training import Loop
 from arm.world.domain import World
@@ -214,7 +214,7 @@ def test_users_pictures_have_no_twins(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"set weights\.local=0 beside data"):
         load_run("tokenizer:micro", ['data=["somewhere"]'])
     load_run("tokenizer:micro", ['data=["somewhere"]', "weights.local=0"])
-    with pytest.raises(ValueError, match="the tokenizer is not sharded"):
+    with pytest.raises(ValueError, match="the tokenizer cannot be sharded"):
         loop = Loop(steps=1, parallel=replace(Loop(steps=1).parallel, shard=True))
         run_of(tmp_path, loop=loop)
 
@@ -225,11 +225,11 @@ def test_captions_that_the_tower_does_not_know_have_no_say():
     ids = torch.tensor([[7, 8, 0], [1, 0, 0], [7, 8, 0], [1, 1, 0]])
     names = ("A dog", "hat", "a dog", "long dress")
     batch = PictureBatch(torch.zeros(4, 3, 8, 8), names, names, ())
-    found = of_all_processes(batch, tower, ids, torch.zeros(4, 2))
+    found = gather_captions(batch, tower, ids, torch.zeros(4, 2))
     assert found.same.int().tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
     assert found.counted is not None and found.counted.int().tolist() == [[1, 0, 1, 0]] * 4
     tower.unk_token_id = None
-    assert of_all_processes(batch, tower, ids, torch.zeros(4, 2)).counted is None
+    assert gather_captions(batch, tower, ids, torch.zeros(4, 2)).counted is None
 
 
 @pytest.mark.parametrize("with_scenes", [True, False])
@@ -246,7 +246,7 @@ def test_negatives_come_from_all_processes(with_scenes: bool, monkeypatch: pytes
 
     def loss(batch: PictureBatch, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
         mine = images[rows].clone().requires_grad_()
-        found = of_all_processes(batch, tower, ids[rows], text[rows], World())
+        found = gather_captions(batch, tower, ids[rows], text[rows], World())
         value = sigmoid_contrastive(mine, found.text, found.same, scale, bias, found.counted)
         (gradient,) = torch.autograd.grad(value, mine)
         return value, gradient

@@ -181,14 +181,8 @@ def lm_pt() -> LMRun:
         init_from=None,
         pretrained="Qwen/Qwen2.5-7B",
         backbone=Backbone(
-            hidden_size=3584,
-            intermediate_size=18944,
-            num_layers=28,
-            num_heads=28,
-            num_kv_heads=4,
-            rope_theta=1_000_000.0,
-            tie_embeddings=False,
-            text_size=152_064,
+            hidden_size=3584, intermediate_size=18944, num_layers=28, num_heads=28, num_kv_heads=4,
+            rope_theta=1_000_000.0, tie_embeddings=False, text_size=152_064,
         ),
         code_bits=16,
         max_side=64,
@@ -205,16 +199,11 @@ def lm_pt() -> LMRun:
         ratios=micro.lm_pt().ratios,
         dropout=Dropout(text=0.05, image=0.0, both=0.05),
         loop=Loop(
-            steps=100_000,
-            seed=20,
-            log_every=10,
-            save_every=500,
-            workers=8,
-            compile=True,
+            steps=100_000, seed=20, log_every=10, save_every=500, workers=8, compile=True,
             parallel=Parallel(shard=True, replicas=25, bf16=True, recompute="all"),
         ),
         optim=Optim(lr=2e-4, warmup=2000, floor=0.1),
-    )
+    )  # fmt: skip
 
 
 def lm_ct() -> LMRun:

@@ -1,7 +1,7 @@
-"""The paper's Table 7 in small: the tokenizer's losses, one combination a row, at equal compute.
+"""The paper's Table 7 at small size: combinations of the tokenizer's losses at equal compute.
 
-Compute is counted, not timed: FLOPs of one training step of each combination, and as many steps as
-the common budget allows.
+Compute is counted in FLOPs of one training step of each combination, which trains for as many steps as the common
+budget allows.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from arm.train.tokenizer import main as train_tokenizer
 
 @dataclass(frozen=True)
 class Row:
-    """One combination; a loss with weight 0 is off."""
+    """One row of the table: a combination of losses. A loss with weight 0 is off."""
 
     name: str
     weights: LossWeights
@@ -39,9 +39,9 @@ class Row:
 
 @dataclass(frozen=True)
 class AblationRun:
-    """`base` gives everything but the weights and the steps; `steps` are those of the row `reference`.
-
-    `into`: Markdown files whose block <!-- losses --> takes the table.
+    """base: the run whose losses and steps the rows change. reference: the row whose `steps` steps set the
+    budget. pictures, seed: of the evaluation. into: Markdown files in whose block <!-- losses --> the table is
+    written.
     """
 
     out: Path = field(metadata=MAY_CHANGE)
@@ -59,7 +59,7 @@ class AblationRun:
 
 
 def step_flops(run: TokenizerRun) -> int:
-    """FLOPs of one forward and backward pass of a training step."""
+    """FLOPs of the forward and backward pass of one training step."""
     trainer, _, text_tokenizers = build(run)
     assert run.domain is not None  # `AblationRun` demands one
     canvas = replace(canvas_of(run, trainer.tokenizer.patch), grids=run.grids[:1])
@@ -71,7 +71,7 @@ def step_flops(run: TokenizerRun) -> int:
 
 
 def score(run: TokenizerRun, pictures: int, seed: int) -> Mapping[str, Any]:
-    """Zero-shot, PSNR, usage and exact reconstructions of a trained tokenizer."""
+    """Scores of a trained tokenizer: zero-shot accuracy, PSNR, usage of the codes, exact reconstructions."""
     _, siglip, text_tokenizers = build(run)
     tokenizer = VisualTokenizer.load(run.out, siglip.vision_model)
     domain, canvas = run.domain, canvas_of(run, tokenizer.patch)
@@ -94,7 +94,7 @@ def score(run: TokenizerRun, pictures: int, seed: int) -> Mapping[str, Any]:
 
 
 def main(run: AblationRun) -> None:
-    """Trains and scores each row (finished rows are read back), prints the table, writes JSON."""
+    """Trains and scores the rows that are not finished, prints the table and writes it as JSON."""
     flops = {row.name: step_flops(replace(run.base, weights=row.weights)) for row in run.rows}
     budget = flops[run.reference] * run.steps
     table: dict[str, Mapping[str, Any]] = {}

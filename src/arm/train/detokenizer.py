@@ -1,6 +1,6 @@
 """Stage 1b: the latent detokenizers (ARM section 2), trained with the rectified-flow loss.
 
-The tokenizer and the VAE are frozen; the condition is z_q, left out now and then for guidance.
+The tokenizer and the VAE are frozen. The condition is z_q, dropped from a share of the samples for guidance.
 """
 
 import math
@@ -31,7 +31,7 @@ from arm.models.pretrained import Pretrained, load_diffusers, load_siglip, load_
 from arm.models.tokenizer import VisualTokenizer
 from arm.train import parallel
 from arm.train.optim import Optim, block_matrices
-from arm.train.picture_data import draw_apart, open_pictures
+from arm.train.picture_data import open_pictures, seed_by_rank
 from arm.train.provenance import tokenizer_hash
 from arm.train.sharding import apply_parallelism
 from arm.train.training import Loop, Training, training_device
@@ -39,7 +39,7 @@ from arm.train.training import Loop, Training, training_device
 
 @dataclass(frozen=True)
 class Flux:
-    """Sizes of a Flux-type painter; `axes` split the head's features over (0, row, column)."""
+    """Sizes of a Flux-type transformer. axes: features of a head for the positions (0, row, column)."""
 
     num_layers: int
     num_single_layers: int
@@ -66,7 +66,7 @@ class Flux:
 
 @dataclass(frozen=True)
 class Sana:
-    """Sizes of a Sana-type painter; `sample_size` is the latent grid of its position table."""
+    """Sizes of a Sana-type transformer. sample_size: side of the latent grid of its position table."""
 
     num_layers: int
     num_heads: int
@@ -96,12 +96,12 @@ class Sana:
 
 @dataclass(frozen=True)
 class PretrainedPainter:
-    """A painter that starts from a published text-to-image transformer: FLUX.1-dev, or SANA-1.5.
+    """A published text-to-image transformer to start from: FLUX.1-dev, or SANA-1.5.
 
-    source: FluxTransformer2DModel or SanaTransformer2DModel in diffusers' layout. All its weights are
-    kept; the maps of z_q that take the text's place are new. recompute: activations are made again in
-    the backward pass, which costs a third more time and spares most of their memory. bf16: weights
-    that the file has in bf16 stay so and are trained so; otherwise they are trained in fp32.
+    source: a FluxTransformer2DModel or SanaTransformer2DModel in diffusers' layout. All its weights are kept;
+    the projections of z_q, which replaces the text, are new. recompute: activation checkpointing, which takes a
+    third more time and saves most of the activations' memory. bf16: weights stored in bf16 are trained in bf16,
+    otherwise in fp32.
     """
 
     source: str
@@ -109,18 +109,18 @@ class PretrainedPainter:
     bf16: bool = False
 
     def build(self, dim: int, latent_channels: int) -> nn.Module:
-        """Raises WeightsError where the transformer paints other latents than the autoencoder's."""
+        """Raises WeightsError where the transformer's latents are not the autoencoder's."""
         known = painters()
         classes = tuple(each for _, each in known.values())
         transformer = load_diffusers(self.source, classes, self.bf16)
         painter_class, _ = known[type(transformer).__name__]
         if transformer.config.guidance_embeds and painter_class is SanaPainter:
-            raise WeightsError(f"{self.source} is a SANA-Sprint, which is no rectified flow")
+            raise WeightsError(f"{self.source} is a SANA-Sprint, which is not a rectified flow")
         packed = 4 if painter_class is FluxPainter else 1
         if transformer.config.in_channels != packed * latent_channels:
             raise WeightsError(
-                f"{self.source} paints latents of {transformer.config.in_channels // packed} channels, "
-                f"the autoencoder has {latent_channels}; name the one that belongs to it"
+                f"{self.source} takes latents of {transformer.config.in_channels // packed} channels, "
+                f"the autoencoder has {latent_channels}; name the autoencoder it was trained with"
             )
         if self.recompute:
             transformer.enable_gradient_checkpointing()
@@ -129,12 +129,14 @@ class PretrainedPainter:
 
 @dataclass(frozen=True)
 class DetokenizerRun:
-    """One painter's training. Timesteps are u**timestep_power with u ~ U[0, 1]: above 1 they lean
-    towards the noise, where the condition alone must give the answer; 1 is the paper's.
+    """One training of a latent decoder.
 
-    data: users' captioned pictures (`arm.data.sources`), of which only the pictures are used; without any
-    they are those of `domain`, which alone reads `scale`. batch: pictures a process and step. allow_outside:
-    `data` may name pictures outside of its own folder.
+    painter: its transformer. data: users' pictures (paths as in `arm.data.sources`), whose captions are not
+    used; where it is empty, pictures are those of `domain`, to which alone `scale` applies. allow_outside: `data` may name pictures
+    outside of its own folder. batch: pictures per process and step. drop_condition: share of samples without
+    condition. timestep_power: timesteps are u**timestep_power with u ~ U[0, 1]; above 1 they are nearer to the
+    noise, where the picture follows from the condition alone; 1 is the paper's. num_steps, guidance_scale: the
+    sampler's, stored with the decoder.
     """
 
     out: Path = field(metadata=MAY_CHANGE)
@@ -166,13 +168,15 @@ class DetokenizerRun:
         if not 0 <= self.drop_condition <= 1:
             raise ValueError("drop_condition must be from 0 to 1")
         if not 0 < self.timestep_power < math.inf or not math.isfinite(self.guidance_scale):
-            raise ValueError("timestep_power must be above 0, and guidance_scale a number")
+            raise ValueError("timestep_power must be above 0, and guidance_scale must be a number")
         if self.eval_every < 0 or (self.eval_every and self.eval_pictures < 1):
-            raise ValueError("eval_every must not be negative, and beside it eval_pictures above 0")
+            raise ValueError(
+                "eval_every must not be negative, and with it eval_pictures must be above 0"
+            )
 
 
-def fitting(grids: tuple[GridWeight, ...], patch: int, vae: Any, painter: Any) -> None:
-    """Raises ConfigError for a grid whose pictures the autoencoder or the painter cannot take."""
+def check_grids(grids: tuple[GridWeight, ...], patch: int, vae: Any, painter: Any) -> None:
+    """Raises ConfigError for a grid whose pictures the autoencoder or the transformer cannot process."""
     for grid in grids:
         name = f"grids has {grid.height}x{grid.width} tokens of {patch} pixels"
         try:
@@ -180,18 +184,20 @@ def fitting(grids: tuple[GridWeight, ...], patch: int, vae: Any, painter: Any) -
         except InputError as error:
             raise ConfigError(f"{name}: {error}") from None
         if isinstance(painter, FluxPainter) and (height % 2 or width % 2):
-            raise ConfigError(f"{name}: {height}x{width} latents, Flux takes them two by two")
+            raise ConfigError(f"{name}: {height}x{width} latents, but Flux needs even sides")
         side = painter.transformer.config.patch_size if isinstance(painter, SanaPainter) else 1
         if height % side or width % side:
             raise ConfigError(
-                f"{name}: {height}x{width} latents, this Sana takes multiples of {side} each way"
+                f"{name}: {height}x{width} latents, but this Sana needs sides that are multiples of {side}"
             )
 
 
 def main(run: DetokenizerRun) -> None:
-    """Trains one painter and writes it to `out`/model. Under torchrun each process makes its own
-    batches, and `loop.parallel` may share the painter out.
+    """Trains one decoder and writes it to `out`/model. Each process makes its own batches; `loop.parallel` may
+    shard the transformer. Raises ConfigError where a sharded one is to be evaluated.
     """
+    if run.eval_every and run.loop.parallel.shard:
+        raise ConfigError("a sharded decoder cannot be evaluated during training; set eval_every=0")
     parallel.init_processes()
     device = training_device()
     on_gpu = device.type == "cuda"
@@ -202,7 +208,7 @@ def main(run: DetokenizerRun) -> None:
     vae = load_vae(run.pretrained.vae, on_gpu).to(device)
     torch.manual_seed(run.loop.seed)
     painter: Any = run.painter.build(tokenizer.encoder.width, vae.config.latent_channels)
-    fitting(run.grids, tokenizer.patch, vae, painter)
+    check_grids(run.grids, tokenizer.patch, vae, painter)
     apply_parallelism(painter, run.loop.parallel, device)
     painter.to(device)
     canvas = Canvas(run.grids, tokenizer.patch, run.scale)
@@ -221,6 +227,7 @@ def main(run: DetokenizerRun) -> None:
         return run.domain.pictures("train", run.loop.seed, number, run.batch, canvas).images
 
     def losses(images: Tensor) -> Mapping[str, Tensor]:
+        """The rectified-flow loss, with x0 the noise, x1 the latents and velocity x1 - x0."""
         grid = tokenizer.grid(images)
         with torch.no_grad():
             x1 = to_latents(vae, images)
@@ -239,8 +246,6 @@ def main(run: DetokenizerRun) -> None:
         held_out = picture_batches(run.domain, "dev", held, canvas, seed=77)
         return fidelity(tokenizer, decoder, held_out)
 
-    if run.eval_every and run.loop.parallel.shard:
-        raise ConfigError("a sharded painter is not watched while it trains; set eval_every=0")
     origin = {"tokenizer": tokenizer_hash(run.tokenizer, run.pretrained.siglip)}
     with Training(
         run, painter, out=run.out, loop=run.loop, optim=run.optim, name=painter.name, origin=origin,
@@ -248,7 +253,7 @@ def main(run: DetokenizerRun) -> None:
     ) as training:  # fmt: skip
         training.evaluate_if_due(evaluate, run.eval_every)
         for _, images in training.batches(make_batch):
-            draw_apart()
+            seed_by_rank()
             training.update(losses(images))
             training.save_if_due()
             training.evaluate_if_due(evaluate, run.eval_every)

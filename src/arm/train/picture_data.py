@@ -1,6 +1,6 @@
-"""Pictures for the tokenizer and the decoders: a user's, with a slice that is never trained on.
+"""Users' captioned pictures for the tokenizer and the decoders, a part of them held out of training.
 
-A domain (`arm.domain`) needs none of this: it offers pictures by split.
+A domain (`arm.domain`) does not need this: it offers pictures by split.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from arm.data.captioned import (
     Buckets,
@@ -22,12 +25,13 @@ from arm.data.captioned import (
 from arm.data.images import GridWeight
 from arm.data.records import SKIPPED, Skipped
 from arm.data.sources import open_source
+from arm.domain import PictureDomain
 from arm.errors import DataError
-from arm.models.text import has_known_word, tower_ids
+from arm.models.text import has_known_word, same_texts, tower_ids
 from arm.train import parallel
 
 EVALUATED = 32
-"""Held-out pictures in one batch."""
+"""Number of held-out pictures per batch."""
 
 
 @dataclass(frozen=True)
@@ -104,20 +108,64 @@ def open_pictures(
     return UserPictures(train, tuple(test for _, test in pairs), grids, patch)
 
 
-def tell_unread(captions: Sequence[str], tower: Any, siglip: Any) -> None:
-    """Says how many captions of a batch hold no word that the text tower, whose tokenizer is `tower`, knows."""
-    unread = int((~has_known_word(tower, tower_ids(siglip, tower, captions))).sum())
-    if unread:
+def report_unknown_captions(captions: Sequence[str], tower_tokenizer: Any, siglip: Any) -> None:
+    """Prints a line with the number of captions in a batch without a word that the text tower knows."""
+    ids_BT = tower_ids(siglip, tower_tokenizer, captions)
+    unknown = int((~has_known_word(tower_tokenizer, ids_BT)).sum())
+    if unknown:
         print(
-            f"{unread} of {len(captions)} captions of the first batch hold no word that the text tower "
-            "knows: the loss 'sig' leaves such captions out",
+            f"{unknown} of {len(captions)} captions of the first batch ({unknown / len(captions):.0%}) hold no "
+            "word that the text tower knows; the loss 'sig' leaves such captions out",
             flush=True,
         )
 
 
-def draw_apart() -> None:
-    """From here to the end of a step each process draws noise and timesteps of its own. A process alone
-    draws as ever.
+def seed_by_rank() -> None:
+    """Makes torch's generator differ between processes for the rest of a step, so that each samples its own noise
+    and timesteps. The main process's generator does not change.
     """
-    if parallel.rank():  # torch's generator on the CPU reads no more than 32 bits of a seed
+    if parallel.rank():  # torch's CPU generator uses 32 bits of a seed
         torch.manual_seed((torch.initial_seed() + parallel.rank() * 0x9E3779B1) % 2**32)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The captions of all processes, n, to be compared with the b pictures of this process.
+
+    text: the text tower's embeddings. same: whether a caption reads the same as that of the picture. counted:
+    the pairs that the contrastive loss uses; None for all.
+    """
+
+    text: Float[Tensor, "n d"]
+    same: Bool[Tensor, "b n"]
+    counted: Bool[Tensor, "b n"] | None
+
+
+def gather_captions(
+    batch: PictureBatch,
+    tower_tokenizer: Any,
+    ids_BT: Tensor,
+    text_BD: Tensor,
+    domain: PictureDomain | None = None,
+) -> Captions:
+    """Gathers the captions of all processes' batches, so that the contrastive loss has the negatives of the whole
+    batch. Pairs that the domain does not find comparable, and captions without a word that the tower's tokenizer
+    knows, are not counted.
+
+    ids_BT, text_BD: token ids and embeddings of this process's captions. The text tower is frozen, so embeddings
+    are sent without gradients, and the mean of the processes' losses is the loss of the whole batch.
+    """
+    device, size = text_BD.device, parallel.world_size()
+    ids, text, truths = ids_BT, text_BD, batch.truths
+    if size > 1:
+        gathered: list[Any] = [None] * size
+        torch.distributed.all_gather_object(gathered, (ids_BT.cpu(), text_BD.cpu(), batch.truths))
+        ids = torch.cat([each for each, _, _ in gathered]).to(device)
+        text = torch.cat([each for _, each, _ in gathered]).to(device)
+        truths = [truth for _, _, each in gathered for truth in each]
+    counted_N = has_known_word(tower_tokenizer, ids)
+    counted = None if counted_N.all() else counted_N.expand(len(ids_BT), -1)
+    if truths and domain is not None:
+        pairs = domain.comparable(batch.truths, truths).to(device)
+        counted = pairs if counted is None else pairs & counted
+    return Captions(text, same_texts(ids_BT, ids), counted)

@@ -1,16 +1,15 @@
-"""Stage 0: stand-ins for the pretrained parts, trained on a domain's pictures.
+"""Stage 0: small stand-ins for the paper's pretrained parts, trained on the pictures of a domain.
 
-The paper starts from SigLIP2, Qwen2.5-0.5B and the FLUX VAE. Where those do not fit, these small
-models of the very same classes take their places, saved in the Hugging Face layout, so that one
-loader serves both. The vision tower learns a dense objective (regress its own patch) beside the
-contrastive one, as SigLIP2 did, or position and edges would be lost.
+The paper starts from SigLIP2, Qwen2.5-0.5B and the FLUX VAE. Where those are too large, small models of the same
+classes replace them, saved in the same layouts, so that one loader serves both. Like SigLIP2's, the vision tower
+has a dense objective (to regress each patch) beside the contrastive one, without which it loses positions and
+edges.
 """
 
 import math
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from arm.data.images import GridWeight
 from arm.domain import Canvas, PatchLabels, PictureDomain
 from arm.errors import ConfigError
 from arm.evals.reconstruction import picture_batches, zero_shot
-from arm.files import usual_modes
+from arm.files import fill_folder
 from arm.losses import caption_cross_entropy, sigmoid_contrastive
 from arm.models.blocks import grid_sines
 from arm.models.dit import patchify
@@ -36,12 +35,12 @@ from arm.train.sharding import blocks
 from arm.train.training import Loop, Training, to_device, training_device
 
 NORM_GROUPS = 8
-"""Groups of channels that the VAE normalises."""
+"""Channel groups of the VAE's group normalisation."""
 
 
 @dataclass(frozen=True)
 class Towers:
-    """Sizes of the SigLIP-type pair; `image_size` is the grid that the position table is made for."""
+    """Sizes of the SigLIP-type towers. image_size: side in pixels that the position table is made for."""
 
     width: int
     num_layers: int
@@ -57,15 +56,16 @@ class Towers:
         if min(self.width, self.mlp, self.patch, self.text_length, *depths) < 1:
             raise ValueError("the sizes of towers must be at least 1")
         if self.width % self.num_heads or self.width % 4:
-            raise ValueError(
-                f"width {self.width} is no multiple of 4 and of num_heads {self.num_heads}"
-            )
+            heads = self.num_heads
+            raise ValueError(f"width {self.width} is no multiple of 4 and of num_heads {heads}")
         if self.image_size < self.patch:
             raise ValueError(f"image_size {self.image_size} holds no patch of {self.patch} pixels")
 
 
 @dataclass(frozen=True)
 class CaptionLM:
+    """Sizes of the captioning LM."""
+
     width: int
     num_layers: int
     num_heads: int
@@ -74,7 +74,7 @@ class CaptionLM:
     def __post_init__(self) -> None:
         if min(self.width, self.num_layers, self.num_heads, self.mlp) < 1:
             raise ValueError("the sizes of caption_lm must be at least 1")
-        if self.width % (2 * self.num_heads):  # a head turns its features in pairs
+        if self.width % (2 * self.num_heads):  # rotary embeddings rotate pairs of features
             raise ValueError(
                 f"width {self.width} is no multiple of twice num_heads {self.num_heads}"
             )
@@ -82,7 +82,7 @@ class CaptionLM:
 
 @dataclass(frozen=True)
 class VAE:
-    """Sizes of the autoencoder; each of `channels` after the first halves the picture's sides."""
+    """Sizes of the autoencoder. Each of `channels` after the first halves the picture's sides."""
 
     channels: tuple[int, ...]
     latent_channels: int
@@ -91,7 +91,7 @@ class VAE:
 
     @property
     def factor(self) -> int:
-        """Pixels of a latent's side."""
+        """Pixels per latent, along one side."""
         return 2 ** (len(self.channels) - 1)
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class VAE:
 
 @dataclass(frozen=True)
 class StandinsRun:
-    """The stand-ins, trained into `out`/siglip, `out`/caption_lm and `out`/vae."""
+    """The stand-ins, written to `out`/siglip, `out`/caption_lm and `out`/vae."""
 
     out: Path = field(metadata=MAY_CHANGE)
     domain: PictureDomain
@@ -153,7 +153,7 @@ class StandinsRun:
 
 
 class TowerTrainer(nn.Module):
-    """The towers and the captioning LM, with the two maps that only this training needs."""
+    """The towers and the captioning LM, with the heads that only this training needs."""
 
     def __init__(self, siglip: Any, lm: Any, patch: int, label_sizes: Sequence[int]) -> None:
         super().__init__()
@@ -165,77 +165,65 @@ class TowerTrainer(nn.Module):
 
 
 class RegionHead(nn.Module):
-    """Predicts from each patch's features the attributes of what it shows, of which attribute a has
-    `label_sizes[a]` classes, and where the centre of that is.
-    """
+    """Predicts from a patch's features the classes of the object it shows and the offset of its centre."""
 
     def __init__(self, width: int, label_sizes: Sequence[int]) -> None:
         super().__init__()
         self.sizes = [size + 1 for size in label_sizes]
         self.leave = nn.Linear(width, sum(self.sizes) + 2)
 
-    def loss(self, z_BND: Tensor, wanted: PatchLabels) -> Tensor:
-        """Mean cross-entropy of the attributes ("none" is a class) plus the offsets' absolute error."""
+    def loss(self, z_BND: Tensor, target: PatchLabels) -> Tensor:
+        """Mean cross-entropy of the attributes ("none" is a class) plus mean absolute error of the offsets."""
         *logits, offsets = self.leave(z_BND).split([*self.sizes, 2], -1)
-        labels = wanted.labels + 1
+        labels = target.labels + 1
         names = sum(
             F.cross_entropy(x.flatten(0, 1), labels[..., i].flatten()) for i, x in enumerate(logits)
         )
-        covered = wanted.labels[..., :1] >= 0
-        away = ((offsets - wanted.offsets).abs() * covered).sum() / covered.sum().clamp(min=1)
+        covered = target.labels[..., :1] >= 0
+        away = ((offsets - target.offsets).abs() * covered).sum() / covered.sum().clamp(min=1)
         return names + away
 
 
 def new_siglip(towers: Towers, vocab_size: int) -> SiglipModel:
-    shared: dict[str, Any] = {
-        "hidden_size": towers.width,
-        "num_attention_heads": towers.num_heads,
-        "intermediate_size": towers.mlp,
-    }
+    """Towers with random weights."""
+    shared: dict[str, Any] = {"hidden_size": towers.width, "num_attention_heads": towers.num_heads}
+    shared["intermediate_size"] = towers.mlp
     vision = {**shared, "num_hidden_layers": towers.num_layers, "patch_size": towers.patch}
     text = {**shared, "num_hidden_layers": towers.text_layers, "vocab_size": vocab_size}
     text |= {"max_position_embeddings": towers.text_length, "projection_size": towers.width}
     text |= {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-    config = SiglipConfig(
-        vision_config={**vision, "image_size": towers.image_size}, text_config=text
-    )
-    return SiglipModel(config)
+    vision["image_size"] = towers.image_size
+    return SiglipModel(SiglipConfig(vision_config=vision, text_config=text))
 
 
 def new_caption_lm(size: CaptionLM, tokenizer: Any) -> Qwen2ForCausalLM:
+    """A captioning LM with random weights."""
     config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=size.width,
-        num_hidden_layers=size.num_layers,
-        num_attention_heads=size.num_heads,
-        num_key_value_heads=size.num_heads,
-        intermediate_size=size.mlp,
-        tie_word_embeddings=True,
-        max_position_embeddings=512,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+        vocab_size=len(tokenizer), hidden_size=size.width, num_hidden_layers=size.num_layers,
+        num_attention_heads=size.num_heads, num_key_value_heads=size.num_heads,
+        intermediate_size=size.mlp, tie_word_embeddings=True, max_position_embeddings=512,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
     return Qwen2ForCausalLM(config)
 
 
 def _batch(run: StandinsRun, loop: Loop, step: int, batch: int) -> PictureBatch:
+    """A batch of the domain's pictures, a pure function of its arguments."""
     return run.domain.pictures("train", loop.seed, step, batch, run.canvas, singles=run.singles)
 
 
 def save_whole(directory: Path, *parts: Any) -> None:
-    """Saves parts in the Hugging Face layout under another name and renames the folder when done."""
-    temporary = directory.with_name(f".writing_{directory.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for part in parts:
-        part.save_pretrained(temporary)
-    usual_modes(temporary)
-    shutil.rmtree(directory, ignore_errors=True)
-    os.replace(temporary, directory)
+    """Saves parts in the Hugging Face layout into one folder, which exists only once it is complete."""
+
+    def write(folder: Path) -> None:
+        for part in parts:
+            part.save_pretrained(folder)
+
+    fill_folder(write, directory)
 
 
 def tower_scores(siglip: Any, tokenizer: Any, run: StandinsRun) -> dict[str, float]:
-    """Zero-shot accuracy of the towers themselves on held-out pictures of one thing."""
+    """Zero-shot accuracy of the towers on held-out pictures of one object."""
     canvas = replace(run.canvas, grids=run.grids[:1])
     batches = picture_batches(run.domain, "dev", 256, canvas, 9, singles=1.0)
 
@@ -248,31 +236,27 @@ def tower_scores(siglip: Any, tokenizer: Any, run: StandinsRun) -> dict[str, flo
 def contrastive(
     siglip: Any, pooled_BD: Tensor, tokenizer: Any, batch: PictureBatch, domain: PictureDomain
 ) -> Tensor:
-    """The pair's sigmoid loss of pooled pictures against their short captions."""
+    """The towers' sigmoid loss of pooled pictures against their short captions."""
     ids_BT = tower_ids(siglip, tokenizer, batch.captions)
     return sigmoid_contrastive(
-        pooled_BD,
-        tower_embeddings(siglip, ids_BT),
-        same_texts(ids_BT, ids_BT),
-        siglip.logit_scale.squeeze(),
-        siglip.logit_bias.squeeze(),
+        pooled_BD, tower_embeddings(siglip, ids_BT), same_texts(ids_BT, ids_BT),
+        siglip.logit_scale.squeeze(), siglip.logit_bias.squeeze(),
         domain.comparable(batch.truths, batch.truths).to(pooled_BD.device),
-    )
+    )  # fmt: skip
 
 
 def train_towers(run: StandinsRun) -> None:
-    """Towers and captioning LM together, by SigLIP2's three kinds of objective: sigmoid, captioning, dense."""
+    """Trains towers and captioning LM together by SigLIP2's kinds of objective: sigmoid, captioning, dense."""
     tokenizer = run.domain.text_tokenizer()
     torch.manual_seed(run.towers_loop.seed)
     siglip, lm = new_siglip(run.towers, len(tokenizer)), new_caption_lm(run.caption_lm, tokenizer)
     trainer = TowerTrainer(siglip, lm, run.towers.patch, run.domain.label_sizes)
     table = siglip.vision_model.embeddings.position_embedding.weight
     side = run.towers.image_size // run.towers.patch
-    # From random positions a small tower first has to find out which patches are neighbours.
+    # Sinusoidal positions spare a small tower learning which patches are neighbours.
     table.data.copy_(0.5 * grid_sines(side, side, run.towers.width))
     nn.init.constant_(siglip.logit_scale, 2.3)
     nn.init.constant_(siglip.logit_bias, -10.0)
-
     trainer.to(training_device())
 
     def losses(batch: PictureBatch) -> dict[str, Tensor]:
@@ -292,12 +276,8 @@ def train_towers(run: StandinsRun) -> None:
             loss = loss + run.region_weight * losses["region"]
         return {"loss": loss, **losses}
 
-    def make_batch(step: int) -> PictureBatch:
-        return _batch(run, run.towers_loop, step, run.batch)
-
-    def evaluate() -> dict[str, float]:
-        return tower_scores(siglip, tokenizer, run)
-
+    make_batch = partial(_batch, run, run.towers_loop, batch=run.batch)
+    evaluate = partial(tower_scores, siglip, tokenizer, run)
     with Training(
         run, trainer, out=run.out / "towers_run", loop=run.towers_loop, optim=run.optim,
         name="towers", muon=block_matrices(trainer), compiled=blocks(trainer),
@@ -312,24 +292,21 @@ def train_towers(run: StandinsRun) -> None:
 
 
 def train_vae(run: StandinsRun) -> None:
+    """Trains the autoencoder on reconstruction and the KL to a standard normal."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     torch.manual_seed(run.vae_loop.seed)
     size = run.vae
     levels = len(size.channels)
-    kind: Any = AutoencoderKL  # its own annotations say tuples of one
+    kind: Any = AutoencoderKL  # diffusers annotates tuples of one element
     vae = kind(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=size.channels,
-        layers_per_block=size.layers,
-        latent_channels=size.latent_channels,
-        norm_num_groups=NORM_GROUPS,
-        sample_size=run.towers.image_size,
-        mid_block_add_attention=False,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
+        block_out_channels=size.channels, layers_per_block=size.layers,
+        latent_channels=size.latent_channels, norm_num_groups=NORM_GROUPS,
+        sample_size=run.towers.image_size, mid_block_add_attention=False,
+        use_quant_conv=False, use_post_quant_conv=False,
+    )  # fmt: skip
 
     vae.to(training_device())
 
@@ -351,7 +328,7 @@ def train_vae(run: StandinsRun) -> None:
         for _, images in training.batches(make_batch):
             training.update(losses(images))
             training.save_if_due()
-    # The latent DiT wants latents of unit scale; diffusers keep the factor in the config.
+    # Latent decoders expect latents of unit scale; diffusers stores the factor in the config.
     with torch.no_grad():
         images = _batch(run, run.vae_loop, 0, 64).images.to(training_device())
         latents = vae.encode(images).latent_dist.mean
@@ -362,9 +339,7 @@ def train_vae(run: StandinsRun) -> None:
 
 
 def main(run: StandinsRun) -> None:
-    """Trains the parts that do not exist yet: the towers with the captioning LM, then the VAE. Raises
-    ConfigError under several processes.
-    """
+    """Trains the parts that do not exist yet. Raises ConfigError under several processes."""
     if parallel.world_size() > 1:
         raise ConfigError(
             f"stand-ins train in one process; torchrun started {parallel.world_size()}"

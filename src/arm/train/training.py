@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import torch
@@ -43,9 +42,7 @@ B = TypeVar("B")
 
 
 class Unready(Exception):
-    """Raised by a `make_batch` whose batch cannot be made yet, for a reason outside the run: `Training`
-    saves a checkpoint, waits `wait_s` seconds and calls it again.
-    """
+    """Raised by a `make_batch` whose batch cannot be made yet: `Training` saves, waits and calls it again."""
 
     def __init__(self, reason: str, wait_s: float) -> None:
         super().__init__(reason)
@@ -56,10 +53,9 @@ class Unready(Exception):
 class Loop:
     """How long a run trains, how often it logs and saves, and how its processes share the work.
 
-    bf16: matrix products in bf16, on processors that have instructions for it.
-    compile: torch.compile, which takes a minute at the start and needs a C++ compiler.
-    parallel: how processes share the model. workers: processes that prepare batches in advance; with 0
-    each batch is made when its step begins.
+    bf16: matrix products in bf16, on processors that have instructions for it. compile: torch.compile, which
+    takes a minute at the start and needs a C++ compiler. parallel: how processes share the model. workers:
+    processes that prepare batches in advance; with 0 each batch is made when its step begins.
     """
 
     steps: int = field(metadata=MAY_CHANGE)
@@ -194,12 +190,7 @@ class Training:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
             if error is None:
                 self._finish_checkpoint()
@@ -282,14 +273,11 @@ class Training:
         To be called once before the first batch too: with `before_training` a new run is evaluated there,
         and a run that was killed during an evaluation repeats it.
         """
-        if not every:
-            return
-        if not (self._due(every) if self.step else before_training):
+        if not every or not (self._due(every) if self.step else before_training):
             return
         log = self._log
-        if self.step == self.start and parallel.broadcast_from_main(
-            lambda: log is not None and log.evaluated
-        ):
+        known = log is not None and log.evaluated
+        if self.step == self.start and parallel.broadcast_from_main(lambda: known):
             return
         with unsharded(self.module):
             if log is not None:
@@ -326,9 +314,8 @@ class Training:
 
     def _save(self) -> None:
         self._finish_checkpoint()
-        self._pending = checkpoint.save(
-            self.out, self.step, self.module, self.optimizer, self.origin, self.ema
-        )
+        state = (self.module, self.optimizer, self.origin, self.ema)
+        self._pending = checkpoint.save(self.out, self.step, *state)
         self._saved = self.step
         if not self.sharded:
             self._finish_checkpoint()
@@ -354,11 +341,11 @@ def _claim(out: Path, config: Any) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(
-            f"{out} cannot be created ({error.strerror}); choose another `out`"
-        ) from None
-    if checkpoint.newest(out) is not None and (out / "config.json").is_file():
-        check_same_run(read_json(out / "config.json"), config, out)
+        reason = f"{out} cannot be created ({error.strerror}); choose another `out`"
+        raise ConfigError(reason) from None
+    recorded = out / "config.json"
+    if checkpoint.newest(out) is not None and recorded.is_file():
+        check_same_run(read_json(recorded), config, out)
     parallel.barrier()
     if parallel.is_main():
-        dump(config, out / "config.json")
+        dump(config, recorded)
