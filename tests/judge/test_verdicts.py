@@ -395,6 +395,131 @@ def test_a_pair_of_scores(reply: str, expected: tuple | None):
     assert read_viescore(reply) == expected
 
 
+MORE = [
+    (
+        read_verified,
+        "The image shows a moon.\nScore: 1\n\n(Score: 0 would need a missing moon.)",
+        1,
+    ),
+    (read_verified, "I considered Score: 0 but settle on Score: 1.", 1),
+    (read_verified, "Score: 0 is too harsh; Score: 1", 1),
+    (read_verified, "Is it Score: 0? No. Score: 1", 1),
+    (read_verified, "Score = 1", 1),
+    (read_verified, "SCORE\uff1a\uff11", 1),
+    (read_verified, "score:1.", 1),
+    (read_verified, "**Score: 1** - the image is correct.", 1),
+    (read_verified, "Score:\n```\n1\n```", 1),
+    (read_verified, "My score: 1", 1),
+    (read_verified, "Score: true", None),
+    (read_verified, '{"score": true}', None),
+    (read_verified, '{"score": null}', None),
+    (read_verified, '{"score": ""}', None),
+    (read_verified, "Score: between 0 and 1", None),
+    (read_verified, "Score: 1\nScore: 0.5", None),
+    (read_verified, "Score 1/1", 1),
+    (read_verified, "1/1", 1),
+    (read_verified, "0", 0),
+    (read_verified, "10", None),
+    (read_verified, "1 0", None),
+    (read_verified, "Score: 1\u20e31", None),
+    (read_legacy, "Consistency: 2\nRealism: 1\nAesthetic Quality: 0\nOverall: 1", (2, 1, 0)),
+    (read_legacy, "**Consistency**: 2\xa0\n**Realism**: 1\n**Aesthetic Quality**: 0", (2, 1, 0)),
+    (read_legacy, "Consistency:2 Realism:1 Aesthetic Quality:0", (2, 1, 0)),
+    (read_legacy, "Consistency: 2 / Realism: 1 / Aesthetic Quality: 0", (2, 1, 0)),
+    (
+        read_legacy,
+        "Consistency (0-2): 2 | Realism (0-2): 1 | Aesthetic Quality (0-2): 0",
+        (2, 1, 0),
+    ),
+    (read_legacy, "Consistency: [2]\nRealism: [1]\nAesthetic Quality: [0]", (2, 1, 0)),
+    (read_legacy, "Consistency - 2\nRealism - 1\nAesthetic Quality - 0", (2, 1, 0)),
+    (read_legacy, '{\n"Consistency": 2,\n"Realism": 1,\n"Aesthetic Quality": 0,\n}', (2, 1, 0)),
+    (
+        read_legacy,
+        "Consistency\uff1a\uff12\u3001Realism\uff1a\uff11\u3001Aesthetic Quality\uff1a\uff10",
+        (2, 1, 0),
+    ),
+    (read_legacy, "Realism: 1\nConsistency: 2\nAesthetic Quality: 0", (2, 1, 0)),
+    (
+        read_legacy,
+        "Consistency: 2 (the prompt asks for 3 cats, 3 are shown)\nRealism: 1 (mostly)\nAesthetic Quality: 0 (bad)",
+        (2, 1, 0),
+    ),
+    (
+        read_legacy,
+        "1. **Consistency (0-2):** The image shows it well. Score: 2\n2. **Realism (0-2):** Fine. Score: 1\n3. **Aesthetic Quality (0-2):** Bad. Score: 0",
+        None,
+    ),
+    (read_legacy, "Consistency: 1 -> 2\nRealism: 1\nAesthetic Quality: 0", None),
+    (read_legacy, "Consistency: ~~1~~ 2\nRealism: 1\nAesthetic Quality: 0", (2, 1, 0)),
+    (read_legacy, "Consistency: 2.0\nRealism: 1.0\nAesthetic Quality: 0.0", (2, 1, 0)),
+    (
+        read_legacy,
+        "Consistency: 2; the realism is fine\nRealism: 1\nAesthetic Quality: 0",
+        (2, 1, 0),
+    ),
+    (
+        read_imgedit,
+        "Brief reasoning: ok.\nPrompt Compliance: 5.\nVisual Naturalness: 4.\nPhysical & Detail Integrity: 3.",
+        (5, 4, 3),
+    ),
+    (
+        read_imgedit,
+        "**Brief reasoning:** ok.\n**Prompt Compliance:** 5\n**Visual Naturalness:** 4\n**Physical & Detail Integrity:** 3",
+        (5, 4, 3),
+    ),
+    (
+        read_imgedit,
+        "Prompt Compliance: 4-5\nVisual Naturalness: 4\nPhysical & Detail Integrity: 3",
+        None,
+    ),
+    (
+        read_imgedit,
+        "Prompt Compliance: 0\nVisual Naturalness: 4\nPhysical & Detail Integrity: 3",
+        None,
+    ),
+    (
+        read_imgedit,
+        "Brief reasoning: ok.\n\n- Prompt Compliance \u2013 5/5\n- Visual Naturalness \u2013 4/5\n- Physical & Detail Integrity \u2013 3/5",
+        (5, 4, 3),
+    ),
+    (
+        read_imgedit,
+        "PROMPT COMPLIANCE: 5\nVISUAL NATURALNESS: 4\nPHYSICAL & DETAIL INTEGRITY: 3",
+        (5, 4, 3),
+    ),
+    (
+        read_imgedit,
+        "Prompt Compliance: Five\nVisual Naturalness: 4\nPhysical & Detail Integrity: 3",
+        None,
+    ),
+    (
+        read_imgedit,
+        "| Prompt Compliance | Visual Naturalness | Physical & Detail Integrity |\n|---|---|---|\n| 5 | 4 | 3 |",
+        (5, 4, 3),
+    ),
+    (read_viescore, "Score: 7/10 and 8/10", None),
+    (read_viescore, "[7, 8]\n[9, 9]", (9, 9)),
+    (read_viescore, "The scores are [7, 8].", (7, 8)),
+    (read_viescore, "score = [7, 8];", (7, 8)),
+    (read_viescore, "output: [7, 8]", None),
+    (read_viescore, '{"score": [7, 8], reasoning: "x"}', (7, 8)),
+    (read_viescore, '{"score": [7,8],"reasoning":"a", }', (7, 8)),
+    (read_viescore, '```json\n{"score": [7, 8]\n```', None),
+    (read_viescore, '{"score": {"editing success": 7, "degree of overediting": 8}}', (7, 8)),
+    (read_viescore, '{"score": [[7, 8]]}', None),
+    (read_viescore, '{"score": [07, 8]}', (7, 8)),
+    (read_viescore, '{"score":[7,8]}{"score":[9,9]}', (9, 9)),
+    (read_verified, "Score: 1 (not 0)", 1),
+    (read_verified, "Score: 1, since the score of 0 is for failures", 1),
+]
+
+
+@pytest.mark.parametrize(("read", "reply", "expected"), MORE)
+def test_more_forms(read: Callable[[str], object], reply: str, expected: object):
+    assert read(reply) == expected
+
+
 ECHO = """Put the score in a list such that output score = [score1, score2].
 First lets look at the first set of input as an example.
 Editing instruction: What if the man had a hat?
