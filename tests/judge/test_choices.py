@@ -1,6 +1,10 @@
 """Choices of judges: yes or no, and letters."""
 
+from collections.abc import Callable
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from arm.judge.choices import read_letter, read_yes_no
 
@@ -95,3 +99,26 @@ def test_yes_and_no(reply: str, expected: bool | None):
 )  # fmt: skip
 def test_letters(reply: str, expected: str | None):
     assert read_letter(reply, "ABCDZ") == expected
+
+
+FORMS = (
+    "{}", "{}.", "**{}**", "{}!", "{}, it is so.", "{}\nThe picture shows it.", "Answer: {}", "**Answer:** {}",
+    "The answer is {}.", '{{"answer": "{}"}}', "{{'answer': '{}', 'reasoning': 'No dog, yes a cat'}}", "<answer>{}</answer>",
+    "| Answer | {} |", "\\boxed{{{}}}", "1. {}", "{} (certain)", "Therefore, {}.", "### {}", "`{}`",
+)  # fmt: skip
+THOUGHTS = (
+    "", "<think>{}</think>", "{}, at first sight.\n</think>\n", "<thinking>\nSay {}. Or not.\n</thinking>\n\n",
+    "{}.\n\nWait.\n\n",
+)  # fmt: skip
+
+
+@given(st.booleans(), st.booleans(), st.sampled_from(FORMS), st.sampled_from(THOUGHTS),
+       st.sampled_from((str.lower, str.upper, str.title)))  # fmt: skip
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_the_last_answer_is_read_in_every_form(
+    says: bool, drafted: bool, form: str, thought: str, spelled: Callable[[str], str]
+):
+    words = {True: spelled("yes"), False: spelled("no")}
+    reply = thought.format(words[drafted]) + form.format(words[says])
+    assert read_yes_no(reply) is says
+    assert read_yes_no("<think>" + form.format(words[says])) is None

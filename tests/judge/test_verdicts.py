@@ -759,3 +759,37 @@ def test_endless_pieces_are_missing(piece: str):
     reply = "score: " + piece * (LONGEST // len(piece) - 10)
     assert read_viescore(reply) is None and read_imgedit(reply) is None
     assert re.search("thin", reply) or read_legacy(reply) is None
+
+
+PAIR_FORMS = (
+    '{{"score": [{}, {}], "reasoning": "score: [0, 0] would be harsh"}}', '{{"score" : [{}, {}]}}',
+    "{{'score': [{}, {}], 'reasoning': 'it doesn't fit'}}", '{{"score": ["{}", "{}/10"],}}',
+    '{{"reasoning": "a "good" edit", "score": [{} , {}]}}', '{{\n"score": [\n{},\n{}\n]\n}}', "Score: [{}, {}]",
+    '||V^=^V||\n{{\n"score" : [{}, {}],\n"reasoning" : "fine"\n}}\n||V^=^V||', "**Score:** [{}, {}]", "[{}, {}]",
+    "output score = [{}, {}]", "| score | [{}, {}] |", '{{"score": [{} (mostly), {}.0]}}', "score1: {}\nscore2: {}",
+)  # fmt: skip
+pair = st.tuples(st.integers(0, 10), st.integers(0, 10))
+
+
+@given(pair, pair, st.sampled_from(PAIR_FORMS), st.sampled_from(PAIR_FORMS[:-1]), st.sampled_from(WRAPS),
+       st.sampled_from(THOUGHTS))  # fmt: skip
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_the_last_pair_is_read_in_every_form(
+    scores: tuple[int, int], drafted: tuple[int, int], form: str, draft_form: str,
+    wrap: Callable[[str], str], thought: Callable[[str], str],
+):  # fmt: skip
+    draft = thought(draft_form.format(*drafted))
+    if form == PAIR_FORMS[-1] and final_answer(draft + ".") != ".":
+        draft = ""  # scores by name are read only where no list is given
+    assert read_viescore(draft + wrap(form.format(*scores))) == scores
+
+
+@given(pair, st.sampled_from(PAIR_FORMS), st.sampled_from(("11", "-1", "7-8", "7 or 8", "true", "null", "?", "7%", "")),
+       st.booleans())  # fmt: skip
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_one_bad_number_makes_a_pair_missing(
+    scores: tuple[int, int], form: str, bad: str, first: bool
+):
+    assert (
+        read_viescore(form.format(bad if first else scores[0], scores[1] if first else bad)) is None
+    )
