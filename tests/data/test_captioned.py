@@ -68,6 +68,29 @@ def test_grids_of_one_ratio_share_its_pictures(folder: Path):
     assert abs(sides.count(24) / 300 - 0.75) < 0.125  # five standard deviations
 
 
+def test_larger_grids_take_pictures_that_are_large_enough(tmp_path: Path):
+    """Squares of 20, 30, 64 and 400 pixels for grids of 16, 32 and 64; at most a quarter more is made up."""
+    for side in (20, 30, 64, 400):
+        (tmp_path / "data" / f"of {side}").mkdir(parents=True)
+        Image.new("RGB", (side, side + 1)).save(tmp_path / "data" / f"of {side}" / "x.png")
+    run, source = tmp_path / "run", open_source(tmp_path / "data")
+    grids = tuple(GridWeight(n, n) for n in (8, 2, 4))
+    for _ in range(2):  # also as they are kept
+        buckets = open_buckets(source, grids, run, Skipped(run / "skipped"))
+        assert buckets.units.tolist() == [20, 30, 400, 64]
+    captions: dict[int, set[str]] = {16: set(), 32: set(), 64: set()}
+    for step in range(60):
+        batch = captioned_batch(buckets, 0, step, 1, grids, PATCH)
+        captions[batch.images.shape[-1]].add(batch.captions[0])
+    assert captions == {
+        16: {"of 20", "of 30", "of 64", "of 400"},
+        32: {"of 30", "of 64", "of 400"},
+        64: {"of 64", "of 400"},
+    }
+    alone = captioned_batch(buckets, 0, 0, 4, (GridWeight(8, 8),), PATCH)
+    assert len(set(alone.captions)) == 4  # the smallest grid that is offered takes all
+
+
 def test_processes_share_the_sorting(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """Seven parts of three records: one process sorts four of them, another the rest; together they are
     what one alone finds, and no part is sorted twice.

@@ -1,7 +1,8 @@
 """Users' pictures with captions, for training the tokenizer and the decoders.
 
-Pictures of one aspect ratio make a batch. So every picture is assigned, once, to the aspect ratio nearest to its
-own (`Buckets`); a batch takes one token grid and fits pictures of its ratio to it.
+The pictures of a batch have one aspect ratio. So every picture is assigned once to the ratio nearest to its own
+(`Buckets`), by the size in its file's header; a batch takes one token grid and fits pictures of the grid's ratio to it. Of several
+grids of one ratio, the larger ones get only pictures that are large enough.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from torch import Tensor
 
 from arm.data.contents import container_stamps, stamps_digest
 from arm.data.conversation import caption_of
-from arm.data.images import GridWeight, nearest_ratio, to_float
+from arm.data.images import MAX_ENLARGEMENT, GridWeight, nearest_ratio, to_float
 from arm.data.records import Skipped, Source, without_place
-from arm.errors import DataError
+from arm.errors import DataError, shown
 from arm.files import atomic_write, disk_errors
 
 
@@ -49,7 +50,9 @@ class PictureBatch:
 Ratio = tuple[int, int]
 """(height, width) in lowest terms: grids of 6x6 and 7x7 share the pictures of (1, 1)."""
 PART = 250_000
-"""Records whose sizes are noted in one file: what a process that is killed may lose."""
+"""Records whose sizes are kept in one file: the most work that a killed process may lose."""
+UNITS = "units"
+"""The name, in a part, of the size of each record's picture."""
 STAMPS = "stamps"
 """The key, in the header of a part, of the digest of the files that it was sorted from."""
 
@@ -62,35 +65,59 @@ def ratio_of(grid: GridWeight) -> Ratio:
 
 @dataclass(frozen=True, eq=False)
 class Buckets:
-    """The records of a source that are one captioned picture, by the ratio nearest to its own."""
+    """The records of a source that are one captioned picture.
+
+    members: by the ratio nearest to the picture's, the numbers of the records. units: by the number of a record, the
+    pixels that its picture has for each unit of its ratio: 100 for 400x300 of the ratio (3, 4).
+    """
 
     source: Source
     members: Mapping[Ratio, NDArray[np.int64]]
     skipped: Skipped
+    units: NDArray[np.float32]
+    _large_enough: dict[tuple[Ratio, float], NDArray[np.int64]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __len__(self) -> int:
         return sum(map(len, self.members.values()))
+
+    def members_for(
+        self, grid: GridWeight, grids: Sequence[GridWeight], patch: int
+    ) -> NDArray[np.int64]:
+        """The records whose pictures suit a grid: of its ratio, and enlarged by at most `MAX_ENLARGEMENT`, unless
+        `grid` is the smallest of its ratio among `grids`.
+        """
+        ratio = ratio_of(grid)
+        members = self.members.get(ratio, np.zeros(0, np.int64))
+        if grid.height == min(g.height for g in grids if ratio_of(g) == ratio):
+            return members
+        needed = patch * grid.height / ratio[0] / MAX_ENLARGEMENT
+        key = ratio, needed
+        if key not in self._large_enough:
+            self._large_enough[key] = members[self.units[members] >= needed]
+        return self._large_enough[key]
 
 
 def open_buckets(
     source: Source, grids: Iterable[GridWeight], folder: Path, skipped: Skipped
 ) -> Buckets:
-    """The buckets of a source, from `folder` where it has them, else from every picture's header.
+    """The buckets of a source, from `folder` where they are kept, else from every picture's header.
 
-    What is kept is found again by the source's path and length and by the grids' ratios, and made again where
-    files have changed. Records that are
-    no pair of picture and caption are passed over. Raises DataError where none is left.
+    They are kept by the source's path and length and by the grids' ratios, and made again where files have changed.
+    Records that are no pair of picture and caption are left out. Raises DataError where none is left.
     """
     grids = list(grids)
     parts = sort_share(source, grids, folder, skipped)
     members = {
         ratio: np.concatenate([part[_name(ratio)] for part in parts]) for ratio in _ratios(grids)
     }
-    buckets = Buckets(source, members, skipped)
+    units = np.concatenate([part[UNITS] for part in parts])
+    buckets = Buckets(source, members, skipped, units)
     if not len(buckets):
         raise DataError(
-            f"{source.name} holds no readable picture with a caption; a record is image and text "
-            f"({len(skipped)} were skipped, see {skipped.path})"
+            f"{shown(source.name)} holds no readable picture with a caption; a record is image and text "
+            f"({len(skipped)} were skipped, see {shown(str(skipped.path))})"
         )
     return buckets
 
@@ -102,7 +129,7 @@ def sort_share(
     skipped: Skipped,
     rank: int = 0,
     processes: int = 1,
-) -> list[Mapping[str, NDArray[np.int64]]]:
+) -> list[Mapping[str, NDArray[Any]]]:
     """Sorts every `processes`-th part of the records from `rank` on by ratio, and keeps each part in `folder`.
 
     A part that is there is taken from there, unless one of its files has been written again since.
@@ -116,7 +143,7 @@ def sort_share(
         path = kept / f"part-{start // PART:05d}.safetensors"
         indices = range(start, min(start + PART, len(source)))
         stamps = stamps_digest(source, indices, containers)
-        members = _read(path, {_name(ratio) for ratio in ratios}, stamps)
+        members = _read(path, {UNITS, *map(_name, ratios)}, stamps)
         if members is None:
             skipped.forget({f"{source.name}: {source.where(index)}" for index in indices})
             members = _sort(source, indices, ratios, skipped)
@@ -134,8 +161,8 @@ def _name(ratio: Ratio) -> str:
     return f"{ratio[0]}:{ratio[1]}"
 
 
-def _read(path: Path, names: set[str], stamps: str) -> dict[str, NDArray[np.int64]] | None:
-    """A part as an earlier run kept it; None where there is none, or none of the files as they are now."""
+def _read(path: Path, names: set[str], stamps: str) -> dict[str, NDArray[Any]] | None:
+    """A part as an earlier run kept it; None where there is none, or where it was made from other files."""
     try:
         with safe_open(path, framework="np") as file:
             if (file.metadata() or {}).get(STAMPS) != stamps or set(file.keys()) != names:
@@ -147,21 +174,28 @@ def _read(path: Path, names: set[str], stamps: str) -> dict[str, NDArray[np.int6
 
 def _sort(
     source: Source, indices: Sequence[int], ratios: Sequence[Ratio], skipped: Skipped
-) -> dict[str, NDArray[np.int64]]:
+) -> dict[str, NDArray[Any]]:
+    """The records `indices` by their ratio's name, and `UNITS`."""
     from rich.console import Console
     from rich.progress import track
 
     members: dict[Ratio, list[int]] = {ratio: [] for ratio in ratios}
+    units = np.zeros(len(indices), np.float32)
     quiet = not sys.stderr.isatty()
     console = Console(stderr=True)
-    for index in track(indices, "sizes of pictures", console=console, disable=quiet):
+    for place, index in enumerate(
+        track(indices, "sizes of pictures", console=console, disable=quiet)
+    ):
         try:
             record = source.record(index)
             if caption_of(record.conversation) is not None:
-                members[nearest_ratio(*record.size(0), ratios)].append(index)
+                width, height = record.size(0)
+                ratio = nearest_ratio(width, height, ratios)
+                members[ratio].append(index)
+                units[place] = min(height / ratio[0], width / ratio[1])
         except DataError as error:
-            _note(skipped, source, index, error)
-    return {_name(ratio): np.array(found, np.int64) for ratio, found in members.items()}
+            _skip(skipped, source, index, error)
+    return {UNITS: units} | {_name(r): np.array(of, np.int64) for r, of in members.items()}
 
 
 def captioned_batch(
@@ -169,16 +203,19 @@ def captioned_batch(
 ) -> PictureBatch:
     """Batch number `step`: a pure function of its arguments.
 
-    A grid is drawn by how many pictures its ratio has times its weight, then `batch` different pictures of it (with
-    repeats only where it has fewer). A picture that cannot be read is noted in `buckets.skipped` and
-    another drawn. Raises DataError where a grid has none that can.
+    A grid is drawn by the number of pictures that suit it times its weight, then `batch` different pictures of those (with
+    repeats only where there are fewer). A picture that cannot be read is added to `buckets.skipped`, and another one
+    is drawn. Raises DataError where none of a grid's pictures can be read.
     """
     rng = np.random.default_rng([seed, step])
-    chances = np.array([len(buckets.members.get(ratio_of(g), ())) * g.weight for g in grids], float)
+    suitable = [buckets.members_for(grid, grids, patch) for grid in grids]
+    chances = np.array([len(m) * g.weight for m, g in zip(suitable, grids, strict=True)], float)
     if not chances.any():
-        raise DataError(f"{buckets.source.name} has no picture for any grid of weight above 0")
-    grid = grids[int(rng.choice(len(grids), p=chances / chances.sum()))]
-    members = buckets.members[ratio_of(grid)]
+        raise DataError(
+            f"{shown(buckets.source.name)} has no picture for any grid of weight above 0"
+        )
+    drawn_grid = int(rng.choice(len(grids), p=chances / chances.sum()))
+    grid, members = grids[drawn_grid], suitable[drawn_grid]
     images: list[NDArray[np.uint8]] = []
     captions: list[str] = []
     drawn: set[int] = set()
@@ -187,33 +224,34 @@ def captioned_batch(
         if index in drawn:
             continue
         drawn.add(index)
-        found = _picture(buckets, index, grid, patch)
-        if found is not None:
-            images.append(found[0])
-            captions.append(found[1])
+        pair = _captioned_picture(buckets, index, grid, patch)
+        if pair is not None:
+            images.append(pair[0])
+            captions.append(pair[1])
         if len(drawn) == len(members):
             if not images:
                 raise DataError(
-                    f"{buckets.source.name}: none of the {len(members)} pictures for the grid "
-                    f"{grid.height}x{grid.width} can be read; see {buckets.skipped.path}"
+                    f"{shown(buckets.source.name)}: none of the {len(members)} pictures for the grid "
+                    f"{grid.height}x{grid.width} can be read; see {shown(str(buckets.skipped.path))}"
                 )
             drawn.clear()
     return PictureBatch(to_float(np.stack(images)), tuple(captions), tuple(captions), ())
 
 
-def _picture(
+def _captioned_picture(
     buckets: Buckets, index: int, grid: GridWeight, patch: int
 ) -> tuple[NDArray[np.uint8], str] | None:
+    """A picture (H, W, 3) on the grid and its caption; None, and skipped, where it cannot be read."""
     try:
         record = buckets.source.record(index)
         image = record.fitted_image(0, [(grid.height, grid.width)], patch)
         return image, caption_of(record.conversation) or ""
     except DataError as error:
-        _note(buckets.skipped, buckets.source, index, error)
+        _skip(buckets.skipped, buckets.source, index, error)
         return None
 
 
-def _note(skipped: Skipped, source: Source, index: int, error: DataError) -> None:
-    """Several sources may share the file, so a place is named with its source."""
+def _skip(skipped: Skipped, source: Source, index: int, error: DataError) -> None:
+    """Adds a record to the list. Several sources may share it, so a place is named with its source."""
     where = source.where(index)
     skipped.add(f"{source.name}: {where}", without_place(where, error))
