@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from arm import pipeline, sequence
@@ -37,6 +38,30 @@ def test_any_picture_goes_to_the_nearest_grid(
     assert arm.encode(Image.new("RGB", size, "white")).shape == grid
 
 
+def test_a_picture_has_the_same_codes_in_every_form(arm: Arm, picture: Image.Image, tmp_path: Path):
+    """A turned one too: a file, its bytes, what Pillow opened, an array, a tensor."""
+    pixels = np.asarray(picture)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = tmp_path / "turned.png"
+    Image.fromarray(np.rot90(pixels)).save(turned, exif=exif)
+    expected = arm.encode(picture)
+    forms = [turned, str(turned), turned.read_bytes(), Image.open(turned), turned.open("rb")]
+    forms += [pixels, pixels / 255, torch.from_numpy(pixels.copy()).permute(2, 0, 1)]
+    for form in forms:
+        assert np.array_equal(arm.encode(form), expected)
+    deep = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256)
+    assert np.array_equal(arm.encode(deep), arm.encode(Image.fromarray(pixels[..., 0])))
+    for wrong in (Image.new("F", (9, 9), 1e6), 5, torch.zeros(2, 3, 9, 9)):
+        for call in (
+            arm.encode,
+            lambda p: arm.ask(p, "how many?"),
+            lambda p: arm.chat().say("a", p),
+        ):
+            with pytest.raises(InputError):
+                call(wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["pixel", "flux", "sana"])
 def test_same_codes_and_seed_give_the_same_picture(chain: TinyChain, name: str):
     arm = Arm.from_pretrained(chain.model, name)
@@ -49,8 +74,6 @@ def test_same_codes_and_seed_give_the_same_picture(chain: TinyChain, name: str):
 
 @pytest.mark.parametrize("name", ["pixel", "flux", "sana"])
 def test_a_picture_does_not_depend_on_its_batch(chain: TinyChain, name: str):
-    import torch
-
     arm = Arm.from_pretrained(chain.model, name)
     codes = torch.arange(98).reshape(2, 7, 7)
     both = arm.detokenizer.decode(codes, seed=1)

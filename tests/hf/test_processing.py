@@ -51,6 +51,20 @@ def test_prompts_equal_flatten(
     assert processor(text=drawing).attention_mask == [1] * len(expected)
 
 
+def test_pictures_and_codes_are_told_apart(
+    arm: Arm, processor: ArmProcessor, picture: Pillow.Image
+):
+    """Integers (H, W) of more than 8 bits are codes; bytes and floats (H, W) are a grey picture."""
+    grey = np.asarray(picture.convert("L"))
+    expected = arm.encode(Pillow.fromarray(grey))
+    for form in (grey, grey / 255, torch.from_numpy(grey.copy()), picture.convert("L")):
+        assert np.array_equal(processor.encode_image(form), expected)
+    for codes in (expected, torch.from_numpy(expected), expected.astype(np.uint16)):
+        assert np.array_equal(processor.encode_image(codes), expected)
+    with pytest.raises(InputError, match="range is not known"):
+        processor.encode_image(np.full((9, 9, 3), 1e6))
+
+
 def test_messages_equal_flatten(arm: Arm, processor: ArmProcessor, picture: Pillow.Image):
     seen, other = Image(arm.encode(picture)), Image(np.arange(6).reshape(2, 3))
     a, b = (Text(arm.text_tokenizer.ids(t)) for t in ("add a ring", "a star"))

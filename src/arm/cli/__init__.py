@@ -32,7 +32,7 @@ from arm.cli.options import (
     write_json_file,
 )
 from arm.cli.plan import plan
-from arm.errors import ArmError, InputError
+from arm.errors import ArmError, InputError, escaped
 from arm.files import write_picture
 
 OF_THE_MACHINE = (
@@ -153,7 +153,7 @@ def chat(
         try:
             reply = session.say(words, path)
         except InputError as error:
-            typer.echo(f"arm: {error}", err=True)
+            typer.echo(f"arm: {escaped(str(error))}", err=True)
             continue
         if reply.text:
             typer.echo(reply.text)
@@ -296,7 +296,7 @@ def main() -> None:
     try:
         app()
     except ArmError as error:
-        typer.echo(f"arm: {error}", err=True)
+        typer.echo(f"arm: {escaped(str(error))}", err=True)
         sys.exit(2)
     except OSError as error:
         # Wherever it happens, a full disk, a forbidden or an impossible name is the user's to mend.

@@ -18,7 +18,7 @@ from typing import Any
 
 from arm.errors import InputError
 from arm.evals.benchmarks.base import Benchmark, Item, Result
-from arm.evals.benchmarks.files import read_picture, source_path
+from arm.evals.benchmarks.files import read_picture, shown_source, source_path
 from arm.evals.making import picture_path, picture_state
 from arm.evals.page import Made, Said, Shown
 from arm.files import atomic_write
@@ -246,7 +246,7 @@ def report_items(
             item.id,
             item.text,
             item.group,
-            None if item.image is None else images / item.image,
+            shown_source(images, item),
             tuple(made),
             result.value_of(item),
             result.key_of(item),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from arm.errors import DataError
+from arm.errors import DataError, InputError
 from arm.evals.benchmarks.base import Benchmark, Item
 from arm.evals.benchmarks.files import (
     Fingerprints,
@@ -18,6 +18,8 @@ from arm.evals.benchmarks.files import (
     require,
     require_list,
     require_text,
+    shown_source,
+    source_paths,
     table_rows,
 )
 
@@ -91,6 +93,18 @@ def test_where_pictures_are(tmp_path: Path):
     assert image_folder(benchmark, items, tmp_path) == tmp_path / "q"
     assert missing_hint(benchmark, items, tmp_path / "q") == ""
     assert missing_hint(benchmark, [Item("1", "", "g")], tmp_path) == ""
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png", "a/../../secret.png"])
+def test_pictures_outside_of_a_benchmark_are_not_shown(name: str, tmp_path: Path):
+    (tmp_path / "secret.png").write_bytes(b"x")
+    (tmp_path / "b").mkdir()
+    item = Item("1", "", "g", name)
+    with pytest.raises(InputError, match=r"secret\.png lies outside of .*b$"):
+        source_paths(tmp_path / "b", item)
+    assert shown_source(tmp_path / "b", item) is None
+    inside = Item("1", "", "g", "a/1.png")
+    assert shown_source(tmp_path / "b", inside) == tmp_path / "b/a/1.png"
 
 
 def test_fingerprints_are_of_the_bytes_in_order(tmp_path: Path):

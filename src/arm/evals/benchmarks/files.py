@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from arm.data.images import open_image
-from arm.data.source_table import arrow_errors, library, whole_parquet
+from arm.data.parquet_files import arrow_errors, library, whole_parquet
 from arm.errors import DataError, InputError
 from arm.evals.benchmarks.base import Benchmark, Item
-from arm.files import read_text
+from arm.files import path_inside, read_text
 
 ARROW_SUFFIX = ".arrow"
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -181,11 +181,13 @@ def read_picture(path: Path) -> Picture | None:
 
 
 def source_paths(images: Path, item: Item) -> list[Path]:
-    """All pictures of an item, each once. Raises InputError where it has none or one is missing."""
+    """All pictures of an item, each once. Raises InputError where it has none, or where one is missing or lies
+    outside of `images`.
+    """
     names = list(dict.fromkeys(item.images.values())) or ([item.image] if item.image else [])
     if not names:
         raise InputError(f"item {item.id} names no picture")
-    paths = [images / name for name in names]
+    paths = [path_inside(images, name) for name in names]
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path} is missing")
@@ -195,6 +197,14 @@ def source_paths(images: Path, item: Item) -> list[Path]:
 def source_path(images: Path, item: Item) -> Path:
     """The one picture of an item, or its first. Raises InputError where there is none."""
     return source_paths(images, item)[0]
+
+
+def shown_source(images: Path, item: Item) -> Path | None:
+    """The picture of an item as a report shows it; None where it has none, or one outside of `images`."""
+    try:
+        return None if item.image is None else path_inside(images, item.image)
+    except InputError:
+        return None
 
 
 class Fingerprints:
