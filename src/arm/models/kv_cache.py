@@ -1,16 +1,12 @@
-"""Keys and values of the tokens that a backbone has read, for decoding one token after the other.
+"""Keys and values of tokens that a backbone has read: for decoding, and for prompts shared by a group.
 
-Shape suffixes: B batch, T new tokens, S room for tokens, K key/value heads, H head dimension, L layers.
+`KVCache` serves decoding one token after another, without gradients. `SharedPrefix` serves the update of
+reinforcement learning, which draws a group of pictures for each prompt: the prompt goes through the network
+once, its pictures attend to the keys and values that it left, and their gradients add up over the group.
 
-
-Prompts that are read once for all their continuations, with gradients.
-
-Reinforcement learning draws a group of pictures for each prompt. In its update the prompt's tokens would go
-through the network once a picture; here they go through once a prompt, and the pictures' tokens attend to
-the keys and values that the prompt left, whose gradients add up over the group.
-
-Shape suffixes: P prompts, S continuations, L tokens of the longest prompt, T tokens of a continuation, K
-key/value heads, H head dimension."""
+Shape suffixes: B batch, T new tokens, S room for tokens, K key/value heads, H head dimension, L layers; in
+`SharedPrefix` P prompts, S continuations, L tokens of the longest prompt, T tokens of a continuation.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -24,8 +20,10 @@ if TYPE_CHECKING:
 def causal_mask(
     length: int, new_tokens: int, valid_BS: Tensor | None, device: torch.device | str
 ) -> Tensor:
-    """What `new_tokens` tokens behind `length` cached ones attend to: valid cached ones (None: all), themselves
-    causally. Bool (B or 1, 1, T, S). A hidden token attends to itself too, so no row is empty.
+    """The attention mask of `new_tokens` tokens after `length` cached ones, bool (B or 1, 1, T, S).
+
+    They attend to the cached tokens that are valid (None: all are), and causally to each other. Hidden tokens
+    attend to themselves, so that no row is empty.
     """
     key_S = torch.arange(length + new_tokens, device=device)
     query_T1 = key_S[length:, None]
@@ -35,15 +33,15 @@ def causal_mask(
 
 
 def after_padding(padding_B: Tensor, tokens: int) -> Tensor:
-    """Which of the first `tokens` positions of each row are none of its left padding, bool (B, S)."""
+    """The positions of each row that are not left padding, of the first `tokens`; bool (B, S)."""
     return torch.arange(tokens, device=padding_B.device) >= padding_B[:, None]
 
 
 class KVCache:
-    """Keys and values of the tokens read so far, preallocated. For inference, without gradients.
+    """A preallocated cache for inference, without gradients.
 
-    Positions `[0, length)` are filled. `valid_BS` (bool, or None: all valid) tells which positions
-    new tokens may attend to; `hide_left` sets it for a left-padded batch.
+    Positions `[0, length)` are filled. New tokens may attend to the positions where `valid_BS` is true (None:
+    to all); `hide_left` sets it for a left-padded batch.
     """
 
     def __init__(
@@ -65,10 +63,10 @@ class KVCache:
         return self.k_LBKSH.shape[3]
 
     def append(self, layer: int, k_BKTH: Tensor, v_BKTH: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores a layer's new keys and values behind the old; returns views of all, (B, K, S, H).
+        """Stores new keys and values of a layer after the old ones; returns views of all, (B, K, S, H).
 
-        `length` stays until `advance`, once per forward. Raises ValueError when the cache has too
-        little room or another batch size.
+        `length` changes by `advance` alone, once per forward pass. Raises ValueError for a cache with too little
+        room or another batch size.
         """
         batch, end = k_BKTH.shape[0], self.length + k_BKTH.shape[2]
         if batch != self.k_LBKSH.shape[1]:
@@ -88,15 +86,15 @@ class KVCache:
         self.valid_BS = after_padding(padding_B, self.max_tokens)
 
     def mask(self, new_tokens: int) -> Tensor | None:
-        """What the next `new_tokens` tokens attend to (`causal_mask`), or None where plain causal (or, for
-        one token, full) attention says the same.
+        """The mask of the next `new_tokens` tokens (`causal_mask`), or None where it equals plain causal attention
+        (for a single token: attention to everything).
         """
         if self.valid_BS is None and (new_tokens == 1 or self.length == 0):
             return None
         return causal_mask(self.length, new_tokens, self.valid_BS, self.k_LBKSH.device)
 
     def repeat(self, n: int) -> "KVCache":
-        """A new cache with each row n times in a row: one prefill shared by n samples."""
+        """A new cache in which every row stands n times: one prefill shared by n samples."""
         batch, device = self.k_LBKSH.shape[1], self.k_LBKSH.device
         return self.select(torch.arange(batch, device=device).repeat_interleave(n))
 
@@ -111,11 +109,11 @@ class KVCache:
 
 
 class SharedPrefix:
-    """Takes a KV cache's place in two forwards: of the prompts, left-padded to one length, and of what
-    `continued` gives for their continuations.
+    """Stands in for a KV cache in two forward passes: the first reads the prompts, left-padded to one length;
+    the second, with the object that `continued` returns, reads their continuations.
 
-    padding_P: how many tokens of padding stand before each prompt. owner_S: whose prompt each
-    continuation goes on from; None while the prompts are read.
+    padding_P: the number of padding tokens before each prompt. owner_S: the index of the prompt that each
+    continuation follows; None while the prompts are read.
     """
 
     def __init__(self, padding_P: Tensor, owner_S: Tensor | None = None) -> None:
@@ -124,14 +122,14 @@ class SharedPrefix:
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
 
     def continued(self, owner_S: Tensor) -> "SharedPrefix":
-        """For continuations of the prompts with these indices (repeats allowed)."""
-        found = SharedPrefix(self.padding_P, owner_S)
-        found.length, found.kept = self.length, dict(self.kept)
-        return found
+        """The prefix for continuations of the prompts with these indices, which may repeat."""
+        prefix = SharedPrefix(self.padding_P, owner_S)
+        prefix.length, prefix.kept = self.length, dict(self.kept)
+        return prefix
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Prompts: keeps a layer's keys and values (P, K, L, H) and returns them. Continuations: theirs
-        (S, K, T, H) behind those of their prompts, (S, K, L + T, H).
+        """Of prompts, keeps the keys and values of a layer, (P, K, L, H), and returns them. Of continuations,
+        returns theirs, (S, K, T, H), after those of their prompts: (S, K, L + T, H).
         """
         if self.owner_S is None:
             self.kept[layer] = (k, v)
@@ -140,12 +138,12 @@ class SharedPrefix:
         return torch.cat([before_k, k], 2), torch.cat([before_v, v], 2)
 
     def advance(self, n: int) -> None:
-        """Counts the prompts' tokens; continuations end with their forward."""
+        """Counts the tokens of the prompts; continuations are read in one forward pass."""
         if self.owner_S is None:
             self.length = n
 
     def mask(self, new_tokens: int) -> Tensor:
-        """Causal, without the padding, which attends to itself alone: bool (P or S, 1, T, L + T)."""
+        """The causal mask, bool (P or S, 1, T, L + T). Padding attends to itself alone and is hidden from the rest."""
         padding = self.padding_P if self.owner_S is None else self.padding_P[self.owner_S]
         valid = after_padding(padding, self.length + new_tokens)
         return causal_mask(self.length, new_tokens, valid, padding.device)

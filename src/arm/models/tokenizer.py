@@ -1,22 +1,13 @@
-"""Finite scalar quantisation with two levels a dimension (ARM section 1; FSQ, arXiv 2309.15505).
+"""The visual tokenizer (ARM section 1): frozen encoder -> projector -> FSQ -> de-projector.
 
-Each latent dimension becomes its sign, so `bits` dimensions make 2**bits codes with no codebook to
-learn. Bit i of a code is 1 where dimension i is +1.
+The encoder is a SigLIP vision tower, of either kind that transformers has. The quantiser gives each latent dimension
+two levels, its sign (FSQ, arXiv 2309.15505), so `bits` dimensions make 2**bits codes without a codebook to
+learn; bit i of a code is 1 where dimension i is +1.
 
-
-SigLIP vision towers behind one shape of call (ARM section 1: the frozen encoder, output z).
-
-Fixed-size towers, which most SigLIP2 checkpoints are, read a picture and interpolate their position
-table to its grid. NaFlex towers read patches and are told the grid.
-
-B batch, N = h * w tokens of a grid, D width. Pictures are (B, 3, H, W) in [-1, 1]: what SigLIP's and
-SigLIP2's own processors make of bytes by mean 0.5 and deviation 0.5.
-
-
-The visual tokenizer (ARM section 1): frozen encoder -> projector -> FSQ -> de-projector.
-
-B batch, N = h * w tokens of a grid, D encoder width. Pictures are (B, 3, H, W) in [-1, 1]; a grid
-is (height, width) in tokens, one token an encoder patch."""
+B batch, N = h * w tokens of a grid, D encoder width, P values of a patch. Pictures are (B, 3, H, W) in [-1, 1],
+which is what SigLIP's and SigLIP2's own processors make of bytes (mean 0.5, standard deviation 0.5). A grid is
+(height, width) in tokens, one token for each patch of the encoder.
+"""
 
 import math
 from dataclasses import asdict, dataclass
@@ -43,7 +34,7 @@ from arm.models.weights import (
 
 
 class FSQ(nn.Module):
-    """Quantiser of (..., bits) latents. Gradients pass straight through the sign."""
+    """Quantises (..., bits) latents to their signs, with a straight-through gradient."""
 
     powers: Tensor
 
@@ -59,7 +50,7 @@ class FSQ(nn.Module):
         return 2**self.bits
 
     def forward(self, latent: Float[Tensor, "*n bits"]) -> Float[Tensor, "*n bits"]:
-        """Signs in {-1, +1}; the gradient is that of tanh, so that far values stop moving."""
+        """Signs in {-1, +1}. The gradient is that of tanh, which vanishes for large values."""
         bounded = torch.tanh(latent)
         signs = torch.where(latent > 0, 1.0, -1.0).to(latent.dtype)
         return bounded + (signs - bounded).detach()
@@ -74,10 +65,10 @@ class FSQ(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    """A transformers vision tower; whatever dtype it is in, features have the dtype of the pictures.
+    """A vision tower of transformers. Features have the dtype of the pictures, whatever dtype the tower has.
 
-    `features` are the tower's last hidden state; `pool` is its own attention pooling over them, in
-    the space of the text tower.
+    `features` returns the tower's last hidden state, `pool` its own attention pooling of them, which lies in the
+    space of the text tower.
     """
 
     def __init__(self, model: Any) -> None:
@@ -87,7 +78,7 @@ class VisionEncoder(nn.Module):
         self.width: int = model.config.hidden_size
 
     def features(self, images_B3HW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
-        """Height and width must be multiples of the patch."""
+        """Patch features of pictures whose height and width are multiples of the patch."""
         raise NotImplementedError
 
     def pool(self, features_BND: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
@@ -95,42 +86,42 @@ class VisionEncoder(nn.Module):
 
 
 class FixedSizeEncoder(VisionEncoder):
-    """SiglipVisionModel: one position table, interpolated to the grid."""
+    """SiglipVisionModel: one table of position embeddings, interpolated to the grid."""
 
     def features(self, images_B3HW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
         pixels = images_B3HW.to(self.model.dtype)
-        found = self.model(pixels, interpolate_pos_encoding=True)
-        return found.last_hidden_state.to(images_B3HW.dtype)
+        output = self.model(pixels, interpolate_pos_encoding=True)
+        return output.last_hidden_state.to(images_B3HW.dtype)
 
 
 class NaFlexEncoder(VisionEncoder):
-    """Siglip2VisionModel: rows of patches, each (row, column, channel) inside, and their grid.
+    """Siglip2VisionModel, which takes flattened patches (row, column, channel) and their grid.
 
-    A batch has one grid here, so no patch is padding.
+    All pictures of a batch have the same grid here, so no patch is padding.
     """
 
     def features(self, images_B3HW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
         patches_BNP = patchify(images_B3HW.to(self.model.dtype), self.patch)
         B, N, _ = patches_BNP.shape
         grid = [side // self.patch for side in images_B3HW.shape[-2:]]
-        found = self.model(
+        output = self.model(
             pixel_values=patches_BNP,
             pixel_attention_mask=torch.ones(B, N, dtype=torch.long, device=images_B3HW.device),
             spatial_shapes=torch.tensor([grid] * B, device=images_B3HW.device),
         )
-        return found.last_hidden_state.to(images_B3HW.dtype)
+        return output.last_hidden_state.to(images_B3HW.dtype)
 
 
 def vision_encoder(model: Any) -> VisionEncoder:
-    """The encoder around the vision tower of what `load_siglip` gives."""
+    """Wraps the vision tower of a model that `load_siglip` returned."""
     naflex = model.config.model_type == "siglip2_vision_model"
     return NaFlexEncoder(model) if naflex else FixedSizeEncoder(model)
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Sizes of the trained part; the encoder's own come with its weights. Raises ValueError where they do
-    not fit together.
+    """Sizes of the trained parts; the encoder's come with its weights. Raises ValueError for sizes that do not
+    fit together.
     """
 
     code_bits: int
@@ -151,7 +142,7 @@ class TokenizerConfig:
                 raise ValueError(
                     f"{name}width, num_blocks, num_heads and mlp_ratio must be positive"
                 )
-            if part.width % (4 * part.num_heads):  # a head turns rows and columns, in pairs
+            if part.width % (4 * part.num_heads):  # rotary angles of rows and columns, in pairs
                 raise ValueError(
                     f"{name}width {part.width} is no multiple of four times {name}num_heads "
                     f"{part.num_heads}"
@@ -159,10 +150,10 @@ class TokenizerConfig:
 
 
 class VisualTokenizer(nn.Module):
-    """Pictures <-> codes, and the features z_q that a decoder paints from.
+    """Maps pictures to codes and back to the features z_q that condition every decoder.
 
-    encoder: the vision tower of what `load_siglip` gives, which is frozen here. `pixel` is the DiT
-    of L_pix, which is also the smallest decoder.
+    encoder: the vision tower of a model that `load_siglip` returned; it is frozen here. `pixel` is the DiT of
+    L_pix, which is also the smallest decoder.
     """
 
     def __init__(self, config: TokenizerConfig, encoder: Any) -> None:
@@ -187,11 +178,11 @@ class VisualTokenizer(nn.Module):
         return self.fsq.powers.device
 
     def own(self) -> dict[str, nn.Parameter]:
-        """Everything but the encoder, by name: what a file of this tokenizer holds."""
+        """All parameters but the encoder's, by name: the content of tokenizer.safetensors."""
         return {n: p for n, p in self.named_parameters() if not n.startswith("encoder.")}
 
     def grid(self, images_B3HW: Tensor) -> tuple[int, int]:
-        """The token grid of a batch. Raises ValueError where the size is no multiple of the patch."""
+        """The (height, width) grid of a batch. Raises ValueError for sizes that are no multiple of the patch."""
         height, width = images_B3HW.shape[-2:]
         if height % self.patch or width % self.patch or not height or not width:
             raise ValueError(
@@ -208,12 +199,12 @@ class VisualTokenizer(nn.Module):
     def quantize(
         self, z_BND: Float[Tensor, "b n d"], grid: tuple[int, int]
     ) -> Float[Tensor, "b n bits"]:
-        """z -> signs in {-1, +1}, straight-through."""
+        """z -> signs in {-1, +1}, with a straight-through gradient."""
         return self.fsq(self.projector(z_BND, grid))
 
     @torch.no_grad()
     def encode(self, images_B3HW: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b gh gw"]:
-        """Pictures -> codes in [0, 2**code_bits), one an encoder patch."""
+        """Pictures -> codes in [0, 2**code_bits), one for each patch."""
         grid = self.grid(images_B3HW)
         signs = self.quantize(self.features(images_B3HW.to(self.device)), grid)
         return self.fsq.to_codes(signs).unflatten(1, grid)
@@ -224,17 +215,17 @@ class VisualTokenizer(nn.Module):
         return self.deprojector(signs, (codes_BHW.shape[1], codes_BHW.shape[2]))
 
     def pool(self, features_BND: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
-        """One vector a picture, by the frozen encoder's own attention pooling."""
+        """One vector per picture, by the frozen encoder's attention pooling."""
         return self.encoder.pool(features_BND)
 
     def save(self, directory: Path, dtype: torch.dtype | None = None) -> None:
-        """Writes the sizes (visual_tokenizer.json) and the trained part; the encoder is not repeated."""
+        """Writes visual_tokenizer.json (the sizes) and tokenizer.safetensors, without the encoder."""
         write_json(asdict(self.config), directory / "visual_tokenizer.json")
         save_tensors(self.own(), directory / "tokenizer.safetensors", dtype)
 
     @classmethod
     def load(cls, directory: Path, encoder: Any) -> "VisualTokenizer":
-        """Reads what `save` wrote. Raises WeightsError for missing, damaged or ill-shaped files."""
+        """Reads what `save` wrote. Raises WeightsError for missing or damaged files and for wrong shapes."""
         settings = directory / "visual_tokenizer.json"
         try:
             config = from_json(TokenizerConfig, read_json_object(settings))
