@@ -171,6 +171,15 @@ def test_damage_in_the_middle_is_not_the_end(tmp_path: Path):
     assert captions(path) == ["1", "2"]
 
 
+def test_long_names_are_cut_and_stay_apart(tmp_path: Path):
+    members = [(f"{'x' * 2000}{k}{'y' * 100}.png", RED) for k in range(3)]
+    places = [
+        fault.split(": ")[0]
+        for fault in check_source(open_source(write(tmp_path / "x.tar", members))).faults
+    ]
+    assert len(set(places)) == 3 and max(map(len, places)) < 300
+
+
 def test_what_a_tar_says_is_printed_without_escapes(tmp_path: Path):
     name = "\x1b[31ma"
     path = write(tmp_path / "x.tar", [(f"{name}.png", RED), (f"{name}.json", b'{"\x1b]0;": 1}')])

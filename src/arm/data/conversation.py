@@ -8,16 +8,16 @@ A record is a JSON object (the layout of messages and images that TRL and LLaMA-
      "image_loss": [false, true],
      "id": "edit-17"}
 
-- Each `<image>` takes the next of `images`. Words and pictures may stand in a message in any order;
+- Each `<image>` stands for the next of `images`. Words and pictures may follow each other in any order;
   blanks beside a picture and at a message's ends are not part of the words.
 - The user and the assistant take turns, the user first and the assistant last. A single message of the
   assistant is a document: text alone, or text and pictures as a page has them.
-- `weight` (optional, the assistant's messages only) scales the loss of what is said.
+- `weight` (optional, the assistant's messages only) scales the loss of the message.
 - `image_loss` (optional): whether a picture's codes are learned. Without it, or where it is null, the
-  assistant's are, and the user's as the run's `Weights.source_code` says.
+  assistant's are, and the user's are where the run's `Weights.source_code` is above 0.
 
 `{"image": "a.jpg", "text": "a red star"}` is the short form of a picture with its caption. It becomes a
-drawing: the user says the caption, the assistant shows the picture. Training of the tokenizer reads
+drawing: the user gives the caption, the assistant the picture. Training of the tokenizer reads
 the same record as the pair of picture and caption (`caption_of`).
 """
 
@@ -44,7 +44,10 @@ NEEDED = "a record needs messages (with images for its <image> placeholders), or
 
 @dataclass(frozen=True)
 class Message:
-    """What one side says: words, and pictures by their index in the conversation."""
+    """A message of one side.
+
+    parts: words, and pictures by their index in the conversation. weight: scales the loss of the message.
+    """
 
     role: Role
     parts: tuple[str | int, ...]
@@ -52,14 +55,16 @@ class Message:
 
     @property
     def content(self) -> str:
-        """The parts as a record has them, with placeholders."""
+        """The message's text as a record has it, with a placeholder for each picture."""
         return "".join(PLACEHOLDER if isinstance(part, int) else part for part in self.parts)
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """`images` names each picture and `image_loss` says whether its codes are learned (None: the
-    default of its side).
+    """A parsed record.
+
+    images: the name of each picture. image_loss: of each picture, whether its codes are learned (None: as its side's
+    default).
     """
 
     id: str
@@ -69,24 +74,25 @@ class Conversation:
 
 
 def parse_conversation(record: object, where: str) -> Conversation:
-    """A record of either form. `where` ("train.jsonl:12") opens every error and is the default id.
+    """The conversation of a record of either form.
 
-    Keys that are null count as absent, as columns of a table have them. Raises DataError that names the
-    place, the key, and what would be right.
+    where: the record's place, as "train.jsonl:12"; every error begins with it, and it is the default id. Keys that
+    are null count as absent, as a table has them. Raises DataError that names the place, the key, and what would
+    be right.
     """
     if not isinstance(record, Mapping):
-        raise DataError(f"{where}: a record is a JSON object, not {_kind(record)}; {NEEDED}")
+        raise DataError(f"{where}: a record is a JSON object, not {_type_name(record)}; {NEEDED}")
     given = {str(key): value for key, value in record.items() if value is not None}
     if not is_record(given):
         raise DataError(f"{where}: its keys are {shown(', '.join(given)) or 'none'}; {NEEDED}")
     keys = KEYS if "messages" in given else SHORT_KEYS
-    _known(given, keys, where, "a record")
+    _check_keys(given, keys, where, "a record")
     if keys is SHORT_KEYS:
         image, text = _text(given["image"], where, "image"), _text(given["text"], where, "text")
         if PLACEHOLDER in text:
             raise DataError(f"{where}: text holds {PLACEHOLDER}; a caption is words alone")
-        said = [{"role": "user", "content": text}, {"role": "assistant", "content": PLACEHOLDER}]
-        given = {"id": given.get("id"), "messages": said, "images": [image]}
+        turns = [{"role": "user", "content": text}, {"role": "assistant", "content": PLACEHOLDER}]
+        given = {"id": given.get("id"), "messages": turns, "images": [image]}
     images = tuple(
         _text(name, where, f"images[{i}]")
         for i, name in enumerate(_list(given.get("images", []), where, "images"))
@@ -139,34 +145,35 @@ def to_sample(
 def caption_of(conversation: Conversation) -> str | None:
     """The caption of a conversation that is one picture drawn from words, else None."""
     if len(conversation.images) == 1 and len(conversation.messages) == 2:
-        asked, shown = conversation.messages
-        if shown.parts == (0,):
-            return str(asked.parts[0])
+        question, answer = conversation.messages
+        if answer.parts == (0,):
+            return str(question.parts[0])
     return None
 
 
 def task_of(conversation: Conversation) -> TaskName:
-    """The task, told by which side has pictures and whether the assistant's stand alone.
+    """The task, by which side has pictures and whether the assistant's have words beside them.
 
     user: picture + words, assistant: words     -> understanding
     user: words, assistant: picture             -> drawing
     user: picture + words, assistant: picture   -> editing (also in several turns)
     pictures among the assistant's words, drawing in several turns   -> interleaved
     """
-    shows = {role: False for role in get_args(Role)}
+    has_picture = {role: False for role in get_args(Role)}
     for message in conversation.messages:
-        shows[message.role] |= any(isinstance(part, int) for part in message.parts)
-    if not shows["assistant"]:
-        return "understanding" if shows["user"] else "text"
+        has_picture[message.role] |= any(isinstance(part, int) for part in message.parts)
+    if not has_picture["assistant"]:
+        return "understanding" if has_picture["user"] else "text"
     answers = [m for m in conversation.messages if m.role == "assistant"]
     if any(isinstance(part, str) for answer in answers for part in answer.parts):
         return "interleaved"
-    if shows["user"]:
+    if has_picture["user"]:
         return "editing"
     return "drawing" if len(conversation.messages) == 2 else "interleaved"
 
 
 def _messages(value: object, num_images: int, where: str) -> tuple[Message, ...]:
+    """The parsed messages. Raises DataError where their placeholders are not `num_images`."""
     items = _list(value, where, "messages")
     if not items:
         raise DataError(f"{where}: messages is empty; give at least one message")
@@ -175,9 +182,9 @@ def _messages(value: object, num_images: int, where: str) -> tuple[Message, ...]
     for i, item in enumerate(items):
         key = f"messages[{i}]"
         if not isinstance(item, Mapping):
-            raise DataError(f"{where}: {key} is {_kind(item)}; give role and content")
+            raise DataError(f"{where}: {key} is {_type_name(item)}; give role and content")
         given = {str(k): v for k, v in item.items() if v is not None}
-        _known(given, MESSAGE_KEYS, where, key)
+        _check_keys(given, MESSAGE_KEYS, where, key)
         role = _role(given.get("role"), where, key)
         pieces = _text(given.get("content"), where, f"{key}.content").split(PLACEHOLDER)
         parts: list[str | int] = []
@@ -198,6 +205,7 @@ def _messages(value: object, num_images: int, where: str) -> tuple[Message, ...]
 
 
 def _check_turns(messages: Sequence[Message], where: str) -> None:
+    """Raises DataError unless both sides take turns, or one message of the assistant is all."""
     if len(messages) == 1 and messages[0].role == "assistant":
         return
     for i, message in enumerate(messages):
@@ -254,7 +262,7 @@ def _image_loss(value: object, num_images: int, where: str) -> tuple[bool | None
     for i, flag in enumerate(flags):
         if not isinstance(flag, bool | None):
             raise DataError(
-                f"{where}: image_loss[{i}] must be true, false or null, not {_kind(flag)}"
+                f"{where}: image_loss[{i}] must be true, false or null, not {_type_name(flag)}"
             )
     return tuple(flags)
 
@@ -262,21 +270,21 @@ def _image_loss(value: object, num_images: int, where: str) -> tuple[bool | None
 def _id(value: object, where: str) -> str:
     value = where if value is None else value
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise DataError(f"{where}: id must be text, not {_kind(value)}")
-    return _whole(str(value), where, "id")
+        raise DataError(f"{where}: id must be text, not {_type_name(value)}")
+    return _utf8_text(str(value), where, "id")
 
 
 def _text(value: object, where: str, key: str) -> str:
     if not isinstance(value, str):
         hint = f" with {PLACEHOLDER} where a picture stands" if key.endswith("content") else ""
-        raise DataError(f"{where}: {key} must be text{hint}, not {_kind(value)}")
+        raise DataError(f"{where}: {key} must be text{hint}, not {_type_name(value)}")
     if not value.strip():
         raise DataError(f"{where}: {key} is empty; say something or leave the record out")
-    return _whole(value, where, key)
+    return _utf8_text(value, where, key)
 
 
-def _whole(text: str, where: str, key: str) -> str:
-    """The text, which can be written to a file."""
+def _utf8_text(text: str, where: str, key: str) -> str:
+    """The text, unless it cannot be written as UTF-8 (DataError)."""
     if fault := not_utf8(text):
         raise DataError(f"{where}: {key} {fault}")
     return text
@@ -284,19 +292,20 @@ def _whole(text: str, where: str, key: str) -> str:
 
 def _list(value: object, where: str, key: str) -> list[Any]:
     if not isinstance(value, list | tuple):
-        raise DataError(f"{where}: {key} must be a list, not {_kind(value)}")
+        raise DataError(f"{where}: {key} must be a list, not {_type_name(value)}")
     return list(value)
 
 
-def _known(given: Mapping[str, Any], keys: Sequence[str], where: str, what: str) -> None:
+def _check_keys(given: Mapping[str, Any], keys: Sequence[str], where: str, what: str) -> None:
+    """Raises DataError for a key that is not one of `keys`."""
     for key in given:
         if key not in keys:
             hint = did_you_mean(key, keys) or f" The keys of {what} are {', '.join(keys)}."
             raise DataError(f"{where}: {what} has no key '{shown(key)}'.{hint}")
 
 
-def _kind(value: object) -> str:
-    """What a JSON value is, in words."""
+def _type_name(value: object) -> str:
+    """The type of a JSON value, in words."""
     names = {str: "text", bool: "true or false", int: "a number", float: "a number"}
     names |= {list: "a list", tuple: "a list", dict: "an object", type(None): "nothing"}
     return names.get(type(value), re.sub(r"\W", " ", type(value).__name__))

@@ -203,7 +203,7 @@ def to_bytes(images_B3HW: Float[Tensor, "b 3 h w"]) -> UInt8[np.ndarray, "b h w 
 
 @dataclass(frozen=True)
 class GridWeight:
-    """A token grid and how often a batch has it."""
+    """A token grid of height x width tokens, and its relative frequency among batches."""
 
     height: int
     width: int
@@ -215,5 +215,6 @@ class GridWeight:
 
 
 def pick_grid(rng: np.random.Generator, grids: tuple[GridWeight, ...]) -> GridWeight:
+    """One of the grids, drawn by their weights."""
     weights = np.array([grid.weight for grid in grids])
     return grids[int(rng.choice(len(grids), p=weights / weights.sum()))]

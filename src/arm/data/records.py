@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from arm.data.conversation import Conversation
 from arm.data.image_files import image_size, picture_error, read_image
 from arm.data.images import fit_to_grid
-from arm.errors import DataError, InputError, shown
+from arm.errors import LONG, DataError, InputError, shown
 from arm.files import is_file, path_inside, write_text
 
 SKIPPED = "skipped.jsonl"
@@ -169,6 +169,13 @@ class Record:
                 f"{shown(str(picture))}"
             )
         return picture
+
+
+def place_name(name: str, index: int) -> str:
+    """A name as errors and lists of skipped items show it, on one line. One that is cut is followed by its index, so that
+    it stays unlike others.
+    """
+    return shown(name) if len(name) <= LONG else f"{shown(name)} number {index}"
 
 
 def picture_path(folder: Path, name: str, where: str, allow_outside: bool) -> Path:

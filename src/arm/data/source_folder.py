@@ -10,8 +10,8 @@ from pathlib import Path
 
 from arm.data.conversation import parse_conversation
 from arm.data.image_files import PICTURE_SUFFIXES
-from arm.data.records import Record
-from arm.errors import DataError, escaped, shown
+from arm.data.records import Record, place_name
+from arm.errors import DataError, shown
 from arm.files import is_hidden
 
 NAMED = 3
@@ -112,7 +112,7 @@ class FolderSource:
         return len(self.files)
 
     def where(self, index: int) -> str:
-        return escaped(self.files[index])
+        return place_name(self.files[index], index)
 
     def record(self, index: int) -> Record:
         where, file = self.where(index), self.files[index]

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from arm.data.conversation import parse_conversation
 from arm.data.image_files import MAX_FILE_BYTES
-from arm.data.records import Record
+from arm.data.records import Record, place_name
 from arm.data.source_folder import is_picture
 from arm.data.source_jsonl import MAX_LINE_BYTES, parse_json, read_at
-from arm.errors import DataError, InputError, escaped, shown
+from arm.errors import DataError, InputError, shown
 from arm.files import decode_text, is_hidden
 
 MAX_HEADER_BYTES = 2**20
@@ -62,7 +62,8 @@ class TarSource:
 
     def where(self, index: int) -> str:
         """The file and the key, as "shard-3.tar:000017"."""
-        return f"{shown(self.files[self.file_N[index]].name)}:{escaped(self.keys[index])}"
+        shard = shown(self.files[self.file_N[index]].name)
+        return f"{shard}:{place_name(self.keys[index], index)}"
 
     def record(self, index: int) -> Record:
         where = self.where(index)
