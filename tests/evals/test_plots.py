@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from arm.errors import DataError, InputError
-from arm.evals import guidance, sweep
+from arm.evals import guidance
 from arm.evals.plots import (
     _by_category,
     _differences,
@@ -35,7 +35,7 @@ BOTH = {"geneval": SCORE, "gedit": {"value": 6.0, "low": 5.0, "high": 7.0, "n": 
 REPORT = {"benchmark": "gedit", "groups": {"add <one>": SCORE, "tone": SCORE}}
 SWEPT = {
     f"t{t:g} text {g.text:g} image {g.image:g}": BOTH
-    for t in sweep.TEMPERATURES for g in sweep.GUIDANCES
+    for t in guidance.TEMPERATURES for g in guidance.GUIDANCES
 }  # fmt: skip
 GUIDED = {f"text {s:g}": BOTH for s in guidance.SCALES}
 WORLD = {

@@ -116,7 +116,7 @@ def _world(benchmark: str, target: Target, own: OwnOptions) -> None:
     with quiet():
         from dataclasses import replace
 
-        from arm.evals import decoders, guidance, sweep, tasks
+        from arm.evals import decoders, guidance, tasks
         from arm.evals import report as report_tables
         from arm.world.domain import World
         from arm.world.evaluation import evaluate as evaluate_world
@@ -132,7 +132,7 @@ def _world(benchmark: str, target: Target, own: OwnOptions) -> None:
         if benchmark == "world":
             result = evaluate_world(arm, size, report)
         elif benchmark == "sweep":
-            result = sweep.sweep(arm, World(), size, report)
+            result = guidance.sweep(arm, World(), size, report)
         elif benchmark == "guidance":
             result = guidance.measure(arm, World(), target.out, size, report)
         else:

@@ -1,8 +1,13 @@
-"""The paper's guidance figure in small (its Fig. 4): drawing and editing over the text scale.
+"""Drawing and editing scores over settings of guidance and sampling.
 
-The codes are condition enough for the decoder, so guidance of the language model can be weakened or left
-out; the figure shows what that costs. Scores are on held-out combinations. The sheet has a row for each
-prompt or edit and a column for each scale; a green frame marks a picture that the domain's referee accepts.
+`measure` is the paper's guidance figure in small (its Fig. 4): scores over the text scale. The codes are
+condition enough for the decoder, so guidance of the language model can be weakened or left out; the figure
+shows what that costs. Scores are on held-out combinations. The sheet has a row for each prompt or edit and
+a column for each scale; a green frame marks a picture that the domain's referee accepts.
+
+`sweep` scores temperatures and guidances, from which a model's default sampling is chosen. It uses training
+combinations, so that a default picked from its table is not picked on the benchmark that it is then scored
+by.
 """
 
 from pathlib import Path
@@ -17,12 +22,16 @@ from arm.evals.tasks import EvalSize, Progress, SamplingSetting, drawing_and_edi
 from arm.files import make_folder, write_picture
 from arm.generate import Guidance
 from arm.pipeline import Arm
+from arm.sampling import Sampling
 
 SCALES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 NUM_SHOWN = 4
 """Prompts, and as many edits, on the sheet."""
 SUCCESS_SC = 9.0
 """An edit of at least this SC, of 10, has a green frame."""
+TEMPERATURES = (0.0, 0.3, 0.6)
+GUIDANCES = (Guidance(1.0, 1.0), Guidance(1.5, 1.0), Guidance(2.25, 1.0))
+"""What `sweep` tries."""
 
 
 def guidances(arm: Arm, scale: float) -> tuple[Guidance, Guidance]:
@@ -94,3 +103,22 @@ def write_sheet(arm: Arm, domain: TaskDomain, out: Path, size: EvalSize, split: 
     columns = ["source", *(f"{scale:g}" for scale in SCALES)]
     drawn = sheet(rows, titles, columns, verdicts, scale=2)
     write_picture(drawn, out / "guidance.png", optimize=True)
+
+
+def sweep(
+    arm: Arm, domain: TaskDomain, size: EvalSize, progress: Progress = lambda _: None
+) -> dict[str, Any]:
+    """Drawing (0 to 1) and editing (0 to 10) scores of every temperature and guidance, by name."""
+    tasks = (
+        domain.prompts("train", size.prompts_per_tag, size.seed),
+        domain.edits("train", size.edits_per_kind, size.seed, canvas_of(arm)),
+    )
+    result: dict[str, Any] = {}
+    for temperature in TEMPERATURES:
+        for guidance in GUIDANCES:
+            name = f"t{temperature:g} text {guidance.text:g} image {guidance.image:g}"
+            progress(name)
+            sampling = Sampling(temperature)
+            setting = SamplingSetting(name, sampling, sampling, guidance)
+            result[name] = drawing_and_editing(arm, domain, tasks, 1, (setting, setting), size.seed)
+    return result
