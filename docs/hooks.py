@@ -24,9 +24,14 @@ def modules() -> dict[str, list[Path]]:
     packages: dict[str, list[Path]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         package = path.parent.relative_to(PACKAGE).as_posix().replace(".", "")
-        if path.name not in ("__init__.py", "__main__.py"):
+        if is_documented(path):
             packages.setdefault(package, []).append(path)
     return packages
+
+
+def is_documented(path: Path) -> bool:
+    """Whether a source file has a page in the API reference."""
+    return path.name not in ("__init__.py", "__main__.py")
 
 
 def summary(path: Path) -> str:
@@ -89,6 +94,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         path = ROOT / match[1]
         if not path.is_file():
             raise PluginError(f"{page.file.src_uri} names {match[1]}, which does not exist")
+        if not is_documented(path):
+            return match[0]
         return f"[`{match[1]}`]({up}{reference_page(path)})"
 
     if TREE in markdown:

@@ -142,7 +142,7 @@ def test_commands_are_found_in_the_pages():
 @pytest.mark.parametrize(("page", "command"), arm_commands())
 def test_documented_commands_exist(page: str, command: str):
     words = shlex.split(command)[1:]
-    if words[:2] == ["train", "my_runs.py:bright"]:
+    if words[0] == "train" and words[1].startswith("my_runs.py:"):
         pytest.skip("the file of docs/extending.md has a test of its own")
     parameters = command_of(words).params
     options = {name for p in parameters for name in (*p.opts, *p.secondary_opts)}
@@ -260,7 +260,7 @@ def test_every_page_is_in_the_navigation():
                 yield from pages(child)
 
     navigation = yaml.safe_load(text_of(ROOT / "mkdocs.yml"))["nav"]
-    assert sorted(pages(navigation)) == [p.relative_to(DOCS).as_posix() for p in PAGES]
+    assert sorted(pages(navigation)) == sorted(p.relative_to(DOCS).as_posix() for p in PAGES)
 
 
 def test_the_citation_is_complete():
