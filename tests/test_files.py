@@ -10,12 +10,14 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from arm.errors import InputError
+from arm.errors import InputError, WeightsError
 from arm.files import (
     atomic_write,
     decode_text,
     disk_errors,
     fill_folder,
+    read_json,
+    read_json_object,
     read_text,
     usual_modes,
     write_json,
@@ -139,3 +141,54 @@ def test_text_that_cannot_be_read(tmp_path: Path):
         read_text(path, max_bytes=3)
     with pytest.raises(InputError, match=r"^\\x1b\[31m\.txt cannot be read"):
         read_text(Path("\x1b[31m.txt"))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[" * 65 + "]" * 65, "nested deeper than 64 levels"),
+        ('{"a":' * 100_000, "nested deeper than 64 levels"),
+        ("[" + "9" * 5000 + "]", "5000 digits"),
+        ("{'a': 1}", "Expecting property name"),
+        ("", "Expecting value"),
+    ],
+)
+def test_json_that_is_none(tmp_path: Path, text: str, fault: str):
+    (tmp_path / "x.json").write_text(text)
+    for error in (WeightsError, InputError):
+        with pytest.raises(error, match=fault) as caught:
+            read_json(tmp_path / "x.json", error)
+        assert "\n" not in str(caught.value) and str(tmp_path / "x.json") in str(caught.value)
+
+
+def test_json_is_read_within_bounds(tmp_path: Path):
+    path = tmp_path / "x.json"
+    path.write_bytes(b"\xef\xbb\xbf" + b"[" * 64 + b"]" * 64)
+    assert str(read_json(path)) == "[" * 64 + "]" * 64
+    path.write_text("3")
+    assert read_json(path) == 3
+    with pytest.raises(WeightsError, match="is not a JSON object"):
+        read_json_object(path)
+    path.write_bytes(b'"\xff"')
+    with pytest.raises(WeightsError, match="is not valid JSON"):
+        read_json(path)
+    with path.open("wb") as file:
+        file.truncate(2**26 + 1)
+    with pytest.raises(WeightsError, match="has 67,108,865 bytes; JSON is read up to 67,108,864"):
+        read_json(path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WeightsError, match="is no regular file"):
+        read_json(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"^\S*gone does not exist$"):
+        read_json(tmp_path / "gone", InputError)
+
+
+def test_obsolete_entries_of_a_folder_are_removed(tmp_path: Path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("model-1.txt", "model-2.txt", "note.txt"):
+        (out / name).write_text("old")
+    fill_folder(lambda folder: write_text("new", folder / "model-1.txt"), out, ("model-*.txt",))
+    assert {p.name: p.read_text() for p in out.iterdir()} == {
+        "model-1.txt": "new", "note.txt": "old",
+    }  # fmt: skip

@@ -21,6 +21,7 @@ from arm.sequence import (
     drop_condition,
     flatten,
     pack,
+    pad_rows,
     unpack,
     user,
 )
@@ -316,3 +317,10 @@ def test_the_loss_may_be_on_the_whole_sequence():
     first = whole.ids.tolist().index(vocab.assistant)
     assert answers.weights[: first + 1].tolist() == [0.0] * (first + 1)
     assert (answers.weights[first + 1 :] == whole.weights[first + 1 :]).all()
+
+
+def test_rows_are_padded_on_either_side():
+    rows = [[5, 6, 7], np.array([8]), []]
+    assert pad_rows(rows, -1).tolist() == [[5, 6, 7], [8, -1, -1], [-1, -1, -1]]
+    assert pad_rows(rows, 0, left=True).tolist() == [[5, 6, 7], [0, 0, 8], [0, 0, 0]]
+    assert pad_rows(rows, 0).dtype == torch.int64

@@ -23,7 +23,7 @@ from torch import Tensor
 from arm.models.kv_cache import KVCache
 from arm.models.qwen2 import Cache, Qwen2
 from arm.sampling import GREEDY, Sampling, row_generator, sample_rows
-from arm.sequence import Sample, Tokens, drop_condition, flatten
+from arm.sequence import Sample, Tokens, drop_condition, flatten, pad_rows
 from arm.vocab import Vocab
 
 MOST_GUIDANCE = 100
@@ -193,13 +193,10 @@ def read_prompts(
 
     draws: whether a stream's next token is the first code of a picture, in row and column 0.
     """
-    device, longest = model.embed_tokens.weight.device, max(map(len, streams))
+    device = model.embed_tokens.weight.device
 
     def padded(name: str, fill: int) -> Tensor:
-        rows = [
-            np.concatenate([np.full(longest - len(s), fill), getattr(s, name)]) for s in streams
-        ]
-        return torch.from_numpy(np.stack(rows)).long().to(device)
+        return pad_rows([getattr(s, name) for s in streams], fill, left=True).to(device)
 
     first_B1 = torch.tensor(draws, device=device)[:, None].long() - 1
     places = (torch.cat([padded(name, -1), first_B1], 1) for name in ("rows", "cols"))

@@ -257,6 +257,17 @@ def pack(samples: Sequence[Tokens], length: int, vocab: Vocab, num_kinds: int = 
     return PackedBatch(*(torch.from_numpy(a) for a in arrays))
 
 
+def pad_rows(
+    rows: Sequence[Sequence[int] | NDArray[np.int64]], fill: int, left: bool = False
+) -> Int[Tensor, "b t"]:
+    """Rows of different lengths as one tensor, (B, longest), filled up with `fill` on the right, or on the left."""
+    padded_BT = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
+    for target_T, row in zip(padded_BT, rows, strict=True):
+        start = len(target_T) - len(row) if left else 0
+        target_T[start : start + len(row)] = row
+    return torch.from_numpy(padded_BT)
+
+
 def unpack(batch: PackedBatch) -> list[Tokens]:
     """The samples of a packed batch, row by row (the inverse of `pack` up to order)."""
     found = []

@@ -249,3 +249,52 @@ def test_the_standins_lie_under_one_directory(tmp_path: Path):
     shutil.rmtree(tmp_path / "siglip")
     with pytest.raises(WeightsError, match="siglip does not exist"):
         locate(found.siglip)
+
+
+@pytest.mark.parametrize(("load", "make"), LOADERS)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_config_that_names_a_pickle(
+    load: Callable[..., Any], make: Make, nested: bool, tmp_path: Path, monkeypatch: Any
+):
+    """transformers would open what `transformers_weights` names in the place of the safetensors."""
+    save(tmp_path, make())
+    torch.save({}, tmp_path / "evil.bin")
+    named = {"transformers_weights": "evil.bin"}
+    change_config(tmp_path, **({"text_config": named} if nested else named))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch.load was called"))
+    with pytest.raises(WeightsError, match=r"names 'evil\.bin' as transformers_weights") as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.bin"])
+def test_an_adapter_beside_a_tower(name: str, tmp_path: Path):
+    save(tmp_path, fixed_size_towers())
+    (tmp_path / name).write_text('{"peft_type": "LORA", "base_model_name_or_path": "x"}')
+    with pytest.raises(WeightsError, match=f"holds an adapter .{name}.; merge it into the model"):
+        load_siglip(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": None},
+        {"model": {"type": "WordLevel", "vocab": {"a": 2**40}, "unk_token": "a"}},
+        {"model": {"type": "WordLevel", "vocab": {"a": 4_000_000_000}, "unk_token": "a"}},
+        {"model": {"type": "Unigram", "unk_id": 7, "vocab": []}},
+        {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["b", "c"]]}},
+        {"normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 64}},
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": "("}, "content": ""}},
+        {"decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 2000}]}},
+        {"post_processor": {"type": "TemplateProcessing", "single": [], "pair": 3}},
+    ],
+)  # fmt: skip
+def test_tokenizers_that_panic_or_grow(changes: dict[str, Any], tmp_path: Path):
+    save(tmp_path, qwen_like())
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(WeightsError, match=r"is no tokenizer: |its ids are not 0\.\.") as error:
+        load_text_tokenizer(tmp_path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000

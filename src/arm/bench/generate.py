@@ -12,7 +12,6 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from arm.bench.rounds import Trial, Variant
@@ -21,7 +20,7 @@ from arm.evals.painting import canvas_of, encode_pictures
 from arm.generate import Guidance, Request, answering_request, drawing_request, generate
 from arm.pipeline import Arm
 from arm.sampling import GREEDY
-from arm.sequence import Image, Sample, Text, Tokens, user
+from arm.sequence import Image, Sample, Text, Tokens, pad_rows, user
 
 MAX_TEXT = 8
 """Words of an answer at most."""
@@ -207,7 +206,5 @@ def _sharing(arm: Arm, sample: Sample, grid: tuple[int, int], samples: int) -> T
 
 def _left_padded(streams: Sequence[Tokens], pad: int, peer: Any) -> dict[str, Any]:
     """Prompts as transformers takes them, on the peer's device."""
-    longest = max(map(len, streams))
-    rows = [np.concatenate([np.full(longest - len(s), pad), s.ids]) for s in streams]
-    ids = torch.from_numpy(np.stack(rows)).long().to(peer.device)
+    ids = pad_rows([stream.ids for stream in streams], pad, left=True).to(peer.device)
     return {"input_ids": ids, "attention_mask": (ids != pad).long()}

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image as Pillow
 from torch import Tensor
@@ -26,7 +25,7 @@ from arm.files import atomic_write
 from arm.generate import answering_request, drawing_request, generate, origins
 from arm.pipeline import Arm, Codes
 from arm.sampling import GREEDY, Sampling
-from arm.sequence import Image, Text, Turn, assistant, flatten, user
+from arm.sequence import Image, Text, Turn, assistant, flatten, pad_rows, user
 
 MARK = "<image>"
 Part = str | ImageInput | Image
@@ -229,14 +228,10 @@ def likelihoods(
         flatten((turn, assistant(Text(ids))), arm.vocab)
         for turn, ids in zip(turns, texts, strict=True)
     ]
-    longest = max(map(len, streams))
     device = arm.model.embed_tokens.weight.device
 
     def padded(name: str, fill: int) -> Tensor:
-        rows = [
-            np.pad(getattr(s, name), (0, longest - len(s)), constant_values=fill) for s in streams
-        ]
-        return torch.from_numpy(np.stack(rows)).to(device)
+        return pad_rows([getattr(s, name) for s in streams], fill).to(device)
 
     fields = (padded(name, -1) for name in ("codes", "rows", "cols"))
     # Padding is on the right, where causal attention never looks.

@@ -29,6 +29,7 @@ from arm.model_directory import (
 from arm.models.detokenizer import Detokenizer
 from arm.models.pretrained import load_siglip
 from arm.models.tokenizer import VisualTokenizer
+from arm.sequence import pad_rows
 from arm.vocab import Vocab
 
 Picture = ImageInput
@@ -123,11 +124,10 @@ class ArmProcessor(ProcessorMixin):
             data = {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]}
             one = isinstance(text, str)
             return BatchFeature({name: rows[0] if one else rows for name, rows in data.items()})
-        longest = max(map(len, rows))
-        gaps = [longest - len(row) for row in rows]
+        ones = [[1] * len(row) for row in rows]
         data = {
-            "input_ids": [[self.vocab.pad] * n + row for n, row in zip(gaps, rows, strict=True)],
-            "attention_mask": [[0] * n + [1] * len(row) for n, row in zip(gaps, rows, strict=True)],
+            "input_ids": pad_rows(rows, self.vocab.pad, left=True).tolist(),
+            "attention_mask": pad_rows(ones, 0, left=True).tolist(),
         }
         return BatchFeature(data, tensor_type=return_tensors)
 

@@ -24,6 +24,7 @@ from arm.files import read_json_object, write_json
 from arm.models.blocks import GridTransformer
 from arm.models.dit import DiTConfig, PixelDiT, patchify
 from arm.models.pretrained import library_errors
+from arm.models.visual import code_signs
 from arm.models.weights import (
     check_shapes,
     check_sizes,
@@ -61,7 +62,7 @@ class FSQ(nn.Module):
 
     def to_signs(self, codes: Int[Tensor, "*n"]) -> Float[Tensor, "*n bits"]:
         """Integers in [0, 2**bits) -> signs. The inverse of `to_codes`."""
-        return ((codes[..., None] & self.powers) > 0).float() * 2 - 1
+        return code_signs(codes, self.bits)
 
 
 class VisionEncoder(nn.Module):

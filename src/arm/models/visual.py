@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def signs_of(codes_X: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
-    """The bits of codes as -1 and +1, (..., bits). Bit 0 comes first."""
+def code_signs(codes_X: Tensor, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The bits of codes in [0, 2**bits) as -1 and +1, (..., bits). The lowest bit comes first."""
     shifts = torch.arange(bits, device=codes_X.device)
     return (2 * ((codes_X[..., None] >> shifts) & 1) - 1).to(dtype)
 
@@ -46,7 +46,7 @@ def compose_rare_rows(visual: "Visual", counts_C: Tensor, min_count: int) -> int
     rare_C = counts_C < min_count
     if not rare_C.any():
         return 0
-    signs_CB = signs_of(torch.arange(len(counts_C)), *visual.bits).double()
+    signs_CB = code_signs(torch.arange(len(counts_C)), *visual.bits).double()
     known = int((~rare_C).sum())
     for order in range(MAX_BITS_PER_PRODUCT, 0, -1):
         inputs_CF = bit_products(signs_CB, order)
@@ -102,7 +102,7 @@ class Visual(nn.Module):
         if self.bit_head is None:
             x_BTD = self.code_embedding(codes_BT)
         else:
-            x_BTD = self.code_embedding(signs_of(codes_BT, *self.bits))
+            x_BTD = self.code_embedding(code_signs(codes_BT, *self.bits))
         if not self.max_side:
             return x_BTD
         if rows_BT is None or cols_BT is None:
@@ -123,4 +123,4 @@ class Visual(nn.Module):
         if self.bit_head is None:
             return logits_XC
         every_C = torch.arange(logits_XC.shape[-1], device=h_XD.device)
-        return logits_XC + F.linear(self.bit_head(h_XD), signs_of(every_C, *self.bits))
+        return logits_XC + F.linear(self.bit_head(h_XD), code_signs(every_C, *self.bits))

@@ -18,6 +18,7 @@ from arm.generate import Request, left_padding, read_prompts
 from arm.models.kv_cache import SharedPrefix
 from arm.models.qwen2 import Qwen2
 from arm.sampling import Sampling, truncate
+from arm.sequence import pad_rows
 from arm.vocab import Vocab
 
 
@@ -36,13 +37,6 @@ class CodePolicy:
     def drawn_NT(self) -> Tensor:
         """Log-probabilities of the drawn codes."""
         return self.logprobs_NTK.gather(-1, self.slot_NT[..., None])[..., 0]
-
-
-def _padded(rows: Sequence[NDArray[np.int64]], fill: int) -> Tensor:
-    """Rows of different lengths as one tensor, filled up on the right."""
-    longest = max(map(len, rows))
-    filled = [np.pad(row, (0, longest - len(row)), constant_values=fill) for row in rows]
-    return torch.from_numpy(np.stack(filled))
 
 
 def hidden_at_codes(
@@ -65,9 +59,9 @@ def hidden_at_codes(
     prefix = SharedPrefix(left_padding(prompts, device))
     last_PD = read_prompts(model, vocab, prompts, [True] * len(prompts), prefix)
     shown = [p for p, request in zip(pictures, requests, strict=True) for _ in request.streams]
-    codes_ST = _padded([codes.ravel() for codes in shown], -1).to(device)
+    codes_ST = pad_rows([codes.ravel() for codes in shown], -1).to(device)
     indices = [np.indices(codes.shape).reshape(2, -1) for codes in shown]
-    rows_ST, cols_ST = (_padded([i[axis] for i in indices], -1).to(device) for axis in (0, 1))
+    rows_ST, cols_ST = (pad_rows([i[axis] for i in indices], -1).to(device) for axis in (0, 1))
     T = codes_ST.shape[1] - 1  # the last code predicts none of the picture
     hidden_STD = last_PD[owner_S, None]
     if T:
@@ -111,7 +105,7 @@ def code_policy(
         logits_NTC = mixed_NTC.index_add(0, owner_S, logits_NTC)
     if support is not None:
         return _on(logits_NTC, support, sampling)
-    codes_NT = _padded([c.ravel() for c in pictures], 0).to(device)
+    codes_NT = pad_rows([c.ravel() for c in pictures], 0).to(device)
     mask_NT = torch.arange(most, device=device) < torch.tensor(counts, device=device)[:, None]
     kept_NTK, slot_NT = None, codes_NT
     if 0 < sampling.top_k < logits_NTC.shape[-1]:
