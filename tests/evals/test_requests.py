@@ -44,6 +44,29 @@ def test_generation_options_that_do_not_fit():
         requests.answer_options({"temperature": 1, "top_p": 1.5})
 
 
+def test_pictures_of_harnesses_come_in_every_form(
+    arm: Arm, pictures: list[Pillow.Image], tmp_path: Path
+):
+    picture = pictures[0]
+    picture.save(tmp_path / "x.png")
+    words = "how many stars are there?"
+    expected = requests.as_turn(arm, (picture, words))
+    pixels = np.asarray(picture)
+    forms = [
+        tmp_path / "x.png",
+        (tmp_path / "x.png").read_bytes(),
+        pixels,
+        torch.from_numpy(pixels.copy()),
+    ]
+    for form in forms:
+        turn = requests.as_turn(arm, (form, words))
+        first, same = turn.parts[0], expected.parts[0]
+        assert isinstance(first, Image) and isinstance(same, Image)
+        assert np.array_equal(first.codes, same.codes) and turn.parts[1] == expected.parts[1]
+    with pytest.raises(InputError, match=r"a picture is a path, .* not int"):
+        requests.as_turn(arm, (5, words))  # type: ignore[arg-type]
+
+
 def test_an_answer_ends_before_the_first_stop():
     assert requests.cut(" yes . it is\n\nno", ("\n\n", ".")) == "yes"
     assert requests.cut("a star", ()) == "a star"

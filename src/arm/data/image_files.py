@@ -224,19 +224,25 @@ def _size(file: Path | BinaryIO) -> tuple[int, int]:
 
 
 def _decode(content: bytes) -> Image.Image:
-    _check_work(content)
+    _check_chunks(content)
     with _open(BytesIO(content)) as image:
         if image.format in ("JPEG", "MPO"):
-            scans = jpeg_scans(content)
-            if scans > MAX_SCANS or scans * image.width * image.height > MAX_SCANNED_PIXELS:
-                raise InputError(
-                    f"the JPEG file has {scans if scans <= MAX_SCANS else f'more than {MAX_SCANS}'} "
-                    f"scans of {image.width}x{image.height} pixels; save it anew"
-                )
+            _check_scans(content, image.width, image.height)
         return to_rgb(upright(image))
 
 
-def _check_work(content: bytes) -> None:
+def _check_scans(content: bytes, width: int, height: int) -> None:
+    """Raises InputError for a JPEG file whose scans are too many, or too many for its pixels."""
+    most = min(MAX_SCANS, MAX_SCANNED_PIXELS // (width * height))
+    # Counting the bytes of the marker anywhere is a hundred times faster than following the segments.
+    if content.count(b"\xff\xda") > most and (scans := jpeg_scans(content)) > most:
+        number = f"{scans}" if scans <= MAX_SCANS else f"more than {MAX_SCANS}"
+        raise InputError(
+            f"the JPEG file has {number} scans of {width}x{height} pixels; save it anew"
+        )
+
+
+def _check_chunks(content: bytes) -> None:
     """Raises InputError for a PNG file of too many chunks."""
     if not content.startswith(PNG_SIGNATURE):
         return

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image as Pillow
-
+from arm.data.image_files import image_size
+from arm.errors import InputError
 from arm.evals.answers import answers_of, read_lines, unanswered
 from arm.evals.benchmarks.base import Benchmark, Item
 from arm.evals.benchmarks.files import Fingerprints
@@ -86,12 +86,9 @@ def picture_tokens(size: Size, min_side: int = 1) -> int:
 def picture_size(path: Path | None) -> Size | None:
     """The size in a picture's header; None where there is no readable picture."""
     try:
-        if path is not None:
-            with Pillow.open(path) as image:
-                return image.size
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
-        pass
-    return None
+        return None if path is None else image_size(path, str(path))
+    except InputError:
+        return None
 
 
 def estimate(

@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
+from arm.data.image_files import OPENED
 from arm.errors import ConfigError, InputError
 from arm.evals.answers import read_answers, write_answers
 from arm.evals.benchmarks.base import Benchmark, Item
@@ -187,7 +188,7 @@ def picture_state(folder: Path, item: Item, index: int) -> Literal["whole", "mis
 
 def edited_from(path: Path) -> str | None:
     """The hash of the picture that one of our own was edited from; None where none is recorded."""
-    with Pillow.open(path) as image:
+    with Pillow.open(path, formats=OPENED) as image:
         fingerprint = image.info.get(SOURCE)
     return fingerprint if isinstance(fingerprint, str) else None
 
