@@ -229,6 +229,16 @@ def test_another_layout_is_noticed_before_the_end(tmp_path: Path, monkeypatch: p
     assert convert("llava", tmp_path / "y.json", tmp_path / "b") == (3, 9)
 
 
+def test_a_damaged_file_among_several_is_skipped(tmp_path: Path):
+    write_pictures(tmp_path / "set/images")
+    (tmp_path / "set/b.json").write_text(json.dumps(llava_rows()))
+    for name, text in (("a.json", "{"), ("c.json", '{"rows": []}'), ("d.json", "[]")):
+        (tmp_path / "set" / name).write_text(text)
+    assert convert("llava", tmp_path / "set", tmp_path / "out") == (3, 2)
+    places = skipped_places(tmp_path / "out")
+    assert places == [str(tmp_path / "set" / name) for name in ("a.json", "c.json")]
+
+
 def test_folders_of_pictures_are_linked(tmp_path: Path):
     """Two files whose pictures lie beside each: two links, and every picture is inside the data."""
     for name in ("one", "two"):

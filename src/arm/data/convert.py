@@ -216,13 +216,20 @@ def row_files(source: Path) -> list[Path]:
 
 
 def read_rows(files: Sequence[Path], skipped: Skipped) -> Iterator[tuple[str, Path, Any]]:
-    """The place of each row, the folder of its pictures, and its columns. Lines that are no JSON are skipped."""
+    """The place of each row, the folder of its pictures, and its columns. Lines that are no JSON are skipped, and of several
+    files those that are damaged.
+    """
     for path in files:
         beside = [folder / "images" for folder in (path.parent, path.parent.parent)]
         folder = next((folder for folder in beside if folder.is_dir()), path.parent)
         try:
             for where, row in _rows_of(path, skipped):
                 yield where, folder, row
+        except DataError as error:
+            if len(files) == 1:
+                raise
+            name = shown(str(path))
+            skipped.add(name, without_place(name, error))
         except OSError as error:
             raise DataError(
                 f"{shown(str(path))} cannot be read ({shown(str(error))}); mind its permissions"
