@@ -2,7 +2,6 @@
 
 import errno
 import io
-import json
 import os
 import sys
 from pathlib import Path
@@ -33,7 +32,7 @@ from arm.cli.options import (
 )
 from arm.cli.plan import plan
 from arm.errors import ArmError, InputError, escaped
-from arm.files import write_picture
+from arm.files import read_json_object, write_picture
 
 OF_THE_MACHINE = (
     errno.EACCES,
@@ -237,8 +236,8 @@ def decode(
     import numpy as np
 
     try:
-        grid = np.array(json.loads(codes.read_text(encoding="utf-8"))["codes"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        grid = np.array(read_json_object(codes, InputError)["codes"])
+    except (InputError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(
             f"{codes} is no file of codes as `arm encode` writes it ({error!r})"
         ) from None

@@ -26,7 +26,7 @@ from arm.data.conversation import Conversation, parse_conversation, to_record
 from arm.data.records import SKIPPED
 from arm.data.source_jsonl import LineIndex, index_lines, parse_json
 from arm.errors import DataError
-from arm.files import atomic_write, write_text
+from arm.files import atomic_write, read_json_object, write_text
 
 Codes = NDArray[np.uint16]
 Encoded = tuple[Conversation, Sequence[NDArray[Any]]]
@@ -211,6 +211,6 @@ def _shards_in_manifest(directory: Path) -> int | None:
     if not path.is_file():
         return None
     try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["num_shards"])
-    except (ValueError, LookupError, TypeError) as error:
+        return int(read_json_object(path, DataError)["num_shards"])
+    except (DataError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error!r}); encode the data again") from None

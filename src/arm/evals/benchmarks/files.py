@@ -5,7 +5,6 @@ data set as their instructions leave it. Each loader lists the relative paths th
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from arm.data.images import open_image
 from arm.data.parquet_files import arrow_errors, library, whole_parquet
 from arm.errors import DataError, InputError
 from arm.evals.benchmarks.base import Benchmark, Item
-from arm.files import path_inside, read_text
+from arm.files import parse_json, path_inside, read_text
 
 ARROW_SUFFIX = ".arrow"
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -82,8 +81,8 @@ def text_of(path: Path) -> str:
 def read_json(path: Path) -> Any:
     """Raises DataError for a file that is not JSON."""
     try:
-        return json.loads(text_of(path))
-    except (ValueError, RecursionError) as error:
+        return parse_json(text_of(path))
+    except ValueError as error:
         raise DataError(f"{path} is not a JSON file ({error})") from None
 
 
@@ -102,8 +101,8 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            content = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            content = parse_json(line)
+        except ValueError as error:
             raise DataError(f"{path}:{number}: not JSON ({error})") from None
         if not isinstance(content, dict):
             raise DataError(f"{path}:{number}: not a JSON object")
