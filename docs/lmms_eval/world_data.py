@@ -33,7 +33,7 @@ MME_PICTURES = 1187
 
 
 def scene_of(rng: np.random.Generator) -> Scene:
-    return sample_scene(rng, SIDE, SIDE, held_out=True)
+    return sample_scene(rng, SIDE, SIDE, split="test")
 
 
 def save(scene: Scene, path: Path) -> str:
@@ -145,7 +145,7 @@ def choice(out: Path, rng: np.random.Generator, count: int = 200) -> None:
 
 def drawing(out: Path, rng: np.random.Generator, count: int = 10) -> None:
     """Prompts of GenEval's six tags, with what must be seen."""
-    prompts = [sample_prompt(rng, tag, held_out=True) for tag in TAGS for _ in range(count)]
+    prompts = [sample_prompt(rng, tag, split="test") for tag in TAGS for _ in range(count)]
     write_lines(
         out / "draw.jsonl",
         ({"tag": p.tag, "prompt": p.text, "wanted": json.dumps(asdict(p))} for p in prompts),
@@ -159,7 +159,7 @@ def editing(out: Path, rng: np.random.Generator, count: int = 10) -> None:
         for n in range(count):
             edit = None
             while edit is None:
-                edit = sample_edit(rng, scene_of(rng), kind, held_out=True)
+                edit = sample_edit(rng, scene_of(rng), kind, split="test")
             path = save(edit.source, out / "edit" / f"{kind}_{n:02d}.png")
             lines.append(
                 {

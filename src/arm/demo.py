@@ -64,9 +64,9 @@ def _questions(rng: np.random.Generator, size: tuple[int, int], scale: int) -> l
     """A question of each kind about a held-out picture of `size` units."""
     questions = []
     for kind in ASKERS:
-        scene, question = sample_scene(rng, *size, held_out=True), None
+        scene, question = sample_scene(rng, *size, split="test"), None
         while question is None:
-            scene = sample_scene(rng, *size, held_out=True)
+            scene = sample_scene(rng, *size, split="test")
             question = ask(rng, scene, kind)
         picture = render(scene, scale)
         questions.append(QuestionTask(kind, picture, question.text, question.answer))
@@ -79,7 +79,7 @@ def _edits(rng: np.random.Generator, size: tuple[int, int], scale: int) -> list[
     for kind in EDITORS:
         edit = None
         while edit is None:
-            edit = sample_edit(rng, sample_scene(rng, *size, held_out=True), kind, held_out=True)
+            edit = sample_edit(rng, sample_scene(rng, *size, split="test"), kind, split="test")
         edits.append(editing_task(edit, scale))
     return edits
 
@@ -106,7 +106,7 @@ def run(arm: Arm, out: Path, seed: int = 0) -> None:
     ]
     rows.append(("understand: picture + question -> answer", [cell(*item) for item in answered]))
 
-    prompts = [drawing_task(sample_prompt(rng, tag, held_out=True)) for tag in TAGS]
+    prompts = [drawing_task(sample_prompt(rng, tag, split="test")) for tag in TAGS]
     painted = paint_each(arm, arm.draw_prompts([p.text for p in prompts], seed=seed))
     drawing = [
         (Image.fromarray(picture), task.text, referee.draws_right(task, picture))

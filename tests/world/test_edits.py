@@ -154,11 +154,11 @@ def test_any_kind_is_drawn():
 
 def test_held_out_edits_hold_a_held_out_combination():
     rng = np.random.default_rng(2)
-    for scene in [sample_scene(rng, 48, 48, held_out=True) for _ in range(50)]:
-        edit = sample_edit(rng, scene, held_out=True)
+    for scene in [sample_scene(rng, 48, 48, split="test") for _ in range(50)]:
+        edit = sample_edit(rng, scene, split="test")
         assert edit is not None and held_out_scene(edit.source)
         assert sample_edit(rng, scene) is None  # its source is held out already
-    found = [sample_edit(rng, scene, "replace", held_out=True) for scene in SCENES[:100]]
+    found = [sample_edit(rng, scene, "replace", split="test") for scene in SCENES[:100]]
     made = [edit for edit in found if edit is not None]
     assert len(made) > 30 and all(held_out_scene(edit.target) for edit in made)
 

@@ -52,7 +52,7 @@ def test_a_batch_is_a_pure_function_of_its_arguments():
     assert (one.captions, one.details, one.truths) == (two.captions, two.details, two.truths)
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"step": 6}, {"held_out": True}])
+@pytest.mark.parametrize("change", [{"seed": 4}, {"step": 6}, {"split": "test"}])
 def test_other_arguments_give_another_batch(change: dict[str, Any]):
     assert batch(**change).truths != batch().truths
 
@@ -87,7 +87,7 @@ def test_twins_share_the_patches_that_are_marked():
 
 
 def test_held_out_scenes():
-    assert all(held_out_scene(scene) for scene in batch(held_out=True, batch=12).truths)
+    assert all(held_out_scene(scene) for scene in batch(split="test", batch=12).truths)
 
 
 def test_singles_and_the_most_things():

@@ -120,7 +120,7 @@ def exact_readings(height: int, width: int, scale: int, count: int) -> int:
     rng = np.random.default_rng([height, width, scale])
     exact = 0
     for _ in range(count):
-        scene = nudged(sample_scene(rng, height, width, held_out=True), rng)
+        scene = nudged(sample_scene(rng, height, width, split="test"), rng)
         reading = read(render(scene, scale), scale)
         sure = agrees(scene, reading) and reading.cleanliness >= 0.99
         exact += sure and same_scene(scene, reading, tolerance=1.0)
@@ -165,7 +165,7 @@ def test_damaged_pictures_are_still_read(
     damage: Callable[[Scene, np.random.Generator], NDArray], rate: float, height: int, width: int
 ) -> None:
     rng = np.random.default_rng(5)
-    scenes = [sample_scene(rng, height, width, held_out=True) for _ in range(100)]
+    scenes = [sample_scene(rng, height, width, split="test") for _ in range(100)]
     assert sum(agrees(scene, read(damage(scene, rng))) for scene in scenes) >= rate * len(scenes)
 
 
@@ -219,7 +219,7 @@ def test_noise_is_not_clean() -> None:
 def test_cleanliness_falls_with_damage() -> None:
     rng = np.random.default_rng(1)
     for _ in range(60):
-        image = render(sample_scene(rng, 56, 56, held_out=True))
+        image = render(sample_scene(rng, 56, 56, split="test"))
         slight, strong = noisy(blurred(image, 0.5), rng, 4), noisy(blurred(image, 2), rng, 0)
         assert read(image).cleanliness >= 0.99
         assert 0.8 < read(slight).cleanliness < 0.99

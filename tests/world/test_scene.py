@@ -5,7 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from arm.domain import Split
 from arm.world.sampling import (
+    DEV,
     HELD_OUT_COLORED,
     HELD_OUT_COUNTS,
     HELD_OUT_RELATIONS,
@@ -185,14 +187,17 @@ def test_held_out_things_and_shapes() -> None:
 @pytest.mark.parametrize(("height", "width"), [(56, 56), (48, 64), (64, 48), (48, 48)])
 def test_sampled_scenes_keep_their_split_and_their_rules(height: int, width: int) -> None:
     rng = np.random.default_rng(height + width)
-    for held_out in (False, True):
-        for _ in range(300):
-            scene = sample_scene(rng, height, width, held_out=held_out)
+    splits: tuple[Split, ...] = ("train", "dev", "test")
+    for split in splits:
+        for _ in range(200):
+            scene = sample_scene(rng, height, width, split=split)
             shapes = Counter(thing.shape for thing in scene.things)
             combos = {(thing.color, thing.shape) for thing in scene.things} & HELD_OUT_COLORED
             counts = {(n, shape) for shape, n in shapes.items()} & HELD_OUT_COUNTS
             pairs = [pair for pair in HELD_OUT_TOGETHER if pair <= shapes.keys()]
-            assert bool(combos or counts or pairs) == held_out == held_out_scene(scene)
+            shown = {*combos, *counts, *(tuple(sorted(pair, key=SHAPES.index)) for pair in pairs)}
+            assert bool(shown) == (split != "train") == held_out_scene(scene)
+            assert all((combination in DEV) == (split == "dev") for combination in shown)
             assert 1 <= len(scene.things) <= MAX_THINGS
             assert scene.background in BACKGROUNDS
             for i, thing in enumerate(scene.things):
@@ -229,14 +234,23 @@ def test_wanted_kinds_and_background_are_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "height", "held_out"),
+    ("kinds", "height", "split"),
     [
-        ([("circle", "red", "large", "plain")] * 3, 24, False),
-        ([(shape, color, None, None) for color, shape in sorted(HELD_OUT_COLORED)[:1]], 56, False),
-        ([("ring", "red", "small", "plain")], 56, ("red", "ring") not in HELD_OUT_COLORED),
+        ([("circle", "red", "large", "plain")] * 3, 24, "train"),
+        (
+            [(shape, color, None, None) for color, shape in sorted(HELD_OUT_COLORED)[:1]],
+            56,
+            "train",
+        ),
+        ([("ring", "green", "small", "plain")], 56, "test"),
+        (
+            [(shape, color, None, None) for color, shape in sorted(DEV & HELD_OUT_COLORED)],
+            56,
+            "test",
+        ),
     ],
-    ids=["no room", "held out in training", "nothing held out"],
+    ids=["no room", "held out in training", "nothing held out", "held out for dev"],
 )
-def test_impossible_kinds_raise(kinds: list, height: int, held_out: bool) -> None:
+def test_impossible_kinds_raise(kinds: list, height: int, split: Split) -> None:
     with pytest.raises(ValueError, match="no scene of"):
-        sample_scene(np.random.default_rng(0), height, height, kinds=kinds, held_out=held_out)
+        sample_scene(np.random.default_rng(0), height, height, kinds=kinds, split=split)

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from arm.world.edits import EDITORS, sample_edit
+from arm.domain import Split
+from arm.world.edits import EDITORS, Edit, sample_edit
 from arm.world.prompts import (
     TAGS,
     Prompt,
@@ -61,24 +62,25 @@ def test_counting_is_exact():
 
 def test_prompts_keep_to_their_split():
     rng = np.random.default_rng(0)
-    for held_out in (False, True):
+    splits: tuple[Split, ...] = ("train", "dev", "test")
+    for split in splits:
         for tag in TAGS:
             for _ in range(40):
-                prompt = sample_prompt(rng, tag, held_out=held_out)
+                prompt = sample_prompt(rng, tag, split=split)
                 new = (
                     any((w.color, w.shape) in HELD_OUT_COLORED for w in prompt.wanted)
                     or any((w.count, w.shape) in HELD_OUT_COUNTS for w in prompt.wanted)
                     or (len(prompt.wanted) == 2 and (prompt.wanted[0].shape, prompt.relation, prompt.wanted[1].shape) in HELD_OUT_RELATIONS)
                 )  # fmt: skip
                 if tag in ("counting", "colors", "position", "color_attr"):
-                    assert new == held_out, prompt
+                    assert new == (split != "train"), prompt
     with pytest.raises(ValueError, match="none of"):
-        sample_prompt(rng, "colours", held_out=True)
+        sample_prompt(rng, "colours", split="test")
 
 
 def test_knowledge_prompts_never_name_what_they_ask_for():
     rng = np.random.default_rng(0)
-    for fact in knowledge_facts(False):
+    for fact in knowledge_facts("test"):
         assert fact.value not in knowledge_prompt(rng, fact).text.split()
 
 
@@ -130,3 +132,60 @@ def test_changing_more_than_asked_costs():
     over = edit.target.with_thing(untouched, color="yellow")
     score = score_edit(edit, read(render(over)))
     assert score.follow == 1 and score.preserve == 1 / 3
+
+
+def edit_of(kind: str, source: Scene, target: Scene, changed: tuple[int, ...], place=None) -> Edit:
+    return Edit(kind, "", source, target, changed, place)
+
+
+FOUR = Scene(
+    (
+        Thing("star", "red", "small", "plain", 10, 10),
+        Thing("ring", "blue", "small", "plain", 46, 10),
+        Thing("heart", "pink", "small", "plain", 10, 46),
+        Thing("arch", "teal", "small", "plain", 46, 46),
+    ),
+    "white", 56, 56,
+)  # fmt: skip
+
+
+def scored(edit: Edit, picture: Scene) -> tuple[float, float]:
+    """(follow, preserve) of a picture."""
+    score = score_edit(edit, read(render(picture)))
+    return score.follow, score.preserve
+
+
+def test_a_thing_that_was_moved_is_not_removed():
+    """The removed star is found 6 units beside its old place, and everything else is as it was."""
+    edit = edit_of("remove", FOUR, FOUR.without(0), ())
+    assert scored(edit, FOUR.without(0)) == (1, 1)
+    assert scored(edit, FOUR.with_thing(0, x=16))[0] == 0
+    assert scored(edit, FOUR.with_thing(0, x=28, y=28)) == (0, 1)
+
+
+def test_a_thing_that_was_copied_is_not_moved():
+    target = FOUR.with_thing(0, x=28, y=28)
+    edit = edit_of("move", FOUR, target, (0,), "center")
+    assert scored(edit, target) == (1, 1)
+    copy = replace(target, things=(*target.things, FOUR.things[0]))
+    # Three other things are as they were, and there is one too many.
+    assert scored(edit, copy) == (0, 0.75)
+
+
+def test_a_swap_leaves_no_copy():
+    star, ring = FOUR.things[:2]
+    target = FOUR.with_thing(0, x=46).with_thing(1, x=10)
+    edit = edit_of("swap", FOUR, target, (0, 1))
+    assert scored(edit, target) == (1, 1)
+    copy = replace(target, things=(*target.things, replace(star, x=28, y=28)))
+    assert scored(edit, copy)[0] == 0
+    assert scored(edit, FOUR) == (0, 1)
+    assert ring.shape == "ring"
+
+
+def test_an_edit_that_moves_another_thing_preserves_nothing():
+    """4 units are within the tolerance, 6 are not; a thing that is gone costs its share alone."""
+    edit = edit_of("remove", FOUR, FOUR.without(0), ())
+    assert scored(edit, edit.target.with_thing(0, x=42)) == (1, 1)
+    assert scored(edit, edit.target.with_thing(0, x=40)) == (1, 0)
+    assert scored(edit, edit.target.without(0)) == (1, 2 / 3)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -57,6 +57,10 @@ class OwnOptions:
     quick: Annotated[bool, typer.Option("--quick", help="A small sample, with wide intervals.")] = (
         False
     )
+    split: Annotated[
+        Literal["dev", "test"],
+        typer.Option(help="Held-out combinations: test to report, dev to choose by."),
+    ] = "test"
     extractor: Annotated[
         str | None, typer.Option(help="tokenizer: vision model for rFID, folder or hub id.")
     ] = None
@@ -118,8 +122,8 @@ def _world(benchmark: str, target: Target, own: OwnOptions) -> None:
 
         from arm.evals import decoders, guidance, tasks
         from arm.evals import report as report_tables
+        from arm.world import evaluation
         from arm.world.domain import World
-        from arm.world.evaluation import evaluate as evaluate_world
 
         _check_outputs(benchmark, target, own)
         arm = load(target.model, target.decoder)
@@ -130,15 +134,17 @@ def _world(benchmark: str, target: Target, own: OwnOptions) -> None:
             typer.echo(f"{part} ...", err=True)
 
         if benchmark == "world":
-            result = evaluate_world(arm, size, report)
+            result = evaluation.evaluate(arm, size, report, split=own.split)
         elif benchmark == "sweep":
             result = guidance.sweep(arm, World(), size, report)
         elif benchmark == "guidance":
-            result = guidance.measure(arm, World(), target.out, size, report)
+            result = guidance.measure(arm, World(), target.out, size, report, own.split)
         else:
             count = 32 if own.quick else 128
-            result = decoders.compare(arm, World(), target.out, count, seed)
+            result = decoders.compare(arm, World(), target.out, count, seed, own.split)
         report_tables.print_scores(result)
+        if benchmark == "world":
+            result["made_by"] = evaluation.provenance(target.model, size, own.split)
     write_json_file(result, target.json_file)
     for path in own.into or []:
         report_tables.fill_scores(path, benchmark, result)

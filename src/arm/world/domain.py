@@ -119,7 +119,7 @@ class World:
     ) -> PictureBatch:
         return pictures.world_batch(
             seed, number, size, canvas.grids, canvas.patch,
-            scale=canvas.scale, held_out=split != "train", singles=singles, twins=twins,
+            scale=canvas.scale, split=split, singles=singles, twins=twins,
         )  # fmt: skip
 
     def class_of(self, truth: Scene) -> int:
@@ -151,7 +151,7 @@ class World:
         """`per_kind` prompts of each of GenEval's tags."""
         rng = np.random.default_rng([seed, 1])
         return [
-            drawing_task(sample_prompt(rng, tag, held_out=split != "train"))
+            drawing_task(sample_prompt(rng, tag, split=split))
             for tag in TAGS
             for _ in range(per_kind)
         ]
@@ -160,22 +160,21 @@ class World:
         rng = np.random.default_rng([seed, 2])
         tasks = []
         for kind in FACT_KINDS:
-            facts = [f for f in knowledge_facts(in_pictures=split == "train") if f.kind == kind]
+            facts = [f for f in knowledge_facts(split) if f.kind == kind]
             for i in range(count // len(FACT_KINDS)):
                 tasks.append(drawing_task(knowledge_prompt(rng, facts[i % len(facts)])))
         return tasks
 
     def edits(self, split: Split, per_kind: int, seed: int, canvas: Canvas) -> list[EditingTask]:
         """`per_kind` edits of each kind: of held-out pictures or into them, or of neither for "train"."""
-        held_out = split != "train"
         rng = np.random.default_rng([seed, 3])
         edits: list[Edit] = []
         for kind in EDITORS:
             of_kind: list[Edit] = []
             while len(of_kind) < per_kind:
                 size = scene_size(canvas, len(of_kind))
-                scene = sample_scene(rng, *size, held_out=held_out)
-                edit = sample_edit(rng, scene, kind, held_out=held_out)
+                scene = sample_scene(rng, *size, split=split)
+                edit = sample_edit(rng, scene, kind, split=split)
                 if edit is not None:
                     of_kind.append(edit)
             edits += of_kind
@@ -190,7 +189,7 @@ class World:
             count = 0
             while count < per_kind:
                 size = scene_size(canvas, count)
-                scene = sample_scene(rng, *size, held_out=split != "train")
+                scene = sample_scene(rng, *size, split=split)
                 question = ask(rng, scene, kind)
                 if question is not None:
                     picture = render(scene, canvas.scale)
@@ -205,9 +204,9 @@ class World:
             scene = sample_scene(rng, *scene_size(canvas, index))
             return drawing_task(dense_prompt(rng, scene))
         if draw < DENSE_SHARE + KNOWLEDGE_SHARE:
-            facts = knowledge_facts(in_pictures=True)
+            facts = knowledge_facts("train")
             return drawing_task(knowledge_prompt(rng, facts[int(rng.integers(len(facts)))]))
-        return drawing_task(sample_prompt(rng, pick(rng, TAGS), held_out=False))
+        return drawing_task(sample_prompt(rng, pick(rng, TAGS), split="train"))
 
     def sample_editing(self, rng: np.random.Generator, canvas: Canvas, index: int) -> EditingTask:
         """An edit of a kind drawn at random, all kinds equally often."""

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from arm.domain import Split
 from arm.world.language import at_region, noun_phrase, references, with_article
-from arm.world.sampling import ANY, fill, held_out_scene, pick, place
+from arm.world.sampling import ANY, fill, pick, place, split_of_scenes
 from arm.world.scene import (
     BACKGROUNDS,
     COLORS,
@@ -164,18 +165,17 @@ EDITORS: dict[str, Editor] = {
 
 
 def sample_edit(
-    rng: np.random.Generator, scene: Scene, kind: str | None = None, *, held_out: bool = False
+    rng: np.random.Generator, scene: Scene, kind: str | None = None, *, split: Split = "train"
 ) -> Edit | None:
-    """An edit of the scene (None: any kind) whose target is in the same split as asked.
+    """An edit of the scene, of a kind (None: any), in a split.
 
-    held_out False: the target holds training combinations only. held_out True: the source or the
-    target holds a held-out one. None where 30 tries find no such edit.
+    "train": source and target hold training combinations only. Otherwise one of them holds a held-out
+    combination, and all that they hold are of that split. None where 30 tries find no such edit.
     """
     for _ in range(30):
         edit = EDITORS[kind or pick(rng, tuple(EDITORS))](rng, scene)
         if edit is None:
             continue
-        new = held_out_scene(edit.target) or held_out_scene(edit.source)
-        if new == held_out:
+        if split_of_scenes(edit.source, edit.target) == split:
             return edit
     return None

@@ -3,9 +3,15 @@
 Drawing, editing and knowledge are scored at the model's default sampling, greedily, and without guidance.
 """
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import torch
+
+import arm
 from arm.domain import Split
 from arm.evals import tasks
 from arm.evals.painting import canvas_of
@@ -19,9 +25,57 @@ from arm.evals.reconstruction import (
 )
 from arm.evals.statistics import mean_score
 from arm.evals.tasks import EvalSize, Progress, SamplingSetting
+from arm.model_directory import find_model, parts_of
 from arm.models.pretrained import load_siglip, load_text_tokenizer
+from arm.models.weights import load_tensors
 from arm.pipeline import Arm
 from arm.world.domain import World
+
+SCORING_CODE = (
+    "domain.py",
+    "evals/painting.py",
+    "evals/reconstruction.py",
+    "evals/tasks.py",
+    "world/*.py",
+)
+"""The files of the package that decide what is asked of a model and how it is scored."""
+
+
+def code_hash() -> str:
+    """SHA-256 of the scoring code, over its files in order of their paths."""
+    root = Path(arm.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in SCORING_CODE for path in root.glob(pattern)):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(path.read_text(encoding="utf-8").encode())
+    return digest.hexdigest()
+
+
+def model_hash(model: str | Path) -> str:
+    """SHA-256 of all tensors of a model, by shipped name or directory, with those of the parts that it shares.
+
+    Names and files do not count, so a model that is only written in another layout keeps its hash. Raises
+    WeightsError where there is no such model.
+    """
+    own = find_model(model)
+    digests = set()
+    for directory in (own, parts_of(own)):
+        for path in directory.rglob("*.safetensors"):
+            for tensor in load_tensors(path).values():
+                data = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+                about = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+                digests.add(hashlib.sha256(about + data).hexdigest())
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+
+
+def provenance(model: str | Path, size: EvalSize, split: Split) -> dict[str, Any]:
+    """What a file of scores was made by: hashes of the weights and of the scoring code, the split, the size."""
+    return {
+        "weights": model_hash(model),
+        "code": code_hash(),
+        "split": split,
+        "size": asdict(size),
+    }
 
 
 def reconstruction_scores(arm: Arm, world: World, size: EvalSize, split: Split) -> dict[str, Any]:

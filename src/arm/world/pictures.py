@@ -12,7 +12,7 @@ from torch import Tensor
 
 from arm.data.captioned import PictureBatch
 from arm.data.images import GridWeight, pick_grid, to_float
-from arm.domain import PatchLabels
+from arm.domain import PatchLabels, Split
 from arm.world.edits import EDITORS, sample_edit
 from arm.world.language import long_caption, short_caption
 from arm.world.render import render
@@ -25,10 +25,10 @@ def comparable_pairs(scenes: Sequence[Scene], described: Sequence[Scene]) -> Boo
     return torch.tensor([[not tells_on_held_out(a, b) for b in described] for a in scenes])
 
 
-def twin(rng: np.random.Generator, scene: Scene, *, held_out: bool) -> Scene:
+def twin(rng: np.random.Generator, scene: Scene, *, split: Split) -> Scene:
     """The scene after an edit of one or two of its things; itself where no edit is found."""
     kinds = [kind for kind in EDITORS if kind != "background"]
-    edit = sample_edit(rng, scene, pick(rng, kinds), held_out=held_out)
+    edit = sample_edit(rng, scene, pick(rng, kinds), split=split)
     return scene if edit is None else edit.target
 
 
@@ -49,6 +49,9 @@ def untouched(a: Scene, b: Scene, unit: float) -> Bool[np.ndarray, " n"]:
     return free
 
 
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
 def world_batch(
     seed: int,
     step: int,
@@ -57,7 +60,7 @@ def world_batch(
     patch: int,
     *,
     scale: int = 1,
-    held_out: bool = False,
+    split: Split = "train",
     singles: float = 0.0,
     max_things: int = MAX_THINGS,
     twins: bool = False,
@@ -67,7 +70,7 @@ def world_batch(
     patch: pixels a token; scale: pixels a unit; singles: share of pictures with one thing
     (in held-out batches a thing of a held-out pair); twins: with twins of the pictures.
     """
-    rng = np.random.default_rng([seed, step, int(held_out)])
+    rng = np.random.default_rng([seed, step, SPLITS.index(split)])
     grid = pick_grid(rng, grids)
     height, width = grid.height * patch // scale, grid.width * patch // scale
     # The lone things of a batch share two colours, so that their shapes must tell them apart.
@@ -81,9 +84,9 @@ def world_batch(
                 rng,
                 height,
                 width,
-                kinds=lone if alone and not held_out else None,
+                kinds=lone if alone and split == "train" else None,
                 max_things=1 if alone else max_things,
-                held_out=held_out,
+                split=split,
             )
         )
     images = np.stack([render(scene, scale) for scene in scenes])
@@ -92,7 +95,7 @@ def world_batch(
     made = PictureBatch(to_float(images), short, details, tuple(scenes))
     if not twins:
         return made
-    others = [twin(rng, scene, held_out=held_out) for scene in scenes]
+    others = [twin(rng, scene, split=split) for scene in scenes]
     shared = np.stack(
         [untouched(*pair, patch / scale) for pair in zip(scenes, others, strict=True)]
     )

@@ -5,20 +5,25 @@ so often and with nothing beside it, colours and relations must hold for them. H
 never shows; `single_object` has nothing to hold out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
+from typing import TypeVar
 
 import numpy as np
 
+from arm.domain import Split
 from arm.world.language import NUMBERS, listed, plural, with_article
-from arm.world.questions import FACTS, Fact
+from arm.world.questions import FACT_KINDS, FACTS, Fact
 from arm.world.reader import Reading, ReadThing
 from arm.world.sampling import (
     HELD_OUT_COLORED,
     HELD_OUT_COUNTS,
     HELD_OUT_RELATIONS,
     HELD_OUT_TOGETHER,
+    Combination,
     pick,
+    split_of,
 )
 from arm.world.scene import COLORS, RELATIONS, SHAPES, Scene, holds
 
@@ -73,56 +78,56 @@ def _choose(rng: np.random.Generator, options: Sequence[tuple]) -> tuple:
     return options[int(rng.integers(len(options)))]
 
 
-def _colored(rng: np.random.Generator, held_out: bool) -> tuple[str, str]:
-    pairs = [(c, s) for c in COLORS for s in SHAPES if ((c, s) in HELD_OUT_COLORED) == held_out]
+Option = TypeVar("Option", bound=Combination)
+
+
+def _of_split(options: Iterable[Option], held_out: Container[Option], split: Split) -> list[Option]:
+    """The options of a split, where those in `held_out` are held out."""
+    return [o for o in options if split_of([o] if o in held_out else []) == split]
+
+
+def _colored(rng: np.random.Generator, split: Split) -> tuple[str, str]:
+    pairs = _of_split(product(COLORS, SHAPES), HELD_OUT_COLORED, split)
     return _choose(rng, pairs)
 
 
-def _pair(rng: np.random.Generator, held_out: bool) -> tuple[str, str]:
-    pairs = [
-        (a, b)
-        for a in SHAPES
-        for b in SHAPES
-        if a != b and (frozenset((a, b)) in HELD_OUT_TOGETHER) == held_out
-    ]
+def _pair(rng: np.random.Generator, split: Split) -> tuple[str, str]:
+    """Two different shapes, in either order."""
+    held_out = {tuple(sorted(pair, key=SHAPES.index)) for pair in HELD_OUT_TOGETHER}
+    in_order = set(_of_split(combinations(SHAPES, 2), held_out, split))
+    pairs = [(a, b) for a in SHAPES for b in SHAPES if (a, b) in in_order or (b, a) in in_order]
     return _choose(rng, pairs)
 
 
-def sample_prompt(rng: np.random.Generator, tag: str, *, held_out: bool) -> Prompt:
-    """A prompt of one tag from the training or the held-out combinations."""
+def sample_prompt(rng: np.random.Generator, tag: str, *, split: Split) -> Prompt:
+    """A prompt of one tag from the combinations of a split; `single_object` has the same in all."""
     start = pick(rng, PREFIXES)
     if tag == "single_object":
         shape = pick(rng, SHAPES)
         return Prompt(tag, start + with_article(shape), (Wanted(shape),))
     if tag == "two_object":
-        a, b = _pair(rng, held_out)
+        a, b = _pair(rng, split)
         return Prompt(
             tag, f"{start}{with_article(a)} and {with_article(b)}", (Wanted(a), Wanted(b))
         )
     if tag == "counting":
-        options = [
-            (n, s) for n in (2, 3, 4) for s in SHAPES if ((n, s) in HELD_OUT_COUNTS) == held_out
-        ]
+        options = _of_split(product((2, 3, 4), SHAPES), HELD_OUT_COUNTS, split)
         n, shape = _choose(rng, options)
         return Prompt(tag, f"{start}{NUMBERS[n]} {plural(shape)}", (Wanted(shape, count=n),))
     if tag == "colors":
-        color, shape = _colored(rng, held_out)
+        color, shape = _colored(rng, split)
         return Prompt(tag, start + with_article(f"{color} {shape}"), (Wanted(shape, color),))
     if tag == "position":
         options = [
             (a, r, b)
-            for a in SHAPES
-            for r in RELATIONS
-            for b in SHAPES
-            if a != b
-            and frozenset((a, b)) not in HELD_OUT_TOGETHER
-            and ((a, r, b) in HELD_OUT_RELATIONS) == held_out
+            for a, r, b in product(SHAPES, RELATIONS, SHAPES)
+            if a != b and frozenset((a, b)) not in HELD_OUT_TOGETHER
         ]
-        a, relation, b = _choose(rng, options)
+        a, relation, b = _choose(rng, _of_split(options, HELD_OUT_RELATIONS, split))
         text = f"{start}{with_article(a)} {relation} {with_article(b)}"
         return Prompt(tag, text, (Wanted(a), Wanted(b)), relation)
     if tag == "color_attr":
-        color, shape = _colored(rng, held_out)
+        color, shape = _colored(rng, split)
         other_shape = pick(
             rng,
             [s for s in SHAPES if s != shape and frozenset((s, shape)) not in HELD_OUT_TOGETHER],
@@ -166,6 +171,12 @@ def knowledge_prompt(rng: np.random.Generator, fact: Fact) -> Prompt:
     return Prompt("number", text, (Wanted(shape, count=n),))
 
 
-def knowledge_facts(in_pictures: bool) -> tuple[Fact, ...]:
-    """The facts that training prompts use (True), or those that only texts teach (False)."""
-    return tuple(fact for fact in FACTS if fact.in_pictures == in_pictures)
+def knowledge_facts(split: Split) -> tuple[Fact, ...]:
+    """The facts that training prompts use; of those that only texts teach, every second of a kind is "dev"'s
+    and the others are "test"'s.
+    """
+    if split == "train":
+        return tuple(fact for fact in FACTS if fact.in_pictures)
+    start = {"test": 0, "dev": 1}[split]
+    held_out = [[f for f in FACTS if f.kind == k and not f.in_pictures] for k in FACT_KINDS]
+    return tuple(fact for facts in held_out for fact in facts[start::2])

@@ -1,16 +1,16 @@
-"""Combinations that training never sees, so that the held-out split tests composition.
+"""Random scenes, and the combinations that training never sees, so that held-out scenes test composition.
 
-Each word of the world is seen in training; these pairings of them are not. The sets are fixed by
-arithmetic on the word lists, not by a random seed.
-
-
-Random scenes, from the training combinations or from the held-out ones."""
+Each word of the world is seen in training; the held-out pairings of them are not. They are fixed by
+arithmetic on the word lists, not by a random seed, and divided into two halves: choices are made on the
+split "dev", and scores are reported on "test".
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from arm.domain import Split
 from arm.world.scene import (
     BACKGROUNDS,
     COLORS,
@@ -48,9 +48,56 @@ HELD_OUT_RELATIONS = frozenset(
 )
 """(shape, relation, shape): never stated in training, though pictures show them."""
 
+Combination = tuple[str | int, ...]
+"""(colour, shape), (count, shape), two shapes in the order of SHAPES, or (shape, relation, shape)."""
+
+
+def _together(pair: Iterable[str]) -> Combination:
+    return tuple(sorted(pair, key=SHAPES.index))
+
+
+def _every_second() -> frozenset[Combination]:
+    """Every second combination of each held-out set, and so about half of each."""
+    sets: tuple[Iterable[Combination], ...] = (
+        HELD_OUT_COLORED,
+        HELD_OUT_COUNTS,
+        map(_together, HELD_OUT_TOGETHER),
+        [(relation, a, b) for a, relation, b in HELD_OUT_RELATIONS],
+    )
+    chosen = [combination for each in sets for combination in sorted(each)[1::2]]
+    # Relations are sorted by relation first, so that each split has as many of each.
+    return frozenset(c if len(c) == 2 else (c[1], c[0], c[2]) for c in chosen)
+
+
+DEV = _every_second()
+"""Held-out combinations of the split "dev"; the others are those of "test"."""
+
+
+def split_of(combinations: Iterable[Combination]) -> Split | None:
+    """The split of what shows these held-out combinations: "train" for none, None for some of each half."""
+    in_dev = {combination in DEV for combination in combinations}
+    if len(in_dev) > 1:
+        return None
+    return "train" if not in_dev else "dev" if True in in_dev else "test"
+
 
 def held_out_thing(thing: Thing) -> bool:
     return (thing.color, thing.shape) in HELD_OUT_COLORED
+
+
+def held_out_combinations(scene: Scene) -> set[Combination]:
+    """The held-out combinations that a scene shows; relations are stated, never shown."""
+    counts = Counter(thing.shape for thing in scene.things)
+    return {
+        *((t.color, t.shape) for t in scene.things if held_out_thing(t)),
+        *((n, shape) for shape, n in counts.items() if (n, shape) in HELD_OUT_COUNTS),
+        *(_together(pair) for pair in HELD_OUT_TOGETHER if pair <= counts.keys()),
+    }
+
+
+def split_of_scenes(*scenes: Scene) -> Split | None:
+    """The split of scenes that belong together, such as source and target of an edit; None for no split."""
+    return split_of(set().union(*map(held_out_combinations, scenes)))
 
 
 def tells_on_held_out(pictured: Scene, described: Scene) -> bool:
@@ -143,20 +190,21 @@ def sample_scene(
     kinds: Sequence[Kind] | None = None,
     max_things: int = MAX_THINGS,
     background: str | None = None,
-    held_out: bool = False,
+    split: Split = "train",
 ) -> Scene:
     """A scene of `height` x `width` units.
 
-    kinds: what it must hold (None: 1 to `max_things` things of any kind). held_out False gives a
-    scene of training combinations only, True one with at least one held-out combination.
+    kinds: what it must hold (None: 1 to `max_things` things of any kind). split: "train" gives a scene of
+    training combinations only, the others one with at least one held-out combination, all of that split.
     Raises ValueError when the kinds cannot be placed or never land in the split asked for.
     """
+    colored = [pair for pair in sorted(HELD_OUT_COLORED) if split_of([pair]) == split]
     for _ in range(400):
         wanted = kinds
         if wanted is None:
             wanted = [ANY] * int(rng.integers(1, max_things + 1))
-            if held_out and rng.random() < 0.8:
-                color, shape = sorted(HELD_OUT_COLORED)[int(rng.integers(len(HELD_OUT_COLORED)))]
+            if split != "train" and rng.random() < 0.8:
+                color, shape = colored[int(rng.integers(len(colored)))]
                 wanted[0] = (shape, color, None, None)
         things: list[Thing] = []
         for kind in wanted:
@@ -170,6 +218,6 @@ def sample_scene(
         scene = Scene(
             tuple(things[i] for i in order), background or pick(rng, BACKGROUNDS), height, width
         )
-        if held_out_scene(scene) == held_out:
+        if split_of_scenes(scene) == split:
             return scene
-    raise ValueError(f"no scene of {height}x{width} units holds {kinds} with held_out={held_out}")
+    raise ValueError(f"no scene of {height}x{width} units holds {kinds} in the split {split}")

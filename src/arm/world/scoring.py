@@ -1,15 +1,15 @@
-"""How well a drawn picture shows what a prompt asks: the reward beside `satisfies`, with degrees.
+"""Scores of drawn and edited pictures: the world's rewards, and its GEdit.
 
-`satisfies` is GenEval's yes or no. A reward needs steps on the way there, and must not pay for a
-picture full of things of which some will be right: follow x restraint x quality.
+A drawing is scored by degrees beside `satisfies`, GenEval's yes or no: a reward needs steps on the way there,
+and must not pay for a picture full of things of which some will be right. Its product is follow x restraint x
+quality.
 
-
-How well an edited picture does what was asked: the world's GEdit.
-
-SC (0-10) = 10 * min(follow, preserve): the asked change is there, and nothing else changed.
-Preserve is the share of the other things that are as they were, new things counted as lost ones, and
-half of that where the background changed unasked.
-PQ (0-10) = 10 * cleanliness of the picture. O = sqrt(SC * PQ). A copied source follows nothing."""
+Edits: SC (0-10) = 10 * min(follow, preserve), PQ (0-10) = 10 * cleanliness of the picture, O = sqrt(SC * PQ).
+- follow: the change was made. A copied source follows nothing, and nothing follows where a thing of the removed
+  or moved kind is left over: it was then moved or copied, and not removed or moved.
+- preserve: the share of the other things that are as they were, new things counted as lost ones; half of that
+  where the background changed unasked, and 0 where another thing moved by more than POSITION_TOLERANCE.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,8 +76,8 @@ def _take(things: list[ReadThing], wanted: Thing, edit: Edit, anywhere: bool) ->
     return False
 
 
-def _share(found: Sequence[bool]) -> float:
-    return sum(found) / len(found) if found else 1.0
+def _share(values: Sequence[bool]) -> float:
+    return sum(values) / len(values) if values else 1.0
 
 
 def score_edit(edit: Edit, reading: Reading) -> EditScore:
@@ -86,21 +86,27 @@ def score_edit(edit: Edit, reading: Reading) -> EditScore:
     kept = [t for i, t in enumerate(edit.target.things) if i not in edit.changed]
     intact = [_take(left, thing, edit, anywhere=False) for thing in kept]
     changed = [_take(left, edit.target.things[i], edit, anywhere=True) for i in edit.changed]
+    left_kinds = {thing.kind for thing in left}
     background = reading.background == edit.target.background
     if edit.kind == "background":
         follow = float(background)
     elif edit.kind == "remove":
-        # Gone, if nothing is left where the removed thing was.
-        gone = next(t for t in edit.source.things if t not in edit.target.things)
-        follow = float(not any(near(thing, gone) for thing in left))
+        removed = next(t for t in edit.source.things if t not in edit.target.things)
+        in_place = any(near(thing, removed) for thing in left)
+        follow = float(not in_place and removed.kind not in left_kinds)
+    elif edit.kind in ("move", "swap") and all(changed):
+        moved_kinds = {edit.target.things[i].kind for i in edit.changed}
+        follow = float(not moved_kinds & left_kinds)
     else:
         follow = _share(changed)
-    # What is left over is neither kept nor asked for; it counts against preservation, unless it is
-    # the changed thing itself done wrongly, which `follow` has already punished.
+    # What is left over counts against preservation, unless it is the changed thing itself done wrongly, for
+    # which `follow` is lower already.
     extra = max(0, len(left) - changed.count(False))
     if edit.kind == "remove":
         extra = max(0, extra - (1 - int(follow)))
     preserve = _share([*intact, *[False] * extra])
+    if any(thing.kind in left_kinds for thing, same in zip(kept, intact, strict=True) if not same):
+        preserve = 0.0
     if edit.kind != "background" and not background:
         preserve /= 2
     return EditScore(follow, preserve, reading.cleanliness)
