@@ -25,7 +25,7 @@ from arm.evals.reconstruction import (
 )
 from arm.evals.statistics import mean_score
 from arm.evals.tasks import EvalSize, Progress, SamplingSetting
-from arm.model_directory import find_model, parts_of
+from arm.model_directory import find_model
 from arm.models.pretrained import load_siglip, load_text_tokenizer
 from arm.models.weights import load_tensors
 from arm.pipeline import Arm
@@ -52,19 +52,17 @@ def code_hash() -> str:
 
 
 def model_hash(model: str | Path) -> str:
-    """SHA-256 of all tensors of a model, by shipped name or directory, with those of the parts that it shares.
+    """SHA-256 of all tensors in a model's directory, by shipped name or path.
 
     Names and files do not count, so a model that is only written in another layout keeps its hash. Raises
     WeightsError where there is no such model.
     """
-    own = find_model(model)
     digests = set()
-    for directory in (own, parts_of(own)):
-        for path in directory.rglob("*.safetensors"):
-            for tensor in load_tensors(path).values():
-                data = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-                about = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
-                digests.add(hashlib.sha256(about + data).hexdigest())
+    for path in find_model(model).rglob("*.safetensors"):
+        for tensor in load_tensors(path).values():
+            data = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            about = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+            digests.add(hashlib.sha256(about + data).hexdigest())
     return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
 
