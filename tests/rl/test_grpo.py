@@ -141,7 +141,7 @@ def test_another_reference_is_refused(chain: TinyChain, tmp_path: Path):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ConfigError, match="holds rollouts of another model; name another `out`"):
+    with pytest.raises(ConfigError, match="holds rollouts of another model; choose another `out`"):
         grpo.main(replace(run, loop=Loop(steps=3, seed=3, save_every=1)))
 
 
@@ -173,7 +173,7 @@ def test_a_reward_that_does_not_fit_its_task_is_named_at_the_start(
             grpo.main(rl_run.world(str(chain.model), tmp_path / "run", drawing=drawing))
     assert not (tmp_path / "run").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"journal cannot be made .*name another `out`"):
+    with pytest.raises(ConfigError, match=r"journal cannot be created .*choose another `out`"):
         grpo.main(rl_run.world(str(chain.model), tmp_path / "file"))
 
 
@@ -314,7 +314,9 @@ def test_a_mismatch_of_sampler_and_policy_stops_the_run(
 
 def test_the_kl_budget_holds(chain: TinyChain, tmp_path: Path):
     run = rl_run.world(str(chain.model), tmp_path, kl_budget=1e-9)
-    with pytest.raises(TrainingError, match="over the budget of 1e-09; raise kl_budget to go on"):
+    with pytest.raises(
+        TrainingError, match="over the budget of 1e-09; raise kl_budget to continue"
+    ):
         grpo.main(run)
     grpo.main(replace(run, kl_budget=10.0))  # as the error says
     assert (tmp_path / "model/arm.json").is_file()

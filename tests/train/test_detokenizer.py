@@ -25,6 +25,7 @@ from arm.train.export import export_painter
 from arm.train.optim import Optim
 from arm.train.sharding import Parallel
 from arm.train.training import Loop
+from arm.world.domain import World
 from checkpoints import WIDTH, dc_ae, flux, flux_vae, gemma_like, naflex_towers, sana, save
 from shades import folder_of
 
@@ -68,7 +69,7 @@ def run_of(tmp_path: Path, name: str, **changes: Any) -> DetokenizerRun:
 @pytest.fixture
 def group(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Ends the group of one process that sharding makes, and forgets the one for checkpoints."""
-    monkeypatch.setattr(parallel, "_CHECKPOINTS", [])
+    monkeypatch.setattr(parallel, "_CHECKPOINT_GROUP", [])
     yield
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -168,7 +169,7 @@ def test_grids_that_do_not_fit(tmp_path: Path):
 
 def test_a_decoder_brings_the_autoencoder_that_others_do_not_share(tmp_path: Path):
     """FLUX's and SANA's latents are of two autoencoders; one model holds both decoders."""
-    runs = {name: run_of(tmp_path, name, data=(), eval_every=0) for name in KINDS}
+    runs = {name: run_of(tmp_path, name, data=(), domain=World(), eval_every=0) for name in KINDS}
     model = tmp_path / "model"
     for name, run in runs.items():
         main(replace(run, loop=Loop(steps=1), grids=(GridWeight(8, 8),), scale=1))

@@ -1,7 +1,8 @@
-"""Reinforcement learning on visual tokens (ARM section 4): sample, paint, score, update.
+"""Reinforcement learning on visual tokens (ARM section 4): sample, decode, score, update.
 
-A step is a pure function of the weights, (seed, step) and what the rewards said. Rollouts and scores
-are journalled (`rl/rollout.py`), the update is `rl/update.py`, the arithmetic `rl/objective.py`."""
+A step is a pure function of the weights, (seed, step) and the rewards. Rollouts and scores are journalled
+(`rl/rollout.py`); the update is in `rl/update.py`, its arithmetic in `rl/objective.py`.
+"""
 
 import copy
 import time
@@ -45,7 +46,7 @@ from arm.rl.rollout import (
     score_rollout,
     write_scores,
 )
-from arm.rl.update import Anchors, Objective, Updater, advantages_of
+from arm.rl.update import Anchors, Objective, Updater, advantages_of, reward_statistics
 from arm.train import parallel
 from arm.train.export import replace_backbone
 from arm.train.finetune import Finetune, merge_lora, prepare
@@ -55,13 +56,13 @@ from arm.train.sharding import apply_parallelism, materializer, multiply_in_bf16
 from arm.train.training import Loop, Training, Unready, training_device, uses_bf16
 
 SHARED = True
-"""Several processes may run it together (`train/chain.py`)."""
+"""Whether all processes run this stage (`train/chain.py`)."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """A step with more than `max_missing` of its rewards missing is saved and waited for: `tries`
-    times, `wait_s` seconds each, before the run ends with an error.
+    """What happens while more than the share `max_missing` of a step's rewards is missing: the run saves, waits
+    `wait_s` seconds and asks for them again, up to `tries` times, before it ends with an error.
     """
 
     max_missing: float = field(default=0.1, metadata=MAY_CHANGE)
@@ -71,13 +72,14 @@ class Patience:
 
 @dataclass(frozen=True)
 class GRPORun:
-    """model: a shipped name or a model directory. drawing, editing: None leaves the task away.
+    """A run of reinforcement learning.
 
-    domain: whose prompts, edits and questions tasks without `data` and the anchor without `data` take, and
-    what is watched; None for a run on a user's data alone.
-    finetune: what of the model trains (`train/finetune.py`).
-    kl_budget: the run ends with an error when the mean KL to the reference, nats a code, exceeds it.
-    watch: held-out scores every so many steps, `watch_size` for each kind of prompt (0: never).
+    model: the model to start from, a shipped name or a directory. drawing, editing: the tasks; None for a task
+    that is not trained. domain: the source of prompts, edits and questions for tasks and the anchor without
+    `data`, and of the held-out tasks; None for a run on a user's data alone. finetune: the parameters that train
+    (`train/finetune.py`). kl_budget: the run ends with an error where the mean KL to the reference, in nats per
+    code, exceeds it. watch: held-out scores every so many steps, of `watch_size` tasks of each kind; 0 for never.
+    shuffle_rewards: permute the rewards of a batch, as a control.
     """
 
     out: Path = field(metadata=MAY_CHANGE)
@@ -100,34 +102,35 @@ class GRPORun:
         if self.drawing is None and self.editing is None:
             raise ValueError("a run needs drawing, editing or both")
         if self.loop.workers:
-            raise ValueError("rollouts are made by the model in training: loop.workers must be 0")
+            raise ValueError("the model in training samples the rollouts: loop.workers must be 0")
         if self.domain is None:
             if any(task.data is None for task in self.tasks.values()):
                 raise ValueError("a run without a domain needs the data of each task")
             if self.watch or (self.anchors.questions and self.anchors.data is None):
-                raise ValueError(
-                    "a run without a domain has nothing held out to watch and no questions: set watch=0, and "
-                    "anchors.data or anchors.questions=0"
-                )
+                raise ValueError("a run without a domain has no held-out tasks and no questions: set "
+                                 "watch=0, and anchors.data or anchors.questions=0")  # fmt: skip
 
     @property
     def tasks(self) -> dict[Kind, Task]:
+        """The tasks of the run, by kind."""
         both: dict[Kind, Task | None] = {"drawing": self.drawing, "editing": self.editing}
         return {kind: task for kind, task in both.items() if task is not None}
 
 
 @dataclass(eq=False)
 class Update:
-    """What one optimiser step sees: rollouts, and which of their samples are its mini-batch."""
+    """The input of one optimizer step."""
 
     rollouts: dict[Kind, Rollout]
     rollout: int
+    """The number of the rollouts."""
     part: int
+    """The number of the mini-batch of their samples."""
     step: int
 
 
 def maker_of(task: Task, kind: Kind, arm: Arm, out: Path, domain: TaskDomain | None) -> Maker:
-    """Where a task's problems come from. Raises DataError where a user's cannot be used."""
+    """The source of a task's problems. Raises DataError where a user's data cannot be used."""
     if task.data is None:
         assert domain is not None  # `GRPORun` demands one
         return drawing_of(domain) if kind == "drawing" else editing_of(domain)
@@ -137,8 +140,9 @@ def maker_of(task: Task, kind: Kind, arm: Arm, out: Path, domain: TaskDomain | N
 
 
 class Trainer:
-    """The two halves of a step, `rollouts` and `losses`, around one model and its reference (None: a
-    copy of the model as it is).
+    """The two halves of a step: `batch` samples and scores rollouts, `losses` computes the update.
+
+    reference: the model that the policy is compared with; None for a copy of `arm.model`.
     """
 
     def __init__(self, run: GRPORun, arm: Arm, reference: Qwen2 | None = None) -> None:
@@ -150,8 +154,8 @@ class Trainer:
                 apply_parallelism(network, run.loop.parallel, training_device())
         reference.requires_grad_(False)
         if uses_bf16(run.loop, training_device()):
-            multiply_in_bf16(reference)  # as the policy does, or the two differ by rounding
-        # Opened once, and before a rollout that a judge is paid for.
+            multiply_in_bf16(reference)  # as the policy, so that the two round alike
+        # Opened before the first rollout, whose scoring may be costly.
         shards = open_code_shards(run.anchors.data) if run.anchors.data else None
         answers = answers_of(run.domain, shards)
         self.updater = Updater(arm, reference, run.objective, run.anchors, run.loop.seed, answers)
@@ -167,17 +171,19 @@ class Trainer:
     # Sampling and scoring
 
     def batch(self, step: int) -> Update:
-        """The rollouts for an update; a new one where the last has been used up."""
+        """The input of update `step`: the present rollouts, or new ones where all mini-batches have been used."""
         index, part = divmod(step, self.run.objective.mini_batches)
         if part == 0 or not self.made:
             self.made = self.rollouts(index)
         return Update(self.made, index, part, step)
 
     def rollouts(self, index: int) -> dict[Kind, Rollout]:
-        """Rollout `index` of every task. Raises Unready while too many rewards are missing."""
+        """Rollout `index` of every task, scored. Raises Unready while too many rewards are missing, and
+        TrainingError after too many attempts.
+        """
         run = self.run
         if self.waiting is None or self.waiting[0] != index:
-            self.waiting = (index, self.sampled(index))
+            self.waiting = (index, self.sample(index))
         made = self.waiting[1]
         for kind, rollout in made.items():
             score_rollout(self.arm, rollout, kind, self.journal, index)
@@ -198,8 +204,8 @@ class Trainer:
             rollout.pictures = None
         return made
 
-    def sampled(self, index: int) -> dict[Kind, Rollout]:
-        """Rollout `index` of every task, not scored yet: this process's problems."""
+    def sample(self, index: int) -> dict[Kind, Rollout]:
+        """This process's part of rollout `index` of every task, not scored yet."""
         run, made = self.run, {}
         for kind, task in run.tasks.items():
             share = task.prompts // parallel.world_size()
@@ -214,7 +220,10 @@ class Trainer:
     # Updating
 
     def losses(self, update: Update) -> Mapping[str, Tensor]:
-        """Accumulates the gradients of an update; returns its loss and everything to watch."""
+        """Accumulates the gradients of an update. Returns its loss, without gradient, and values to log.
+
+        Raises TrainingError where the KL to the reference exceeds the budget.
+        """
         run, begun = self.run, time.monotonic()
         values: dict[str, float] = {}
         total = 0.0
@@ -233,10 +242,10 @@ class Trainer:
             if run.kl_budget is not None and kl > run.kl_budget:
                 raise TrainingError(
                     f"{run.out.name}: the KL to the reference is {kl:.3g} nats a code, over "
-                    f"the budget of {run.kl_budget:g}; raise kl_budget to go on, or name another `out` "
+                    f"the budget of {run.kl_budget:g}; raise kl_budget to continue, or choose another `out` "
                     "for a run at a lower rate"
                 )
-            named = {**seen, **_reward_values(rollout, reward_N, advantage)}
+            named = {**seen, **reward_statistics(rollout, reward_N, advantage)}
             values |= {f"{kind}/{name}": value for name, value in named.items()}
         loss, seen = self.updater.understanding(update.step)
         values |= seen
@@ -247,8 +256,8 @@ class Trainer:
         return {k: torch.tensor(v) for k, v in {"loss": total + loss, **values}.items()}
 
     def _report_constant(self, kind: Kind, advantage: Advantages, step: int) -> None:
-        """Prints one line where no group's rewards differ, so that a rollout teaches nothing; again when
-        twice as many rollouts in a row were such.
+        """Prints one line where the rewards differ within no group, so that a rollout teaches nothing; once more
+        each time the number of such rollouts in a row has doubled.
         """
         if advantage.constant < advantage.groups:
             self.constant[kind] = 0
@@ -263,32 +272,15 @@ class Trainer:
                 flush=True,
             )
 
-    # Watching
-
-    def watched(self) -> dict[str, Logged]:
+    def evaluate(self) -> dict[str, Logged]:
         """Held-out scores of all three tasks, and a sheet of drawings and edits."""
         assert self.run.domain is not None  # `GRPORun` demands one
-        return watch(self.arm, self.run.domain, self.run.watch_size)
+        return held_out_scores(self.arm, self.run.domain, self.run.watch_size)
 
 
-def _reward_values(rollout: Rollout, reward_N: Tensor, advantage: Advantages) -> dict[str, float]:
-    values = {
-        name: float(part[~part.isnan()].mean()) if not part.isnan().all() else 0.0
-        for name, part in {**rollout.component_tensors(), "reward": reward_N}.items()
-    }
-    # What is logged is averaged name by name, also with a process whose rewards are all missing.
-    names = parallel.first_available(rollout.names) or ("reward",)
-    return {
-        **{name: values.get(name, 0.0) for name in (*names, "reward")},
-        "spread": advantage.spread,
-        "constant_groups": advantage.constant / max(1, advantage.groups),
-        "missing": advantage.missing / (len(reward_N) * parallel.world_size()),
-    }
-
-
-def watch(arm: Arm, domain: TaskDomain, size: int) -> dict[str, Logged]:
-    """Scores on the split dev with the model's default sampling, `size` of each kind; a row of drawings, and
-    edits below their sources.
+def held_out_scores(arm: Arm, domain: TaskDomain, size: int) -> dict[str, Logged]:
+    """Scores on the split dev with the model's default sampling, of `size` tasks of each kind; and pictures: a
+    row of drawings, and edits below their sources.
     """
     seed, canvas, setting = 5, canvas_of(arm), tasks.SamplingSetting("default")
     prompts = domain.prompts("dev", size, seed)
@@ -305,14 +297,12 @@ def watch(arm: Arm, domain: TaskDomain, size: int) -> dict[str, Logged]:
         "held_out/gedit": float(scores["gedit"]["value"]),
         "held_out/vqa": float(answers["accuracy"]["value"]),
         "drawings": np.concatenate(paint_each(arm, codes), 1),
-        "edits": np.concatenate(
-            [np.concatenate(paint_each(arm, c), 1) for c in (sources, edited)], 0
-        ),
+        "edits": np.concatenate([np.concatenate(paint_each(arm, c), 1) for c in (sources, edited)]),
     }
 
 
 def load(run: GRPORun, source: Path) -> tuple[Arm, Qwen2 | None]:
-    """The model, and of one that is shared out its reference: no process ever holds all of either."""
+    """The model; and where it is sharded its reference, loaded in shards too, else None."""
     device, how = training_device(), run.loop.parallel
     if not how.shard or run.finetune.partial:
         arm = Arm.from_pretrained(source).to(device)
@@ -325,7 +315,7 @@ def load(run: GRPORun, source: Path) -> tuple[Arm, Qwen2 | None]:
 
 
 def main(run: GRPORun) -> None:
-    """Trains, and writes a whole model directory to `out`/model."""
+    """Trains, and writes a complete model directory to `out`/model."""
     parallel.init_processes()
     source = find_model(run.model)
     scale = load_defaults(source).scale
@@ -335,7 +325,7 @@ def main(run: GRPORun) -> None:
             task.reward.check(kind, domain=domain, scale=scale)
         if task.prompts % parallel.world_size():
             raise TrainingError(
-                f"{task.prompts} prompts cannot be shared by {parallel.world_size()} processes"
+                f"{kind}.prompts={task.prompts} is no multiple of the {parallel.world_size()} processes"
             )
     reference_hash = backbone_hash(source)
     claim(run.out / "journal", run, reference_hash)
@@ -347,11 +337,11 @@ def main(run: GRPORun) -> None:
         run, arm.model, out=run.out, loop=run.loop, optim=run.optim,
         origin=origin, muon=block_matrices(arm.model),
     ) as training:  # fmt: skip
-        training.evaluate_if_due(trainer.watched, run.watch, before_training=True)
+        training.evaluate_if_due(trainer.evaluate, run.watch, before_training=True)
         for _, batch in training.batches(trainer.batch):
             training.update(trainer.losses(batch))
             training.save_if_due()
-            training.evaluate_if_due(trainer.watched, run.watch, before_training=True)
+            training.evaluate_if_due(trainer.evaluate, run.watch, before_training=True)
     merge_lora(arm.model)
     backbone = run.out / "backbone"
     save_backbone(arm.model, arm.vocab, backbone, torch.float16, write=parallel.is_main())

@@ -1,9 +1,10 @@
 """Group-relative policy optimisation as pure functions (ARM section 4; GRPO arXiv 2402.03300).
 
-A group is all samples of one prompt. It is told by an id and never by its text: two pictures with
-the same instruction are two groups. A missing reward is NaN; its sample leaves every statistic.
+A group is all samples of one problem, identified by a number and not by its text: two pictures with the same
+instruction are two groups. A missing reward is NaN, and its sample is left out of every statistic.
 
-Shape suffixes: N samples, T visual tokens of a sample, C visual codes, X any leading dimensions."""
+Shape suffixes: N samples, T visual tokens of a sample, C visual codes, X any leading dimensions.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +23,11 @@ EPSILON = 1e-4
 
 @dataclass(frozen=True)
 class Advantages:
-    """`values_N` is 0 where a sample carries no policy gradient; `used_N` says where it does.
+    """values_N: the advantages, 0 for samples without a policy gradient; used_N: whether a sample has one.
 
-    constant: groups without variance, dropped. missing: samples without a reward. spread: the mean
-    standard deviation of a group's rewards, over groups with at least two of them.
+    groups: their number. constant: number of groups that are dropped, for lack of variance. missing: number of
+    samples without a reward. spread: mean standard deviation of the rewards within a group, over groups with at
+    least two rewards.
     """
 
     values_N: Tensor
@@ -37,7 +39,7 @@ class Advantages:
 
 
 def _members(groups_N: Tensor, present_N: Tensor) -> list[Tensor]:
-    """Indices of each group's present samples."""
+    """For each group, the indices of its samples that have a reward."""
     return [
         ((groups_N == group) & present_N).nonzero()[:, 0] for group in groups_N.unique().tolist()
     ]
@@ -49,11 +51,11 @@ def group_advantages(
     normalization: Normalization = "group",
     floor: float = 0.1,
 ) -> Advantages:
-    """How much better a sample is than its group: (r - mean) / std.
+    """Advantages of samples within their groups: (r - mean) / std.
 
-    normalization: "group" divides by the group's std (the paper), "batch" by that of all rewards
-    present, "floored" by the group's, but no less than `floor`, so that a group in which hardly
-    anything differs is not blown up. Standard deviations are unbiased. Groups with fewer than two
+    rewards_N: NaN where missing. normalization: the divisor is the group's standard deviation for "group" (the
+    paper), that of all rewards for "batch", and for "floored" the group's but at least `floor`, so that small
+    differences within a group are not amplified. Standard deviations are unbiased. Groups with fewer than two
     rewards or without variance are dropped.
     """
     present_N = ~rewards_N.isnan()
@@ -85,9 +87,8 @@ def group_advantages(
 
 
 def gated(components: Mapping[str, Tensor]) -> Tensor:
-    """One reward that needs all of its components: their product, NaN where one is missing."""
-    product_N = torch.stack(list(components.values())).prod(0)
-    return product_N
+    """The product of the components, (N,), which is high only where all are; NaN where one is missing."""
+    return torch.stack(list(components.values())).prod(0)
 
 
 def gdpo_advantages(
@@ -96,11 +97,11 @@ def gdpo_advantages(
     weights: Mapping[str, float] | None = None,
     floor: float = 0.1,
 ) -> Advantages:
-    """Several rewards, each normalised within its group, then summed, then normalised over the batch
-    (GDPO, arXiv 2601.05242): a reward of small spread counts as much as one of large spread.
+    """Advantages from several rewards, each normalised within its group, added up by weight, and normalised over
+    the batch (GDPO, arXiv 2601.05242): a reward of small variance counts as much as one of large variance.
 
-    A sample is used where all its components are there and at least one of them tells its group
-    apart. `floor` bounds the groups' standard deviations from below.
+    A sample is used where it has all components and at least one of them varies within its group. floor: lower
+    bound of the groups' standard deviations.
     """
     present_N = ~torch.stack(list(components.values())).isnan().any(0)
     parts = {
@@ -133,7 +134,9 @@ def token_mean(values_NT: Tensor, mask_NT: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """`loss_N` is each sample's loss, mean over its tokens. The shares are over tokens in the mask."""
+    """loss_N: each sample's loss, the mean over its tokens. Over all tokens in the mask, ratio: the mean ratio,
+    max_ratio: the largest, clipped: the share whose gradient is cut off.
+    """
 
     loss_N: Tensor
     ratio: float
@@ -141,7 +144,7 @@ class PolicyLoss:
     clipped: float
 
     def shares(self) -> dict[str, float]:
-        """What to watch, by name."""
+        """The values to log, by name."""
         return {"ratio": self.ratio, "max_ratio": self.max_ratio, "clipped": self.clipped}
 
 
@@ -155,9 +158,9 @@ def policy_loss(
 ) -> PolicyLoss:
     """The clipped surrogate, -min(r A, clip(r, 1 - clip, 1 + clip) A), to be minimised.
 
-    behaviour_NT: log-probabilities under the distribution that the samples were drawn from. level:
-    one ratio a token (GRPO), or one a sample, the geometric mean of its tokens' (GSPO, arXiv
-    2507.18071). mask_NT is 1 on visual tokens, 0 on padding.
+    behaviour_NT: log-probabilities under the distribution that was sampled. level: one ratio per token (GRPO),
+    or one per sample, the geometric mean of its tokens' (GSPO, arXiv 2507.18071). mask_NT: 1 for visual tokens, 0
+    for padding.
     """
     log_ratio_NT = (logprobs_NT - behaviour_NT) * mask_NT
     if level == "sequence":
@@ -177,20 +180,20 @@ def policy_loss(
 
 
 def sampled_kl(logprobs_X: Tensor, reference_X: Tensor, estimator: Literal["k2", "k3"]) -> Tensor:
-    """KL(policy || reference) estimated on sampled tokens (Schulman 2020).
+    """KL(policy || reference) estimated on sampled tokens (Schulman 2020), with d = log p - log q.
 
-    k2 = d^2 / 2 with d = log p - log q: biased, and its gradient is that of the KL; k3 = e^-d - 1 + d:
-    unbiased, never negative, and what GRPO and TRL use.
+    k2 = d^2 / 2 is biased, but its gradient is that of the KL; k3 = e^-d - 1 + d is unbiased and never negative,
+    the estimator of GRPO and TRL.
     """
     d_X = logprobs_X - reference_X
     return d_X.square() / 2 if estimator == "k2" else torch.exp(-d_X) - 1 + d_X
 
 
 def exact_kl(policy_XC: Tensor, reference_XC: Tensor) -> Tensor:
-    """KL(policy || reference) over all codes, (X,), of log-probabilities.
+    """KL(policy || reference) over all codes, (X,), from log-probabilities.
 
-    Where the policy is cut (-inf, by top-k), it contributes nothing; the reference must be cut at
-    the same codes and no others.
+    Codes that top-k or top-p removed from the policy (-inf) contribute nothing; the same codes must be removed
+    from the reference.
     """
     inside_XC = policy_XC > -torch.inf
     p_XC = policy_XC.masked_fill(~inside_XC, 0.0)
@@ -199,6 +202,6 @@ def exact_kl(policy_XC: Tensor, reference_XC: Tensor) -> Tensor:
 
 
 def entropy(logprobs_XC: Tensor) -> Tensor:
-    """Entropy in nats of log-probabilities, (X,)."""
+    """The entropy in nats of distributions given as log-probabilities, (X,)."""
     finite_XC = logprobs_XC.masked_fill(logprobs_XC == -torch.inf, 0.0)
     return -(finite_XC.exp() * finite_XC * (logprobs_XC > -torch.inf)).sum(-1)

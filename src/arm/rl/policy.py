@@ -1,10 +1,11 @@
-"""The distribution that `generate` draws codes from, once more and with gradients.
+"""The distribution from which `generate` samples codes, recomputed with gradients.
 
-Reinforcement learning trains this one and no other: the visual head alone, the same streams with the
-same guidance weights, the same temperature and the same cut to top-k and top-p.
+Reinforcement learning trains exactly this distribution: the visual head alone, the same streams with the same
+guidance weights, the same temperature, top-k and top-p.
 
 Shape suffixes: N requests, S streams of all requests, P different prompts, T codes of the largest
-picture, C visual codes, K codes that are kept (all C without top-k), D width."""
+picture, C visual codes, K codes that are kept (all C without top-k), D width.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +25,9 @@ from arm.vocab import Vocab
 
 @dataclass(frozen=True)
 class CodePolicy:
-    """kept_NTK: the codes that top-k keeps, None for all; logprobs_NTK: theirs, -inf where top-p cuts;
-    slot_NT: where among them the drawn code stands; mask_NT: 1 on codes, 0 on padding of smaller pictures.
+    """kept_NTK: the codes that top-k keeps, None for all. logprobs_NTK: their log-probabilities, -inf where top-p
+    removes them. slot_NT: the index of the sampled code among them. mask_NT: 1 for codes, 0 for the padding of
+    smaller pictures.
     """
 
     kept_NTK: Tensor | None
@@ -35,7 +37,7 @@ class CodePolicy:
 
     @property
     def drawn_NT(self) -> Tensor:
-        """Log-probabilities of the drawn codes."""
+        """Log-probabilities of the sampled codes."""
         return self.logprobs_NTK.gather(-1, self.slot_NT[..., None])[..., 0]
 
 
@@ -45,11 +47,11 @@ def hidden_at_codes(
     requests: Sequence[Request],
     pictures: Sequence[NDArray[np.int64]],
 ) -> Tensor:
-    """The hidden states (S, T, D) that predict each code of each stream's picture, request by request; what
-    stands behind a smaller picture's last code means nothing.
+    """The hidden states (S, T, D) that predict each code of each stream's picture, in the order of the requests;
+    those after the last code of a smaller picture are meaningless.
 
-    A prompt is the very token sequence that generation read. One that several pictures share (the same
-    `Tokens` object) goes through the network once.
+    A prompt is the token sequence that generation read. A prompt that several pictures share (the same `Tokens`
+    object) goes through the network once.
     """
     device = model.embed_tokens.weight.device
     streams = [s for request in requests for s in request.streams]
@@ -84,9 +86,9 @@ def code_policy(
 ) -> CodePolicy:
     """The policy at every code of `pictures` (each (H, W), as its request's grid asks).
 
-    A drawn code is never cut: when the policy has moved so far that it left the top k, it takes the
-    place of the last of them. support: keep exactly the codes that this policy keeps, as a reference
-    must. Raises ValueError for greedy sampling, which is no distribution.
+    The sampled code is always kept: where it is no longer among the top k, since the policy has moved, it
+    replaces the last of them. support: keep the same codes as this policy, as a reference must. Raises ValueError
+    for greedy sampling, which cannot be differentiated.
     """
     if sampling.temperature == 0:
         raise ValueError("a policy needs a temperature above 0: greedy sampling cannot be trained")

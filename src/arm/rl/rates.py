@@ -1,8 +1,9 @@
-"""Learning rates of reinforcement learning under a KL budget: which earns most without drifting too far.
+"""Compares learning rates of reinforcement learning under a KL budget.
 
-A higher rate earns more reward a step until it leaves the model that understanding and guidance stand
-on. Each rate is run for the same few steps; the best is the one with the most reward at the end
-among those whose KL to the reference stayed inside the budget."""
+A higher rate gains more reward per step, until the policy has moved so far from the initial model that
+understanding and guidance suffer. Each rate is run for the same few steps; the best is the one with the most
+reward at the end among those whose KL to the reference stayed within the budget.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,12 +21,12 @@ from arm.rl.grpo import GRPORun
 from arm.train import parallel
 
 SHARED = True
-"""Several processes may run it together (`train/chain.py`)."""
+"""Whether all processes run this stage (`train/chain.py`)."""
 
 
 @dataclass(frozen=True)
 class RatesRun:
-    """base: the run but for its rate, steps, budget and directory. kl_budget: nats a code."""
+    """base: the run, whose rate, steps, budget and directory are replaced. kl_budget: in nats per code."""
 
     out: Path
     base: GRPORun
@@ -35,12 +36,14 @@ class RatesRun:
 
     def __post_init__(self) -> None:
         if not self.rates or min(self.rates) <= 0 or self.kl_budget <= 0:
-            raise ValueError("rates must be some positive numbers, and so must kl_budget")
+            raise ValueError(
+                "rates must be one or more positive numbers, and kl_budget must be positive"
+            )
 
 
 def summary(lines: Sequence[Mapping[str, float]], over: bool) -> dict[str, Any]:
-    """What one rate did: reward of the first and of the last quarter, the last KLs, and the change of
-    the held-out scores where the end was scored.
+    """The table row of one rate: mean reward of the first and of the last quarter, the last KLs, and the change of
+    the held-out scores where the end was evaluated. over: whether the run exceeded its budget.
     """
     steps = [line for line in lines if "loss" in line]
     quarter = max(1, len(steps) // 4)
@@ -80,13 +83,13 @@ COLUMNS = {
 
 
 def best(table: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The rate with the most reward at the end inside the budget; None where none is inside."""
+    """The rate with the most reward at the end within the budget; None where no rate is."""
     inside = [rate for rate, row in table.items() if row["inside"] == "yes"]
     return max(inside, key=lambda rate: table[rate]["reward_after"], default=None)
 
 
 def main(run: RatesRun) -> None:
-    """Runs each rate (finished ones resume at their end), prints the table, names the best."""
+    """Runs each rate (finished runs resume at their end), prints the table and the best rate."""
     table: dict[str, dict[str, Any]] = {}
     for rate in run.rates:
         out = run.out / f"rate_{rate:g}"

@@ -1,10 +1,11 @@
-"""Rollouts: a group of pictures for each problem, journalled before they are scored, and their scores.
+"""Rollouts: a group of sampled pictures for each problem, and their scores, kept in a journal.
 
     journal/000012_drawing_0of1.safetensors     codes and log-probabilities, written when sampled
     journal/000012_drawing_0of1.json            components of each sample, written when scored
-    journal/run.json                            the run that all of it belongs to
+    journal/run.json                            the run to which the journal belongs
 
-A run that is killed finds what it had sampled and what it had been told, and asks for neither again."""
+A run that was killed reads samples and scores from the journal instead of making them again.
+"""
 
 import json
 import time
@@ -34,12 +35,12 @@ from arm.train import parallel
 
 @dataclass(frozen=True)
 class Task:
-    """`prompts` problems a step over all processes, `samples` pictures of each (the paper's K).
+    """`prompts` problems per step over all processes, with `samples` pictures each (the paper's K).
 
-    sampling, guidance: the policy's, in sampling, training and reference alike. combine: "gated"
-    multiplies the reward's components, "gdpo" normalises each and sums, whatever the objective's
-    normalization. data: a text file of prompts, or for editing a data source of edits (their targets
-    are not used); None asks for the world's.
+    sampling, guidance: of the policy, in sampling, training and reference alike. combine: "gated" multiplies the
+    reward's components; "gdpo" normalises each within its group and adds them, whatever the objective's
+    normalization. data: a text file of prompts, or for editing a data source of edits, whose targets are not
+    used; None for the domain's. allow_outside: `data` may name pictures outside of its own folder.
     """
 
     prompts: int
@@ -55,13 +56,15 @@ class Task:
         if self.prompts < 1 or self.samples < 2:
             raise ValueError("a task needs at least 1 prompt and 2 samples of each")
         if self.sampling.temperature == 0:
-            raise ValueError("a policy needs a temperature above 0: greedy cannot be trained")
+            raise ValueError(
+                "a policy needs a temperature above 0: greedy sampling cannot be trained"
+            )
 
 
 @dataclass(eq=False)
 class Rollout:
-    """N samples in groups: those of problem p are p * K to p * K + K - 1. `pictures` stay from when they are
-    painted until all is scored.
+    """N samples in groups: those of problem p are p * K to p * K + K - 1. `pictures` are kept from when they are
+    decoded until all are scored.
     """
 
     task: Task
@@ -75,43 +78,44 @@ class Rollout:
 
     @property
     def groups_N(self) -> Tensor:
+        """The number of each sample's problem."""
         return torch.arange(len(self.problems)).repeat_interleave(self.task.samples)
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """What the components are called; None where all of them are missing."""
+        """The names of the reward's components; None where all rewards are missing."""
         return next((tuple(c) for c in self.components if c is not None), None)
 
     def component_tensors(self, names: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Each component (N,), NaN where missing; `names`: what they are called where all are missing."""
+        """Each component by name, (N,), NaN where missing. names: of the components where all are missing."""
         return {
             name: torch.tensor([np.nan if c is None else c[name] for c in self.components])
             for name in self.names or names or ("reward",)
         }
 
     def behaviour_NT(self) -> Tensor:
-        """Log-probabilities that the sampler reported, padded with 0."""
+        """The sampler's log-probabilities, padded with 0 to the largest picture."""
         most = max(map(len, self.logprobs))
         return torch.from_numpy(np.stack([np.pad(p, (0, most - len(p))) for p in self.logprobs]))
 
 
 def claim(journal: Path, config: Any, reference: str) -> None:
-    """Says whose rollouts a journal holds: a run's, and those of a model by its hash. Raises ConfigError
-    where they are another run's, which may have no checkpoint yet by which to tell.
+    """Records in a journal the run's configuration and the hash of its reference model. Raises ConfigError where
+    the journal belongs to another run: that run may have no checkpoint yet that would show it.
     """
     path = journal / "run.json"
     if path.is_file():
         kept = read_json(path)
         check_same_run(kept["config"], config, journal.parent)
         if kept["reference"] != reference:
-            raise ConfigError(f"{journal} holds rollouts of another model; name another `out`")
+            raise ConfigError(f"{journal} holds rollouts of another model; choose another `out`")
     parallel.barrier()
     if parallel.is_main():
         try:
             write_json({"config": to_json(config), "reference": reference}, path)
         except OSError as error:
             raise ConfigError(
-                f"{journal} cannot be made ({error.strerror}); name another `out`"
+                f"{journal} cannot be created ({error.strerror}); choose another `out`"
             ) from None
     parallel.barrier()
 
@@ -123,7 +127,7 @@ def _stem(journal: Path, step: int, kind: Kind) -> Path:
 def sample_rollout(
     arm: Arm, task: Task, kind: Kind, problems: list[Problem], journal: Path, seed: int, step: int
 ) -> Rollout:
-    """Draws a group for each problem, or takes it from the journal."""
+    """Samples a group of pictures for each problem, or reads them from the journal."""
     requests = [
         drawing_request(
             (problem.turn,), arm.vocab, problem.grid, task.guidance, has_image=kind == "editing"
@@ -164,6 +168,7 @@ def sample_rollout(
 
 
 def attempts(rollout: Rollout, pictures: Sequence[PixelArray]) -> list[Attempt]:
+    """What a reward scores: each sample's picture with its problem."""
     owners = [p for p in rollout.problems for _ in range(rollout.task.samples)]
     return [
         Attempt(p.text, picture, p.source, p.truth)
@@ -172,7 +177,7 @@ def attempts(rollout: Rollout, pictures: Sequence[PixelArray]) -> list[Attempt]:
 
 
 def score_rollout(arm: Arm, rollout: Rollout, kind: Kind, journal: Path, step: int) -> None:
-    """Fills in the components: from the journal, and by the reward for those that are missing there.
+    """Fills in the components of the samples: from the journal, and from the reward where they are missing there.
 
     Raises TrainingError where the reward returns anything else than `rewards.Reward` says.
     """
@@ -205,12 +210,13 @@ def score_rollout(arm: Arm, rollout: Rollout, kind: Kind, journal: Path, step: i
 
 
 def write_scores(rollout: Rollout, kind: Kind, journal: Path, step: int, *, settled: bool) -> None:
-    """Journals the components. Once settled they are what the update used, missing ones included."""
+    """Writes the components to the journal. settled: the update uses them, so missing ones stay missing."""
     components = [None if c is None else dict(c) for c in rollout.components]
     data = {"settled": settled, "components": components}
     write_text(json.dumps(data), _stem(journal, step, kind).with_suffix(".json"))
 
 
 def missing_share(rollouts: Sequence[Rollout]) -> float:
+    """The share of samples without a reward."""
     every = [c for rollout in rollouts for c in rollout.components]
     return sum(c is None for c in every) / len(every)

@@ -1,10 +1,11 @@
 """A small version of the paper's Table 8: how reinforcement learning of one task affects the others.
 
-Each path of stages starts at the same supervised model and is trained once per seed; paths share their
-common prefixes. Three controls rule out other explanations of a gain: the supervised model at its own
-best temperature (sharper sampling), continued supervised training with the same FLOPs (more training),
-and reinforcement learning with shuffled rewards (any change at all). All models get the same prompts,
-edits and questions about held-out combinations."""
+Each path of stages starts from the same supervised model and is trained once per seed; paths share their common
+prefixes. Three controls rule out other explanations of a gain: the supervised model at its own best temperature
+(sharper sampling), continued supervised training with the same FLOPs (more training), and reinforcement learning
+with shuffled rewards (any change at all). All models get the same prompts, edits and questions about held-out
+combinations.
+"""
 
 import tempfile
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ from arm.train.measure import ATTENTION
 from arm.train.merge import MergeRun
 
 SHARED = True
-"""Several processes may run this stage together (`train/chain.py`)."""
+"""Whether all processes run this stage (`train/chain.py`)."""
 PATHS: dict[str, tuple[str, ...]] = {
     "SFT": (),
     CONTINUED: ("sft",),

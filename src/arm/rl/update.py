@@ -1,8 +1,9 @@
-"""One update of reinforcement learning: the policy's loss on a rollout, and what anchors it.
+"""One update of reinforcement learning: the policy's loss on a rollout, and the anchors to the initial model.
 
-The policy that is trained is the one that was sampled, the visual head alone; the reference and the
-anchors stand at the model that the run started from. Samples go through the network in pieces whose
-gradients add up, so a rollout need not fit into memory at once."""
+The trained policy is the sampled one, of the visual head alone. Reference and anchors are of the model that the
+run started from. Samples go through the network in parts whose gradients are accumulated, so that a rollout need
+not fit into memory at once.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,11 +43,11 @@ from arm.train.training import to_device
 
 @dataclass(frozen=True)
 class Objective:
-    """The paper's clip and KL weight; its advantages are normalised by group.
+    """The loss of an update; the defaults are the paper's clip, KL weight and normalization of advantages.
 
-    mini_batches: updates a rollout, from the sampler's log-probabilities. `update` samples go through
-    the network at a time. ratio_tolerance: the largest mean |log ratio| before a rollout's first
-    update; above it the trained distribution is not the sampled one.
+    mini_batches: updates per rollout, all with the sampler's log-probabilities. update: samples that go through
+    the network at a time. ratio_tolerance: largest mean |log ratio| allowed before a rollout's first update,
+    above which the trained distribution is not the sampled one. The others: see `rl/objective.py`.
     """
 
     clip: float = 0.2
@@ -66,8 +67,8 @@ class Objective:
 
 @dataclass(frozen=True)
 class Anchors:
-    """Weights of the KL to the start model on prompts left empty (of a share of the pictures), and
-    on the answers of `questions` conversations a step and process, the domain's or those of the code
+    """Weights of the KL to the initial model: `null` on empty prompts, for the share `null_share` of the pictures,
+    and `understanding` on the answers of `questions` conversations a step and process, the domain's or those of the code
     shards `data`. Not in the paper; 0 switches one off.
     """
 
@@ -85,10 +86,10 @@ class Anchors:
 def advantages_of(
     rollout: Rollout, objective: Objective, order_N: Tensor | None = None
 ) -> tuple[Tensor, Advantages]:
-    """The rewards (N,) of this process's rollout and its advantages, whose counts are of all processes.
+    """The rewards (N,) of this process's rollout, and its advantages.
 
-    The statistics are too: what a batch's spread divides must not depend on how the batch is shared.
-    order_N: permutes the rewards of all processes (a placebo).
+    Statistics and counts are those of all processes, so that they do not depend on the number of processes.
+    order_N: a permutation of the rewards of all processes (a control).
     """
     own = len(rollout.components)
     names = parallel.first_available(rollout.names) or ("reward",)
@@ -98,17 +99,35 @@ def advantages_of(
         parts = {name: part_N[order_N] for name, part_N in parts.items()}
     reward_N = gated(parts)
     if rollout.task.combine == "gdpo":
-        found = gdpo_advantages(parts, groups_N, floor=objective.floor)
+        advantages = gdpo_advantages(parts, groups_N, floor=objective.floor)
     else:
         normalization, floor = objective.normalization, objective.floor
-        found = group_advantages(reward_N, groups_N, normalization, floor)
+        advantages = group_advantages(reward_N, groups_N, normalization, floor)
     mine = slice(parallel.rank() * own, (parallel.rank() + 1) * own)
-    values_N, used_N = found.values_N[mine], found.used_N[mine]
-    return reward_N[mine], replace(found, values_N=values_N, used_N=used_N)
+    values_N, used_N = advantages.values_N[mine], advantages.used_N[mine]
+    return reward_N[mine], replace(advantages, values_N=values_N, used_N=used_N)
+
+
+def reward_statistics(
+    rollout: Rollout, reward_N: Tensor, advantage: Advantages
+) -> dict[str, float]:
+    """Statistics of a rollout's rewards, for the log."""
+    values = {
+        name: float(part[~part.isnan()].mean()) if not part.isnan().all() else 0.0
+        for name, part in {**rollout.component_tensors(), "reward": reward_N}.items()
+    }
+    # All processes log the same names, whose values are averaged, even one without any reward.
+    names = parallel.first_available(rollout.names) or ("reward",)
+    return {
+        **{name: values.get(name, 0.0) for name in (*names, "reward")},
+        "spread": advantage.spread,
+        "constant_groups": advantage.constant / max(1, advantage.groups),
+        "missing": advantage.missing / (len(reward_N) * parallel.world_size()),
+    }
 
 
 def answer_kl(model: Qwen2, reference: Qwen2, batch: PackedBatch) -> Tensor:
-    """Mean KL(reference || model) over the answers' words, in nats."""
+    """Mean KL(reference || model) in nats per token, over tokens with a weight."""
 
     def logprobs(network: Qwen2) -> Tensor:
         x = network.embed(batch.ids, batch.codes, batch.rows, batch.cols)
@@ -121,13 +140,13 @@ def answer_kl(model: Qwen2, reference: Qwen2, batch: PackedBatch) -> Tensor:
 
 
 def _everywhere(count: float) -> float:
-    """The mean of a count over the processes, at least 1: what each divides its sums by."""
+    """The mean of a count over the processes, at least 1: the divisor of each process's sums."""
     return float(parallel.all_reduce_mean(torch.tensor(count)).clamp(min=1))
 
 
 @dataclass(frozen=True, eq=False)
 class _Shares:
-    """What a piece of a rollout is weighed by, and the sampler's log-probabilities of it."""
+    """Weights and divisors of a part of a rollout, and the sampler's log-probabilities of it."""
 
     advantage: Advantages
     known_N: Tensor
@@ -153,13 +172,13 @@ class Updater:
     def policy(
         self, rollout: Rollout, advantage: Advantages, part: int
     ) -> tuple[float, dict[str, float]]:
-        """One task's share of the loss, for mini-batch `part` of its samples, and what to watch.
+        """Accumulates the gradients of mini-batch `part` of a task's samples; returns its loss and values to log.
 
         Raises TrainingError where the first update of a rollout is not on policy.
         """
         objective, anchors = self.objective, self.anchors
-        # Samples whose reward is missing go along without weight, so that all processes, which share
-        # a model out perhaps, take the same number of pieces.
+        # Samples without a reward are kept, with weight 0, so that all processes of a sharded model run the same
+        # number of parts.
         chosen = [n for n in range(len(rollout.codes)) if n % objective.mini_batches == part]
         known_N = torch.tensor([c is not None for c in rollout.components])
         stride = round(1 / anchors.null_share) if anchors.null and anchors.null_share else 0
@@ -195,7 +214,7 @@ class Updater:
     def _piece(
         self, model: Qwen2, rollout: Rollout, piece: list[int], null: list[int], shares: "_Shares"
     ) -> tuple[Tensor, dict[str, float]]:
-        """The loss of the samples `piece`, of which `null` are anchored, and what to watch."""
+        """The loss of the samples `piece`, of which `null` are anchored on empty prompts, and values to log."""
         objective, sampling, vocab = self.objective, rollout.task.sampling, self.arm.vocab
         requests = [rollout.requests[n] for n in piece]
         codes = [rollout.codes[n] for n in piece]
@@ -236,8 +255,8 @@ class Updater:
     def _null_kl(
         self, model: Qwen2, requests: Sequence[Request], codes: Sequence[np.ndarray]
     ) -> Tensor:
-        """Summed KL of the branches without text, along the pictures that were drawn; a picture's
-        branches share its weight.
+        """Summed KL on the prompts without text, at the codes of the sampled pictures; the prompts of one picture
+        share its weight.
         """
         nulls = [
             (Request((null,), (1.0,), request.grid), picture, 1 / len(request.nulls))
@@ -253,7 +272,7 @@ class Updater:
         return (token_mean(divergence_NT, policy.mask_NT) * share_N).sum()
 
     def understanding(self, step: int) -> tuple[float, dict[str, float]]:
-        """The anchor on answers: its share of the loss, and the KL that it holds down."""
+        """Accumulates the gradients of the anchor on answers; returns its loss, and the KL to log."""
         anchors = self.anchors
         if not anchors.questions or self.answers is None:
             return 0.0, {}
@@ -263,7 +282,7 @@ class Updater:
         if anchors.understanding:
             divergence = call_as_forward(model, answer_kl, self.reference, asked)
             (anchors.understanding * divergence).backward()
-        else:  # watched alone; without a backward pass a shared model has to be parted again
+        else:  # only logged; without a backward pass, FSDP would not free the gathered parameters
             with torch.no_grad(), unsharded(model):
                 divergence = answer_kl(model, self.reference, asked)
         found = float(divergence.detach())

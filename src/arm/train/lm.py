@@ -43,7 +43,7 @@ from arm.train.training import Loop, Training, training_device
 from arm.vocab import Vocab
 
 SHARED = True
-"""Several processes may run it together (`train/chain.py`)."""
+"""Whether all processes run this stage (`train/chain.py`)."""
 
 
 @dataclass(frozen=True)
