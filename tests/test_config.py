@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from arm.config import dump, from_json, load_run, to_json
+from arm.config import UNCHANGED_IF_UNRECORDED, dump, from_json, load_run, to_json, with_defaults
 from arm.errors import (
     ConfigError,
 )
@@ -346,3 +346,17 @@ def test_json_that_lacks_a_field_or_names_an_object() -> None:
         from_json(Run, {})
     with pytest.raises(ConfigError, match="'sampler' is an object"):
         from_json(Run, to_json(micro()))
+
+
+@dataclass(frozen=True)
+class Grown:
+    steps: int = 1
+    later: int = 2
+    domain: str = field(default="", metadata=UNCHANGED_IF_UNRECORDED)
+
+
+def test_a_record_of_an_earlier_version_is_filled_up():
+    """A new field had its default before, but for one that names what earlier runs always had."""
+    present = Grown(steps=5, later=3, domain="world")
+    assert with_defaults({"steps": 5}, present) == {"steps": 5, "later": 2, "domain": "world"}
+    assert with_defaults({"steps": 5, "domain": "icons"}, present)["domain"] == "icons"

@@ -30,6 +30,10 @@ MAY_CHANGE: Mapping[str, Any] = {"may_change": True}
 """Metadata of a dataclass field that may differ between a run and its resumption, since it does not change what is
 computed: `field(metadata=MAY_CHANGE)`."""
 
+UNCHANGED_IF_UNRECORDED: Mapping[str, Any] = {"unchanged_if_unrecorded": True}
+"""Metadata of a dataclass field that says what runs had before the field existed: a record without it, of an earlier
+version, is taken to have the present value instead of the default."""
+
 
 def load_run(name: str, overrides: Sequence[str] = ()) -> Any:
     """The configuration of the run `name` with `key=value` overrides; the last of a key wins.
@@ -69,6 +73,8 @@ def with_defaults(recorded: Any, config: Any) -> Any:
     for field in dataclasses.fields(config):
         if field.name in recorded:
             filled[field.name] = with_defaults(recorded[field.name], getattr(config, field.name))
+        elif field.metadata.get("unchanged_if_unrecorded"):
+            filled[field.name] = _plain(getattr(config, field.name))
         elif field.default is not dataclasses.MISSING:
             filled[field.name] = _plain(field.default)
         elif field.default_factory is not dataclasses.MISSING:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arm.config import MAY_CHANGE
+from arm.config import MAY_CHANGE, UNCHANGED_IF_UNRECORDED
 from arm.data.code_shards import open_code_shards
 from arm.data.records import SKIPPED, Skipped
 from arm.domain import TaskDomain
@@ -96,7 +96,7 @@ class GRPORun:
     watch_size: int = 10
     shuffle_rewards: bool = False
     finetune: Finetune = field(default_factory=Finetune)
-    domain: TaskDomain | None = None
+    domain: TaskDomain | None = field(default=None, metadata=UNCHANGED_IF_UNRECORDED)
 
     def __post_init__(self) -> None:
         if self.drawing is None and self.editing is None:

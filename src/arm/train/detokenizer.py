@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from arm.config import MAY_CHANGE
+from arm.config import MAY_CHANGE, UNCHANGED_IF_UNRECORDED
 from arm.data.images import GridWeight
 from arm.domain import Canvas, PictureDomain
 from arm.errors import ConfigError, InputError, WeightsError
@@ -156,7 +156,7 @@ class DetokenizerRun:
     eval_every: int = 0
     eval_pictures: int = 32
     allow_outside: bool = False
-    domain: PictureDomain | None = None
+    domain: PictureDomain | None = field(default=None, metadata=UNCHANGED_IF_UNRECORDED)
 
     def __post_init__(self) -> None:
         if not self.data and self.domain is None:

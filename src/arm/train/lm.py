@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from arm.config import MAY_CHANGE
+from arm.config import MAY_CHANGE, UNCHANGED_IF_UNRECORDED
 from arm.data.code_shards import open_code_shards
 from arm.data.mixture import Dropout, Mix, Ratios, conversation_samples, mixed, report_unusable
 from arm.data.packing import DeliveredShares, RowPacker, packed_batch
@@ -120,7 +120,7 @@ class LMRun:
     share_bits: bool = True
     finetune: Finetune = field(default_factory=Finetune)
     parts: str = ""
-    domain: ChainDomain | None = None
+    domain: ChainDomain | None = field(default=None, metadata=UNCHANGED_IF_UNRECORDED)
 
     def __post_init__(self) -> None:
         if not self.shards and not self.conversations:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from arm.config import MAY_CHANGE
+from arm.config import MAY_CHANGE, UNCHANGED_IF_UNRECORDED
 from arm.data.captioned import PictureBatch
 from arm.data.images import GridWeight
 from arm.domain import Canvas, PictureDomain
@@ -125,7 +125,7 @@ class TokenizerRun:
     data: tuple[str, ...] = ()
     eval_steps: int = 1
     allow_outside: bool = False
-    domain: PictureDomain | None = None
+    domain: PictureDomain | None = field(default=None, metadata=UNCHANGED_IF_UNRECORDED)
 
     def __post_init__(self) -> None:
         if not self.data and self.domain is None:
