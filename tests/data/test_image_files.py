@@ -122,7 +122,9 @@ def test_too_many_chunks(monkeypatch: pytest.MonkeyPatch):
     data = saved(Image.new("L", (1, 1)), "PNG")
     monkeypatch.setattr(image_files, "MAX_CHUNKS", 10)
     assert read_image(data[:33] + png_chunk(b"tEXt", b"a\0b") * 7 + data[33:], "x").size == (1, 1)
-    with pytest.raises(InputError, match=r"^x: the PNG file has more than 10 chunks; save it anew"):
+    with pytest.raises(
+        InputError, match=r"^x: the PNG file has more than 10 chunks; save it again"
+    ):
         read_image(data[:33] + png_chunk(b"tEXt", b"a\0b") * 8 + data[33:], "x")
 
 

@@ -131,7 +131,7 @@ def picture_error(error: Exception, name: str) -> InputError:
 def upright(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF orientation says.
 
-    `ImageOps.exif_transpose` also writes the rest of EXIF anew and fails where that is damaged.
+    `ImageOps.exif_transpose` also rewrites the rest of EXIF and fails where that is damaged.
     """
     transposition = TRANSPOSITIONS[orientation(image)]
     return image if transposition is None else image.transpose(transposition)
@@ -238,7 +238,7 @@ def _check_scans(content: bytes, width: int, height: int) -> None:
     if content.count(b"\xff\xda") > most and (scans := jpeg_scans(content)) > most:
         number = f"{scans}" if scans <= MAX_SCANS else f"more than {MAX_SCANS}"
         raise InputError(
-            f"the JPEG file has {number} scans of {width}x{height} pixels; save it anew"
+            f"the JPEG file has {number} scans of {width}x{height} pixels; save it again"
         )
 
 
@@ -251,4 +251,4 @@ def _check_chunks(content: bytes) -> None:
         if position >= len(content):
             return
         position, _ = _next_chunk(content, position)
-    raise InputError(f"the PNG file has more than {MAX_CHUNKS:,} chunks; save it anew")
+    raise InputError(f"the PNG file has more than {MAX_CHUNKS:,} chunks; save it again")

@@ -205,7 +205,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def where(self, index: int) -> str:
-        """Where record `index` stands: "train.jsonl:12"."""
+        """The place of record `index`, as "train.jsonl:12"."""
         ...
 
     def record(self, index: int) -> Record:

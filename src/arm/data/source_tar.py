@@ -7,7 +7,7 @@
 The key is the name up to the first dot after the folders. A record without `images` takes all pictures
 of its key, in the order of their numbers; one with `images` names them as the member or without the
 key ("0.jpg"). Where there is a caption file and the JSON is no record (img2dataset writes its
-metadata there) the caption counts. Hidden members, as "._000017.jpg" of a Mac, are passed over.
+metadata there) the caption counts. Hidden members, as "._000017.jpg" of a Mac, are ignored.
 
 Headers and members are bounded, so that a small file cannot fill the memory.
 """
@@ -167,10 +167,10 @@ class _Index:
             self.suffixes.append(known.setdefault(suffix, suffix))
             self.offsets.append(offset)
             self.sizes.append(size)
-        self._find_parted(begin)
+        self._find_split_samples(begin)
 
-    def _find_parted(self, begin: int) -> None:
-        """Notes the runs of members, from number `begin`, that share their key with a run of other suffixes: those
+    def _find_split_samples(self, begin: int) -> None:
+        """Records the runs of members, from number `begin`, that share their key with a run of other suffixes: those
         are the parts of one sample. Runs of the same suffixes are samples of one name.
         """
         first_run: dict[str, int] = {}

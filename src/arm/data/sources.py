@@ -9,7 +9,7 @@
 | any other folder with pictures | a picture each, captioned by its folder's name (`source_folder.py`) |
 
 The order of records is that of the files' names, so a record's index means the same on every machine. Hidden
-files are passed over everywhere; `left_out` names the others that no record was made of.
+files are ignored everywhere; `left_out` names the others that no record was made of.
 """
 
 from pathlib import Path
