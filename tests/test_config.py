@@ -9,9 +9,19 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
-from arm.config import UNCHANGED_IF_UNRECORDED, dump, from_json, load_run, to_json, with_defaults
+from arm.config import (
+    MAY_CHANGE,
+    UNCHANGED_IF_UNRECORDED,
+    check_same_run,
+    dump,
+    from_json,
+    load_run,
+    to_json,
+    with_defaults,
+)
 from arm.errors import (
     ConfigError,
 )
@@ -360,3 +370,40 @@ def test_a_record_of_an_earlier_version_is_filled_up():
     present = Grown(steps=5, later=3, domain="world")
     assert with_defaults({"steps": 5}, present) == {"steps": 5, "later": 2, "domain": "world"}
     assert with_defaults({"steps": 5, "domain": "icons"}, present)["domain"] == "icons"
+
+
+@dataclass(frozen=True)
+class Part:
+    url: str = field(metadata=MAY_CHANGE)
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Whole:
+    part: Part
+    steps: int = field(default=3, metadata=MAY_CHANGE)
+    url: str = "here"
+
+
+def test_what_may_change_on_resume_is_metadata_of_the_field() -> None:
+    """A field of the same name in another dataclass, as `url` here, must not change."""
+    recorded = to_json(Whole(Part("a")))
+    check_same_run(recorded, Whole(Part("b"), steps=9), Path("run"))
+    for changed, fault in (
+        (Whole(Part("a", size=2)), r"run was trained with part\.size=1, now it is 2"),
+        (Whole(Part("a"), url="there"), "run was trained with url=here, now it is there"),
+    ):
+        with pytest.raises(ConfigError, match=fault):
+            check_same_run(recorded, changed, Path("run"))
+
+
+def test_a_record_may_be_older_than_a_field_but_not_hold_an_unknown_one() -> None:
+    check_same_run({"part": {"url": "a"}}, Whole(Part("a")), Path("run"))
+    with pytest.raises(ConfigError, match="trained with part\\.other=5, now it is None"):
+        check_same_run({"part": {"url": "a", "other": 5}}, Whole(Part("a")), Path("run"))
+
+
+def test_numbers_of_numpy_are_recorded_as_numbers() -> None:
+    values = Whole(Part("a", size=np.int64(7)), steps=np.uint8(2))  # pyright: ignore[reportArgumentType]
+    recorded = json.loads(json.dumps(to_json(values)))
+    assert recorded["part"]["size"] == 7 and recorded["steps"] == 2

@@ -1,9 +1,12 @@
-"""Runs: functions without arguments that return a complete frozen dataclass.
+"""Configurations of runs: frozen dataclasses, changed by `key=value` overrides and recorded as JSON.
 
-`load_run("standins:micro", ["batch=16", "grids=[[7,7],[6,8]]"])` calls `micro` of
-`arm.configs.standins` and replaces fields of what it returns. Keys are dotted field names; values
-are JSON or bare text, read by the fields' annotations. As JSON on disk a run is recorded and
-restored, but for fields that hold objects (functions, rewards): those are recorded by name only.
+`load_run("standins:micro", ["batch=16", "grids=[[7,7],[6,8]]"])` calls the run's function (`arm.runs`) and replaces
+fields of what it returns. Keys are dotted field names; values are JSON or bare text. Values of fields are read by
+pydantic's TypeAdapter; dataclasses and containers of them are read here, since TypeAdapter neither builds a
+dataclass from an array of its fields nor names the nearest field for an unknown one.
+
+A configuration is restored from its JSON record, except for fields that hold objects (functions, rewards), which are
+recorded by name only.
 """
 
 import dataclasses
@@ -36,10 +39,8 @@ version, is taken to have the present value instead of the default."""
 
 
 def load_run(name: str, overrides: Sequence[str] = ()) -> Any:
-    """The configuration of the run `name` with `key=value` overrides; the last of a key wins.
-
-    `name` is `module:function`: a module of `arm.configs`, or a dotted one that Python can import.
-    Raises ConfigError for unknown names and keys, and for values of another type.
+    """The configuration of the run `name` (see `arm.runs.run_function`) with `key=value` overrides; of several for
+    one key the last counts. Raises ConfigError for unknown names and keys, and for values of another type.
     """
     config = run_function(name)()
     if not (is_dataclass(config) and getattr(type(config), "__dataclass_params__").frozen):  # noqa: B009
@@ -61,12 +62,12 @@ def load_run(name: str, overrides: Sequence[str] = ()) -> Any:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """The fields of a dataclass as JSON types: tuples as lists, paths and objects as strings."""
+    """The fields of a dataclass as JSON values: tuples as lists, paths and objects as strings."""
     return {name: _plain(getattr(config, name)) for name in _fields(type(config))}
 
 
 def with_defaults(recorded: Any, config: Any) -> Any:
-    """A record of an earlier `config`, with the defaults of the fields that it is too old to have."""
+    """A recorded configuration, with default values for fields of `config` that did not exist when it was made."""
     if not (is_dataclass(config) and isinstance(recorded, dict)):
         return recorded
     filled = dict(recorded)
@@ -113,12 +114,12 @@ def _first_difference(recorded: Any, value: Any, key: str) -> tuple[str, Any, An
 
 
 def dump(config: Any, path: Path) -> None:
-    """Writes `to_json(config)` to a file, whole or not at all."""
+    """Writes `to_json(config)` to a file, atomically."""
     write_json(to_json(config), path)
 
 
 def from_json(cls: type[T], data: Any) -> T:
-    """The dataclass that `to_json` was given.
+    """Restores a dataclass from what `to_json` returned for it.
 
     Raises ConfigError for unknown, missing and ill-typed keys, and for fields that hold objects.
     """
@@ -130,7 +131,7 @@ def _fields(cls: Any) -> list[str]:
 
 
 def _dotted(config: Any, prefix: str = "") -> list[str]:
-    """All keys of a configuration, sections before their fields."""
+    """All dotted keys of a configuration, sections before their fields."""
     keys = []
     for name in _fields(type(config)):
         keys.append(prefix + name)
@@ -141,7 +142,7 @@ def _dotted(config: Any, prefix: str = "") -> list[str]:
 
 
 def _override(config: Any, key: str, raw: str) -> Any:
-    """The value that the text of one override stands for."""
+    """The value that an override's text `raw` gives to `key`."""
     parts = key.split(".")
     owner, node = type(config), config
     for depth, part in enumerate(parts):
@@ -166,7 +167,9 @@ def _override(config: Any, key: str, raw: str) -> Any:
 
 
 def _nearest_keys(config: Any, key: str, owner: Any, part: str) -> list[str]:
-    """The same field of another section first, then the nearest field here, then the nearest key."""
+    """Keys to suggest for an unknown one: the same field of another section, else the nearest field of this
+    section or the nearest key.
+    """
     section, _, name = key.rpartition(".")
     known = _dotted(config)
     same = [other for other in known if other.split(".")[-1] == name]
@@ -181,14 +184,14 @@ def _unknown_key(key: str, owner: Any, close: Sequence[str]) -> ConfigError:
 
 
 class _Mismatch(ConfigError):
-    """A value of another type than its field's."""
+    """A value whose type is not its field's."""
 
     def __init__(self, key: str, value: Any, annotation: Any) -> None:
         super().__init__(f"{key or 'config'}={value!r}: expected {_named(annotation)}")
 
 
 def _parse(annotation: Any, raw: str, key: str) -> Any:
-    """Text as the annotated type: JSON first, else bare (`runs/x` for a path, `.5`, `True`)."""
+    """Text as a value of the annotated type: as JSON, else as bare text (`runs/x` for a path, `.5`, `True`)."""
     try:
         value = json.loads(raw)
     except json.JSONDecodeError:
@@ -204,7 +207,7 @@ def _parse(annotation: Any, raw: str, key: str) -> Any:
 
 
 def _replace(config: Any, changes: Mapping[str, Any], name: str) -> Any:
-    """All changes of one dataclass at once, since fields that depend on each other change together."""
+    """A copy with all changes of one dataclass made at once, since fields may depend on each other."""
     values = {}
     for key, change in changes.items():
         section = getattr(config, key)
@@ -242,7 +245,7 @@ def _build(cls: type[T], data: Any, key: str) -> T:
 
 
 def _decode(annotation: Any, value: Any, key: str) -> Any:
-    """A JSON value as the annotated type."""
+    """A JSON value as a value of the annotated type."""
     origin, args = get_origin(annotation), get_args(annotation)
     if is_dataclass(annotation):
         return _build(cast(type, annotation), value, key)
@@ -268,7 +271,7 @@ def _decode(annotation: Any, value: Any, key: str) -> Any:
 
 
 def _decode_union(annotation: Any, value: Any, key: str) -> Any:
-    """An object or array as the one member of a union that it fits."""
+    """A JSON object or array as a value of the only member of a union that accepts it."""
     arms = [arm for arm in _arms(annotation) if arm is not NoneType]
     if len(arms) == 1:
         return _decode(arms[0], value, key)
@@ -286,7 +289,7 @@ def _decode_union(annotation: Any, value: Any, key: str) -> Any:
 def _adapter(annotation: Any, key: str) -> TypeAdapter:
     try:
         adapter = TypeAdapter(annotation)
-        adapter.json_schema()  # fails for what JSON cannot hold: functions, instances of any class
+        adapter.json_schema()  # raises for types that JSON cannot hold, as functions and instances of classes
         return adapter
     except PydanticUserError:
         raise ConfigError(
@@ -300,7 +303,7 @@ def _arms(annotation: Any) -> tuple[Any, ...]:
 
 
 def _named(annotation: Any) -> str:
-    """A type as a user writes it: `Path | None`, `one of 'a', 'b'`, `tuple[GridWeight, ...]`."""
+    """A type as messages show it: `Path | None`, `one of 'a', 'b'`, `tuple[GridWeight, ...]`."""
     if len(_arms(annotation)) > 1:
         return " | ".join(map(_named, _arms(annotation)))
     if annotation is NoneType:

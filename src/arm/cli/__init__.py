@@ -41,7 +41,7 @@ OF_THE_MACHINE = (
     errno.ENOSPC,
     errno.EROFS,
 )
-"""Errors of the file system that can meet a command anywhere, and are no defect of it."""
+"""Errors of the file system that any command may meet: reported in one line, not as a defect."""
 
 app = typer.Typer(
     help="ARM: one next-token model that understands, draws and edits pictures.",
@@ -250,7 +250,8 @@ def decode(
 @app.command()
 def train(
     run: Annotated[
-        str, typer.Argument(help="MODULE:FUNCTION, as tokenizer:micro; 'list' shows all.")
+        str,
+        typer.Argument(help="A run, as tokenizer:micro, or FILE.py:FUNCTION; 'list' shows all."),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value, as loop.steps=100")
@@ -280,9 +281,9 @@ app.add_typer(export_app, name="export")
 app.add_typer(bench_app, name="bench")
 
 
-def _take_any_bytes() -> None:
-    """Bytes that are not UTF-8 neither end the reading of a line nor the printing of a name: where they
-    stand in a text, the text is at fault (`errors.not_utf8`).
+def _allow_any_bytes() -> None:
+    """Lets standard input and output pass bytes that are not UTF-8. A text that holds some is refused where it is
+    used (`errors.not_utf8`).
     """
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
@@ -290,15 +291,15 @@ def _take_any_bytes() -> None:
 
 
 def main() -> None:
-    """Runs a command; a user's error is one line on stderr and exit code 2."""
-    _take_any_bytes()
+    """Runs a command. Exit codes: see `arm.errors`."""
+    _allow_any_bytes()
     try:
         app()
     except ArmError as error:
         typer.echo(f"arm: {escaped(str(error))}", err=True)
         sys.exit(2)
     except OSError as error:
-        # Wherever it happens, a full disk, a forbidden or an impossible name is the user's to mend.
+        # A full disk, a forbidden folder or an impossible name is no defect, wherever it occurs.
         if error.errno not in OF_THE_MACHINE:
             raise
         where = f"{str(error.filename)[:200]}: " if error.filename else ""

@@ -1,4 +1,4 @@
-"""Options and helpers that the commands share."""
+"""Options that several commands share, and what they are read into."""
 
 import inspect
 import os
@@ -98,7 +98,7 @@ def option_groups(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Loading bars and notices of the libraries stay out of a user's terminal."""
+    """Suppresses progress bars and notices of transformers and diffusers."""
     import logging
 
     from transformers.utils import logging as transformers_logging
@@ -111,7 +111,7 @@ def quiet() -> Iterator[None]:
 
 
 LARGE = 2 * 2**30
-"""Bytes of a backbone's files above which it runs in bf16 on a GPU."""
+"""Size of a backbone's files, in bytes, above which it runs in bf16 on a GPU."""
 
 
 def in_bf16(files: list[Path], on_gpu: bool) -> bool:
@@ -120,8 +120,8 @@ def in_bf16(files: list[Path], on_gpu: bool) -> bool:
 
 
 def load(model: str, decoder: str | None = None) -> "Arm":
-    """The model on the GPU where there is one (hide it with CUDA_VISIBLE_DEVICES=), else on the CPU; of more
-    than 2 GiB on a GPU its backbone in bf16.
+    """Loads a model onto the GPU, or the CPU where there is none (CUDA_VISIBLE_DEVICES= hides a GPU). A backbone of
+    more than 2 GiB is in bf16 on a GPU.
     """
     with quiet():
         import torch
