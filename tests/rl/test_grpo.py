@@ -370,7 +370,7 @@ def test_it_learns_what_is_paid(chain: TinyChain, tmp_path: Path):
 def test_bad_runs(changes: dict, message: str):
     with pytest.raises(ValueError, match=message):
         rl_run.world("micro", Path(), **changes)
-    with pytest.raises(ValueError, match="greedy cannot be trained"):
+    with pytest.raises(ValueError, match="greedy sampling cannot be trained"):
         rollout.Task(1, Sampling(0.0), None)
     assert rollout.Task(1, Sampling(0.5), None).guidance == Guidance(1.0, 1.0)
 

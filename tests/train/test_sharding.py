@@ -141,6 +141,14 @@ def test_the_selective_policy_keeps_what_does_not_widen():
     assert sharding._keep(None, torch.ops.aten.gelu.default, x) != keep
 
 
+def test_blocks_are_whole_however_they_are_made():
+    """A block of FLUX holds lists of its own, each of which would be gathered by itself."""
+    inner = nn.ModuleList([nn.Linear(2, 2), nn.Dropout()])
+    outer = [nn.ModuleDict({"attention": inner, "mlp": nn.Linear(2, 2)}), nn.Identity()]
+    network = nn.ModuleDict({"embed": nn.Linear(2, 2), "body": nn.Sequential(nn.ModuleList(outer))})
+    assert sharding.blocks(network) == [outer[0]]
+
+
 def test_replicas_need_shards():
     with pytest.raises(ValueError, match="set shard too"):
         Parallel(replicas=2)

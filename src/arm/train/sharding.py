@@ -45,15 +45,16 @@ class Parallel:
 
 
 def blocks(module: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a network: the members of its module lists, inner ones before outer ones."""
-    found = [
-        child
-        for parent in module.modules()
-        if isinstance(parent, nn.ModuleList)
-        for child in parent
-        if any(True for _ in child.parameters())
-    ]
-    return found[::-1]
+    """The repeated blocks of a network: the members with parameters of its module lists. Lists inside of a block
+    are parts of it.
+    """
+    members: list[nn.Module] = []
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            members += [block for block in child if any(True for _ in block.parameters())]
+        else:
+            members += blocks(child)
+    return members
 
 
 def _mesh(how: Parallel, device: torch.device) -> Any:
