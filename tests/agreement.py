@@ -19,7 +19,7 @@ from arm.train import checkpoint, parallel
 from arm.train.optim import Optim
 from arm.train.sharding import Parallel, apply_parallelism
 from arm.train.training import Loop, Training, training_device
-from arm.world.domain import WorldReward
+from arm.world.scoring import WorldReward
 
 
 def train(out: Path, losses_of: Any, module: nn.Module, **loop: Any) -> str:

@@ -12,7 +12,8 @@ from arm.rl.update import Anchors, Objective
 from arm.sampling import Sampling
 from arm.train.optim import Optim
 from arm.train.training import Loop
-from arm.world.domain import World, WorldReward
+from arm.world.domain import World
+from arm.world.scoring import WorldReward
 
 DRAWING = Task(2, Sampling(1.0, top_k=50), WorldReward(), samples=3)
 

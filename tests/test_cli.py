@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arm.world.render import render
 from arm.world.sampling import sample_scene
+from arm.world.scene import render
 from conftest import Call, TinyChain
 
 

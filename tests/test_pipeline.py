@@ -13,8 +13,8 @@ from arm.generate import Guidance, Request, Result
 from arm.pipeline import Arm
 from arm.sampling import Sampling
 from arm.sequence import Text
-from arm.world.render import render
 from arm.world.sampling import sample_scene
+from arm.world.scene import render
 from closeness import assert_close_fp32
 from conftest import TinyChain
 

@@ -18,10 +18,9 @@ from lmms_eval.tasks.pope.utils import (  # noqa: F401
 from PIL import Image
 
 from arm.config import from_json
-from arm.world.edits import Edit
-from arm.world.prompts import Prompt, satisfies
+from arm.world.edits import Edit, score_edit
 from arm.world.reader import Reading, read
-from arm.world.scoring import score_edit
+from arm.world.scoring import Prompt, satisfies
 
 SCALE = 1
 

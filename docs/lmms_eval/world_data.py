@@ -20,11 +20,10 @@ from PIL import Image
 
 from arm.config import to_json
 from arm.world.edits import EDITORS, sample_edit
-from arm.world.prompts import TAGS, sample_prompt
 from arm.world.questions import ASKERS, OPPOSITE, ask
-from arm.world.render import render
 from arm.world.sampling import sample_scene
-from arm.world.scene import Scene
+from arm.world.scene import Scene, render
+from arm.world.scoring import TAGS, sample_prompt
 
 SIDE, SCALE = 56, 1
 """Units a side and pixels a unit, of the first grid of the shipped model."""

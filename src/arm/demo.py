@@ -14,13 +14,12 @@ from arm.evals.painting import canvas_of, encode_pictures, paint_each
 from arm.evals.report import print_scores
 from arm.files import make_folder, write_picture
 from arm.pipeline import Arm
-from arm.world.domain import World, drawing_task, editing_task, scene_size
+from arm.world.domain import World, drawing_task, editing_task, evaluate, scene_size
 from arm.world.edits import EDITORS, sample_edit
-from arm.world.evaluation import evaluate
-from arm.world.prompts import TAGS, sample_prompt
 from arm.world.questions import ASKERS, ask
-from arm.world.render import render
 from arm.world.sampling import sample_scene
+from arm.world.scene import render
+from arm.world.scoring import TAGS, sample_prompt
 
 CELL = 168
 TEXT = 34

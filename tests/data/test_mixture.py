@@ -17,8 +17,8 @@ from arm.errors import DataError
 from arm.models.text import TextTokenizer
 from arm.sequence import Image, PackedBatch, Sample, Text, Weights, flatten, unpack
 from arm.vocab import Vocab
-from arm.world.tasks import TASKS, world_samples
-from arm.world.words import build_tokenizer
+from arm.world.language import build_tokenizer
+from arm.world.training import TASKS, world_samples
 from worlds import NUM_CODES, chains
 
 CHAINS = chains(40)

@@ -20,8 +20,8 @@ from PIL import Image
 
 from arm.evals.painting import paint_each
 from arm.pipeline import Arm
-from arm.world.render import render
 from arm.world.sampling import sample_scene
+from arm.world.scene import render
 from conftest import TinyChain
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "lmms_eval"

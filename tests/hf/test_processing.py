@@ -13,8 +13,8 @@ from arm.errors import InputError
 from arm.hf import ArmProcessor
 from arm.pipeline import Arm
 from arm.sequence import Image, Sample, Text, assistant, flatten, user
-from arm.world.render import render
 from arm.world.sampling import sample_scene
+from arm.world.scene import render
 from conftest import TinyChain
 
 

@@ -17,7 +17,7 @@ from arm.models.text import (
     text_embeddings,
     with_words,
 )
-from arm.world.words import build_tokenizer, world_words
+from arm.world.language import build_tokenizer, world_words
 from checkpoints import caption_lm, fixed_size_towers, gemma_like, naflex_towers, qwen_like
 from closeness import assert_close_fp32
 from tiny import seeded

@@ -28,7 +28,8 @@ from arm.rl.rewards import Attempt, JudgeReward
 from arm.rl.update import Anchors, Objective, advantages_of
 from arm.sampling import Sampling
 from arm.train.training import Loop
-from arm.world.domain import World, WorldReward
+from arm.world.domain import World
+from arm.world.scoring import WorldReward
 from conftest import TinyChain
 from judge_server import judge_server
 

@@ -12,14 +12,13 @@ from arm.judge import JudgeConfig
 from arm.model_directory import find_model
 from arm.rl.objective import gated
 from arm.rl.rewards import Attempt, JudgeReward, SiglipReward, as_components
-from arm.world.domain import World, WorldReward
+from arm.world.domain import World
 from arm.world.edits import EDITORS, Edit, sample_edit
 from arm.world.language import short_caption
-from arm.world.prompts import Prompt, Wanted, dense_prompt, satisfies
 from arm.world.reader import read
-from arm.world.render import render
 from arm.world.sampling import sample_scene
-from arm.world.scene import Scene, Thing
+from arm.world.scene import Scene, Thing, render
+from arm.world.scoring import Prompt, Wanted, WorldReward, dense_prompt, satisfies
 from judge_server import good, judge_server
 
 

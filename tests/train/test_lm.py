@@ -31,7 +31,7 @@ from arm.train.lm import Backbone, Conversations, LMRun
 from arm.train.sharding import Parallel
 from arm.train.training import Loop
 from arm.world.chains import read_shards
-from arm.world.tasks import world_samples
+from arm.world.training import world_samples
 from closeness import assert_close_fp32
 from conftest import TinyChain
 

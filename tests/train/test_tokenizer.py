@@ -32,7 +32,7 @@ from arm.train.tokenizer import (
 )
 from arm.train.training import Loop
 from arm.world.domain import World
-from arm.world.pictures import world_batch
+from arm.world.training import world_batch
 from checkpoints import caption_lm, fixed_size_towers, gemma_like, naflex_towers, qwen_like, save
 from closeness import assert_close_fp32
 from shades import folder_of

@@ -5,12 +5,12 @@ from typing_extensions import get_protocol_members
 
 from arm.data.images import GridWeight
 from arm.domain import Canvas, Domain
-from arm.world.domain import World, WorldReferee
+from arm.world.domain import World
 from arm.world.edits import EDITORS
-from arm.world.prompts import TAGS
 from arm.world.questions import ASKERS
 from arm.world.sampling import held_out_scene
 from arm.world.scene import SHAPES
+from arm.world.scoring import TAGS, WorldReferee
 
 CANVAS = Canvas((GridWeight(7, 7), GridWeight(6, 8), GridWeight(8, 6)), 8)
 WORLD = World()

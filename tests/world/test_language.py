@@ -8,7 +8,9 @@ import pytest
 from arm.models.text import TextTokenizer
 from arm.world.edits import EDITORS, sample_edit
 from arm.world.language import (
+    FACTS,
     at_region,
+    build_tokenizer,
     counted,
     listed,
     long_caption,
@@ -18,9 +20,8 @@ from arm.world.language import (
     short_caption,
     with_article,
 )
-from arm.world.questions import ASKERS, FACTS, applicable, ask, fact_turn, indirect_caption
+from arm.world.questions import ASKERS, applicable, ask, fact_turn, indirect_caption
 from arm.world.scene import Scene, Thing
-from arm.world.words import build_tokenizer
 from worlds import referents, training_scenes
 
 SCENES = training_scenes(1000)

@@ -8,17 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from arm.world.language import plural
-from arm.world.questions import (
-    ASKERS,
-    FACTS,
-    Fact,
-    Question,
-    applicable,
-    ask,
-    fact_turn,
-    indirect_caption,
-)
+from arm.world.language import FACTS, Fact, plural
+from arm.world.questions import ASKERS, Question, applicable, ask, fact_turn, indirect_caption
 from arm.world.scene import COLORS, RELATIONS, SHAPES, Scene, Thing
 from worlds import fits_words, ninth, referents, stands, the_one, training_scenes
 

@@ -8,24 +8,22 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from arm.world.reader import Reading, ReadThing, agrees, read
-from arm.world.render import (
-    BACKGROUND_PALETTE,
-    PALETTE,
-    STRIPE_SHADE,
-    masks,
-    render,
-    render_float,
-)
 from arm.world.sampling import sample_scene
 from arm.world.scene import (
+    BACKGROUND_PALETTE,
     BACKGROUNDS,
     COLORS,
+    PALETTE,
     PATTERNS,
     SHAPES,
     SIZES,
+    STRIPE_SHADE,
     Scene,
     Thing,
     fits,
+    masks,
+    render,
+    render_float,
     same_scene,
 )
 

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from arm.domain import Split
-from arm.world.edits import EDITORS, Edit, sample_edit
-from arm.world.prompts import (
+from arm.world.edits import EDITORS, Edit, sample_edit, score_edit
+from arm.world.reader import read
+from arm.world.sampling import HELD_OUT_COLORED, HELD_OUT_COUNTS, HELD_OUT_RELATIONS, sample_scene
+from arm.world.scene import BACKGROUND_PALETTE, Scene, Thing, render
+from arm.world.scoring import (
     TAGS,
     Prompt,
     Wanted,
@@ -16,11 +19,6 @@ from arm.world.prompts import (
     sample_prompt,
     satisfies,
 )
-from arm.world.reader import read
-from arm.world.render import BACKGROUND_PALETTE, render
-from arm.world.sampling import HELD_OUT_COLORED, HELD_OUT_COUNTS, HELD_OUT_RELATIONS, sample_scene
-from arm.world.scene import Scene, Thing
-from arm.world.scoring import score_edit
 
 STAR = Thing("star", "red", "large", "plain", 14, 14)
 RING = Thing("ring", "blue", "small", "plain", 40, 15)

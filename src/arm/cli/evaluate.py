@@ -122,8 +122,7 @@ def _world(benchmark: str, target: Target, own: OwnOptions) -> None:
 
         from arm.evals import decoders, guidance, tasks
         from arm.evals import report as report_tables
-        from arm.world import evaluation
-        from arm.world.domain import World
+        from arm.world import domain as world
 
         _check_outputs(benchmark, target, own)
         arm = load(target.model, target.decoder)
@@ -134,17 +133,17 @@ def _world(benchmark: str, target: Target, own: OwnOptions) -> None:
             typer.echo(f"{part} ...", err=True)
 
         if benchmark == "world":
-            result = evaluation.evaluate(arm, size, report, split=own.split)
+            result = world.evaluate(arm, size, report, split=own.split)
         elif benchmark == "sweep":
-            result = guidance.sweep(arm, World(), size, report)
+            result = guidance.sweep(arm, world.World(), size, report)
         elif benchmark == "guidance":
-            result = guidance.measure(arm, World(), target.out, size, report, own.split)
+            result = guidance.measure(arm, world.World(), target.out, size, report, own.split)
         else:
             count = 32 if own.quick else 128
-            result = decoders.compare(arm, World(), target.out, count, seed, own.split)
+            result = decoders.compare(arm, world.World(), target.out, count, seed, own.split)
         report_tables.print_scores(result)
         if benchmark == "world":
-            result["made_by"] = evaluation.provenance(target.model, size, own.split)
+            result["made_by"] = world.provenance(target.model, size, own.split)
     write_json_file(result, target.json_file)
     for path in own.into or []:
         report_tables.fill_scores(path, benchmark, result)

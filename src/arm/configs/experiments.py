@@ -26,7 +26,8 @@ from arm.train.ablation import AblationRun, Row
 from arm.train.finetune import Finetune
 from arm.train.optim import Optim
 from arm.train.training import Loop
-from arm.world.domain import World, WorldReward
+from arm.world.domain import World
+from arm.world.scoring import WorldReward
 
 
 def _drawing(prompts: int) -> Task:

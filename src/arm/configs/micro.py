@@ -20,8 +20,8 @@ from arm.train.optim import Optim
 from arm.train.standins import VAE, CaptionLM, StandinsRun, Towers
 from arm.train.tokenizer import LossWeights, Timesteps, TokenizerRun
 from arm.train.training import Loop
+from arm.world.chains import EncodeRun
 from arm.world.domain import World
-from arm.world.encode import EncodeRun
 
 GRIDS = (
     GridWeight(7, 7, 0.55),

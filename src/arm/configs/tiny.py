@@ -16,8 +16,8 @@ from arm.train.optim import Optim
 from arm.train.standins import VAE, CaptionLM, StandinsRun, Towers
 from arm.train.tokenizer import TokenizerRun
 from arm.train.training import Loop
+from arm.world.chains import EncodeRun
 from arm.world.domain import World
-from arm.world.encode import EncodeRun
 
 GRIDS = (
     GridWeight(8, 8, 0.6),

@@ -1,53 +1,66 @@
-"""The built-in world as a domain (`arm.domain`), its referee, and its rewards for reinforcement learning."""
+"""The built-in world as a domain (`arm.domain`), and its benchmarks: `arm eval world`.
 
+Drawing, editing and knowledge are scored at the model's default sampling, greedily, and without guidance.
+"""
+
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor
 
+import arm
 from arm.data.captioned import PictureBatch
 from arm.data.mixture import Dropout, Mix, Ratios
 from arm.domain import (
     Canvas,
     DrawingTask,
     EditingTask,
-    EditScore,
     PatchLabels,
     PixelArray,
     QuestionTask,
-    Recognition,
     Split,
-    TaskDomain,
 )
-from arm.errors import ConfigError
-from arm.rl.rewards import Attempt, Components, Kind
+from arm.evals import tasks
+from arm.evals.painting import canvas_of
+from arm.evals.reconstruction import (
+    locality,
+    picture_batches,
+    pooled_codes,
+    reconstruct,
+    usage,
+    zero_shot,
+)
+from arm.evals.statistics import mean_score
+from arm.evals.tasks import EvalSize, Progress, SamplingSetting
+from arm.model_directory import find_model
+from arm.models.pretrained import load_siglip, load_text_tokenizer
+from arm.models.weights import load_tensors
+from arm.pipeline import Arm
 from arm.sequence import Sample, Tokenize
-from arm.world import pictures
+from arm.world import training
 from arm.world.chains import Chain, read_shards
 from arm.world.edits import EDITORS, Edit, sample_edit
-from arm.world.language import with_article
-from arm.world.prompts import (
+from arm.world.language import FACT_KINDS, build_tokenizer, with_article
+from arm.world.questions import ASKERS, ask
+from arm.world.sampling import pick, sample_scene
+from arm.world.scene import SHAPES, Scene, render
+from arm.world.scoring import (
     TAGS,
     Prompt,
+    WorldReferee,
     dense_prompt,
     knowledge_facts,
     knowledge_prompt,
     sample_prompt,
-    satisfies,
 )
-from arm.world.questions import ASKERS, FACT_KINDS, ask
-from arm.world.reader import agrees, read
-from arm.world.render import render
-from arm.world.sampling import pick, sample_scene
-from arm.world.scene import SHAPES, Scene, same_scene
-from arm.world.scoring import score_drawing, score_edit
-from arm.world.tasks import understand, world_samples
-from arm.world.words import build_tokenizer
+from arm.world.training import understand, world_samples
 
 DENSE_SHARE, KNOWLEDGE_SHARE = 0.2, 0.15
 """Shares of training prompts that name every thing of a scene, and that name something by a fact."""
@@ -70,26 +83,6 @@ def editing_task(edit: Edit, scale: int) -> EditingTask:
 
 
 @dataclass(frozen=True)
-class WorldReferee:
-    """Reads pictures by geometry (`world/reader.py`). `scale`: pixels a unit of the pictures."""
-
-    scale: int
-
-    def draws_right(self, task: DrawingTask, picture: PixelArray) -> bool:
-        return satisfies(task.truth, read(picture, self.scale))
-
-    def score_edit(self, task: EditingTask, picture: PixelArray) -> EditScore:
-        return score_edit(task.truth, read(picture, self.scale))
-
-    def recognize(self, truth: Scene, picture: PixelArray) -> Recognition:
-        reading = read(picture, self.scale)
-        return Recognition(same_scene(truth, reading), agrees(truth, reading))
-
-    def look_alike(self, first: PixelArray, second: PixelArray) -> bool:
-        return same_scene(read(first, self.scale), read(second, self.scale))
-
-
-@dataclass(frozen=True)
 class World:
     """The procedural world: rendered scenes of 1 to 4 things, of which everything is known.
 
@@ -104,7 +97,7 @@ class World:
 
     @property
     def label_sizes(self) -> tuple[int, ...]:
-        return tuple(map(len, pictures.ATTRIBUTES.values()))
+        return tuple(map(len, training.ATTRIBUTES.values()))
 
     def pictures(
         self,
@@ -117,7 +110,7 @@ class World:
         singles: float = 0.0,
         twins: bool = False,
     ) -> PictureBatch:
-        return pictures.world_batch(
+        return training.world_batch(
             seed, number, size, canvas.grids, canvas.patch,
             scale=canvas.scale, split=split, singles=singles, twins=twins,
         )  # fmt: skip
@@ -128,10 +121,10 @@ class World:
     def comparable(
         self, pictured: Sequence[Scene], described: Sequence[Scene]
     ) -> Bool[Tensor, "b n"]:
-        return pictures.comparable_pairs(pictured, described)
+        return training.comparable_pairs(pictured, described)
 
     def patch_labels(self, batch: PictureBatch, canvas: Canvas) -> PatchLabels:
-        return pictures.patch_labels(batch, canvas.patch / canvas.scale)
+        return training.patch_labels(batch, canvas.patch / canvas.scale)
 
     def text_tokenizer(self) -> Any:
         return build_tokenizer()
@@ -234,34 +227,118 @@ class World:
         return [sample for sample in samples if sample is not None]
 
 
-@dataclass(frozen=True)
-class WorldReward:
-    """Scores attempts at the world's own prompts and edits (`world/scoring.py`), all in [0, 1]. Drawing:
-    follow, restraint, quality. Editing: follow, preserve, quality; a copied source follows nothing, and a
-    blank or over-edited picture preserves nothing. `scale`: pixels a unit of the pictures.
+SCORING_CODE = (
+    "domain.py",
+    "evals/painting.py",
+    "evals/reconstruction.py",
+    "evals/tasks.py",
+    "world/*.py",
+)
+"""The files of the package that decide what is asked of a model and how it is scored."""
+
+
+def code_hash() -> str:
+    """SHA-256 of the scoring code, over its files in order of their paths."""
+    root = Path(arm.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in SCORING_CODE for path in root.glob(pattern)):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(path.read_text(encoding="utf-8").encode())
+    return digest.hexdigest()
+
+
+def model_hash(model: str | Path) -> str:
+    """SHA-256 of all tensors in a model's directory, by shipped name or path.
+
+    Names and files do not count, so a model that is only written in another layout keeps its hash. Raises
+    WeightsError where there is no such model.
     """
+    digests = set()
+    for path in find_model(model).rglob("*.safetensors"):
+        for tensor in load_tensors(path).values():
+            data = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            about = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+            digests.add(hashlib.sha256(about + data).hexdigest())
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
-    scale: int = 1
 
-    def check(self, kind: Kind, *, domain: TaskDomain | None, scale: int) -> None:
-        """Raises ConfigError for a user's prompts and edits, and for pictures of another scale."""
-        if not isinstance(domain, World):
-            raise ConfigError(
-                f"the world's reward scores only what the world asks for: with {kind}.data set, "
-                f"{kind}.reward must be another one, such as a judge's"
-            )
-        if scale != self.scale:
-            raise ConfigError(
-                f"the model's pictures have {scale} pixels a unit: set {kind}.reward.scale={scale}"
-            )
+def provenance(model: str | Path, size: EvalSize, split: Split) -> dict[str, Any]:
+    """What a file of scores was made by: hashes of the weights and of the scoring code, the split, the size."""
+    return {
+        "weights": model_hash(model),
+        "code": code_hash(),
+        "split": split,
+        "size": asdict(size),
+    }
 
-    def __call__(self, attempts: Sequence[Attempt]) -> list[Components | None]:
-        return [self._score(attempt) for attempt in attempts]
 
-    def _score(self, attempt: Attempt) -> Components:
-        reading = read(attempt.picture, self.scale)
-        if isinstance(attempt.truth, Prompt):
-            return asdict(score_drawing(attempt.truth, reading))
-        if isinstance(attempt.truth, Edit):
-            return asdict(score_edit(attempt.truth, reading))
-        raise ValueError("the world scores only its own tasks: this attempt has no truth")
+def reconstruction_scores(arm: Arm, world: World, size: EvalSize, split: Split) -> dict[str, Any]:
+    """Reconstruction through the model's decoder, zero-shot through z_q, codebook usage, locality."""
+    canvas = canvas_of(arm)
+    batches = picture_batches(world, split, size.pictures, canvas, size.seed)
+    result = reconstruct(arm.tokenizer, arm.detokenizer, batches, world.referee(canvas))
+    half = size.pictures // 2
+    singles = picture_batches(world, split, half, canvas, size.seed + 1, singles=1.0)
+    siglip = load_siglip(arm.directory / "siglip").to(arm.tokenizer.device)
+    text_tokenizer = load_text_tokenizer(arm.directory / "siglip")
+    right = zero_shot(pooled_codes(arm.tokenizer), siglip, text_tokenizer, singles, world)
+    used, perplexity = usage(result.codes, arm.vocab.num_codes)
+    twins = picture_batches(world, split, half, canvas, size.seed + 2, twins=True)
+    return {
+        "exact": mean_score(result.exact.astype(float).tolist()).to_dict(),
+        "clear": mean_score(result.clear.astype(float).tolist()).to_dict(),
+        "psnr": mean_score(result.psnr.tolist()).to_dict(),
+        "ssim": mean_score(result.ssim.tolist()).to_dict(),
+        "zero_shot": mean_score(right.astype(float).tolist()).to_dict(),
+        "usage": used,
+        "perplexity": perplexity,
+        "locality": mean_score(locality(arm.tokenizer, twins).tolist()).to_dict(),
+    }
+
+
+def evaluate(
+    arm: Arm,
+    size: EvalSize | None = None,
+    progress: Progress = lambda _: None,
+    settings: Sequence[SamplingSetting] = tasks.SETTINGS,
+    split: Split = "test",
+) -> dict[str, Any]:
+    """Every score of the world on held-out combinations, as nested {value, low, high, n}.
+
+    The first setting's scores are at the top, those of the others under their names.
+    """
+    size, world = size or EvalSize(), World()
+    canvas, images, seed = canvas_of(arm), size.images_per_prompt, size.seed
+    referee = world.referee(canvas)
+    result: dict[str, Any] = {}
+    progress("reconstruction")
+    result["recon"] = reconstruction_scores(arm, world, size, split)
+
+    def drawn(prompts: Sequence[tasks.DrawingTask], setting: SamplingSetting) -> dict[str, Any]:
+        shares = tasks.draw_and_check(arm, referee, prompts, images, setting, seed)
+        return tasks.drawing_table(shares)
+
+    def edited(edits: Sequence[tasks.EditingTask], setting: SamplingSetting) -> dict[str, Any]:
+        return tasks.editing_table(tasks.edit_and_score(arm, referee, edits, setting, seed))
+
+    progress("drawing")
+    prompts = world.prompts(split, size.prompts_per_tag, seed)
+    result["geneval"] = tasks.by_setting(lambda setting: drawn(prompts, setting), settings)
+    trained = world.prompts("train", size.prompts_per_tag, seed)
+    result["geneval"]["trained"] = drawn(trained, settings[0])
+    progress("editing")
+    edits = world.edits(split, size.edits_per_kind, seed, canvas)
+    result["gedit"] = tasks.by_setting(lambda setting: edited(edits, setting), settings)
+    trained_edits = world.edits("train", size.edits_per_kind, seed, canvas)
+    result["gedit"] |= {
+        "perfect": tasks.editing_table(tasks.perfect_edits(arm, referee, edits)),
+        "trained": edited(trained_edits, settings[0]),
+        "trained_perfect": tasks.editing_table(tasks.perfect_edits(arm, referee, trained_edits)),
+    }
+    progress("knowledge")
+    knowledge = world.knowledge_prompts(split, size.wise_prompts, seed)
+    result["wise"] = tasks.by_setting(lambda setting: drawn(knowledge, setting), settings)
+    progress("questions")
+    questions = world.questions(split, size.questions_per_kind, seed, canvas)
+    result["vqa"] = tasks.question_scores(arm, questions)
+    return result

@@ -1,12 +1,20 @@
-"""Edits: a source scene, an instruction, and the one scene that it asks for."""
+"""Edits: a source scene, an instruction, the one scene that it asks for, and the score of an edited picture.
 
-from collections.abc import Callable
+SC (0-10) = 10 * min(follow, preserve), PQ (0-10) = 10 * cleanliness of the picture, O = sqrt(SC * PQ).
+- follow: the change was made. A copied source follows nothing, and nothing follows where a thing of the removed
+  or moved kind is left over: it was then moved or copied, and not removed or moved.
+- preserve: the share of the other things that are as they were, new things counted as lost ones; half of that
+  where the background changed unasked, and 0 where another thing moved by more than POSITION_TOLERANCE.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from arm.domain import Split
+from arm.domain import EditScore, Split
 from arm.world.language import at_region, noun_phrase, references, with_article
+from arm.world.reader import Reading, ReadThing
 from arm.world.sampling import ANY, fill, pick, place, split_of_scenes
 from arm.world.scene import (
     BACKGROUNDS,
@@ -17,8 +25,10 @@ from arm.world.scene import (
     SHAPES,
     SIZES,
     Scene,
+    Thing,
     fits,
     in_region,
+    near,
 )
 
 
@@ -179,3 +189,60 @@ def sample_edit(
         if split_of_scenes(edit.source, edit.target) == split:
             return edit
     return None
+
+
+MIN_CONFIDENCE = 0.5
+"""Things read with less confidence do not count."""
+
+
+def _take(things: list[ReadThing], wanted: Thing, edit: Edit, anywhere: bool) -> bool:
+    """Removes the thing that is as wanted from the list; whether there was one."""
+    target = edit.target
+    for index, thing in enumerate(things):
+        if thing.kind != wanted.kind or thing.confidence < MIN_CONFIDENCE:
+            continue
+        if anywhere and edit.place is not None:
+            size = (target.height, target.width)
+            there = in_region(thing.x, thing.y, edit.place, *size, slack=POSITION_TOLERANCE)
+        else:
+            there = near(thing, wanted)
+        if there:
+            del things[index]
+            return True
+    return False
+
+
+def _share(values: Sequence[bool]) -> float:
+    return sum(values) / len(values) if values else 1.0
+
+
+def score_edit(edit: Edit, reading: Reading) -> EditScore:
+    """Scores a reading of the edited picture against the one scene that the edit asks for."""
+    left = list(reading.things)
+    kept = [t for i, t in enumerate(edit.target.things) if i not in edit.changed]
+    intact = [_take(left, thing, edit, anywhere=False) for thing in kept]
+    changed = [_take(left, edit.target.things[i], edit, anywhere=True) for i in edit.changed]
+    left_kinds = {thing.kind for thing in left}
+    background = reading.background == edit.target.background
+    if edit.kind == "background":
+        follow = float(background)
+    elif edit.kind == "remove":
+        removed = next(t for t in edit.source.things if t not in edit.target.things)
+        in_place = any(near(thing, removed) for thing in left)
+        follow = float(not in_place and removed.kind not in left_kinds)
+    elif edit.kind in ("move", "swap") and all(changed):
+        moved_kinds = {edit.target.things[i].kind for i in edit.changed}
+        follow = float(not moved_kinds & left_kinds)
+    else:
+        follow = _share(changed)
+    # What is left over counts against preservation, unless it is the changed thing itself done wrongly, for
+    # which `follow` is lower already.
+    extra = max(0, len(left) - changed.count(False))
+    if edit.kind == "remove":
+        extra = max(0, extra - (1 - int(follow)))
+    preserve = _share([*intact, *[False] * extra])
+    if any(thing.kind in left_kinds for thing, same in zip(kept, intact, strict=True) if not same):
+        preserve = 0.0
+    if edit.kind != "background" and not background:
+        preserve /= 2
+    return EditScore(follow, preserve, reading.cleanliness)

@@ -1,18 +1,36 @@
-"""Noun phrases of the world, and references that fit exactly one thing of a scene.
+"""The world's language: noun phrases, references that fit one thing of a scene, captions, facts, and the tokenizer.
 
-Captions: many ways to say what a scene shows.
-
-Every caption names all things of its scene; what it leaves out (a size, a place) is free.
-A relation of the held-out set is never stated."""
+Every caption names all things of its scene; what it leaves out (a size, a place) is free. A relation of the
+held-out set is never stated. Facts are about things outside the pictures, so that a prompt can name an attribute
+indirectly. All are taught as text; half of the shape and number facts and a third of the colour facts are in no
+training prompt for a picture (`in_pictures=False`): drawing from them is the world's test of knowledge.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from arm.world.sampling import HELD_OUT_COUNTS, HELD_OUT_RELATIONS, pick
-from arm.world.scene import Scene, Thing, region, relation_of
+from arm.world.scene import (
+    BACKGROUNDS,
+    COLORS,
+    PATTERNS,
+    REGIONS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Scene,
+    Thing,
+    region,
+    relation_of,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+from dataclasses import dataclass
 
 NUMBERS = ("zero", "one", "two", "three", "four")
 ATTRIBUTES = ("size", "pattern", "color")
@@ -139,3 +157,108 @@ def long_caption(rng: np.random.Generator, scene: Scene) -> str:
 def caption(rng: np.random.Generator, scene: Scene) -> str:
     """A short caption (7 of 10) or a long one."""
     return short_caption(rng, scene) if rng.random() < 0.7 else long_caption(rng, scene)
+
+
+COLOR_FACTS = {
+    "red": ("a strawberry", "a tomato", "a ruby"),
+    "orange": ("a carrot", "a pumpkin", "a tangerine"),
+    "yellow": ("a lemon", "a banana", "a sunflower"),
+    "green": ("grass", "a frog", "a leaf"),
+    "teal": ("a peacock", "a lagoon", "a mallard"),
+    "blue": ("the ocean", "a sapphire", "a blueberry"),
+    "purple": ("an eggplant", "a grape", "lavender"),
+    "pink": ("a flamingo", "a pig", "bubblegum"),
+}
+SHAPE_FACTS = {
+    "circle": ("a coin", "a plate"),
+    "square": ("a tile", "a chessboard"),
+    "triangle": ("a pyramid", "a wedge"),
+    "diamond": ("a kite", "a rhombus"),
+    "star": ("a starfish", "a badge"),
+    "cross": ("a plus", "a windmill"),
+    "ring": ("a doughnut", "a tire"),
+    "heart": ("a valentine", "a locket"),
+    "moon": ("a croissant", "a sickle"),
+    "arrow": ("a pointer", "a dart"),
+    "hourglass": ("a sandglass", "a timer"),
+    "arch": ("a rainbow", "a bridge"),
+}
+NUMBER_FACTS = {
+    2: (("a bicycle", "wheels"), ("a bird", "wings")),
+    3: (("a tricycle", "wheels"), ("a clover", "leaves")),
+    4: (("a car", "wheels"), ("a dog", "legs")),
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What the world knows: `kind` is color, shape or number; `value` a word or a count."""
+
+    kind: str
+    subject: str
+    value: str
+    part: str
+    in_pictures: bool
+
+
+def all_facts() -> tuple[Fact, ...]:
+    facts = [
+        Fact("color", subject, color, "", i < len(subjects) - 1)
+        for color, subjects in COLOR_FACTS.items()
+        for i, subject in enumerate(subjects)
+    ]
+    facts += [
+        Fact("shape", subject, shape, "", i == 0)
+        for shape, subjects in SHAPE_FACTS.items()
+        for i, subject in enumerate(subjects)
+    ]
+    facts += [
+        Fact("number", subject, NUMBERS[n], part, i == 0)
+        for n, pairs in NUMBER_FACTS.items()
+        for i, (subject, part) in enumerate(pairs)
+    ]
+    return tuple(facts)
+
+
+FACTS = all_facts()
+FACT_KINDS = ("color", "shape", "number")
+
+
+assert set(COLOR_FACTS) == set(COLORS) and set(SHAPE_FACTS) == set(SHAPES)
+
+
+GRAMMAR = """
+a an the and of on in at to with into as many has than is are there or not it , . ?
+picture image draw show please create background color shape size thing things what where how
+do you see yes no add put remove delete take away replace turn make change paint smaller larger
+move swap exchange tell me about plain striped this that i can
+"""
+SPECIAL = ("<pad>", "<unk>", "<eos>")
+
+
+def _split(texts: Iterable[str]) -> list[str]:
+    return [word for text in texts for word in text.split()]
+
+
+def world_words() -> list[str]:
+    """Every word of the world, special tokens first, in a fixed order."""
+    nouns = [*SHAPES, *map(plural, SHAPES)]
+    known = [fact.subject for fact in FACTS] + [fact.part for fact in FACTS]
+    lists = (COLORS, SIZES, PATTERNS, BACKGROUNDS, REGIONS)
+    named = [*(w for words in lists for w in words), *RELATIONS, *NUMBERS, *nouns]
+    words = _split([GRAMMAR, *named, *known])
+    return list(dict.fromkeys([*SPECIAL, *words]))
+
+
+def build_tokenizer() -> "PreTrainedTokenizerFast":
+    """A word-level tokenizer over `world_words`; case and punctuation spacing do not matter."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: i for i, word in enumerate(world_words())}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<eos>"
+    )

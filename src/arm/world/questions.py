@@ -1,84 +1,13 @@
-"""Facts about things outside the pictures, so that a prompt can name an attribute indirectly.
-
-All facts are taught as text. Half of the shape and number facts and a third of the colour facts
-never stand in a prompt for a picture in training (`in_pictures=False`): drawing from them is the
-world's test of knowledge ("world-wise").
-
-
-Questions about a scene with one right, short answer each."""
+"""Questions about a scene with one right, short answer each, and about the facts of `language.py`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from arm.world.language import NUMBERS, noun_phrase, plural, references, with_article
+from arm.world.language import FACTS, NUMBERS, Fact, noun_phrase, plural, references, with_article
 from arm.world.sampling import HELD_OUT_COLORED, HELD_OUT_RELATIONS, held_out_scene, pick
 from arm.world.scene import COLORS, SHAPES, Scene, holds, region, relation_of
-
-COLOR_FACTS = {
-    "red": ("a strawberry", "a tomato", "a ruby"),
-    "orange": ("a carrot", "a pumpkin", "a tangerine"),
-    "yellow": ("a lemon", "a banana", "a sunflower"),
-    "green": ("grass", "a frog", "a leaf"),
-    "teal": ("a peacock", "a lagoon", "a mallard"),
-    "blue": ("the ocean", "a sapphire", "a blueberry"),
-    "purple": ("an eggplant", "a grape", "lavender"),
-    "pink": ("a flamingo", "a pig", "bubblegum"),
-}
-SHAPE_FACTS = {
-    "circle": ("a coin", "a plate"),
-    "square": ("a tile", "a chessboard"),
-    "triangle": ("a pyramid", "a wedge"),
-    "diamond": ("a kite", "a rhombus"),
-    "star": ("a starfish", "a badge"),
-    "cross": ("a plus", "a windmill"),
-    "ring": ("a doughnut", "a tire"),
-    "heart": ("a valentine", "a locket"),
-    "moon": ("a croissant", "a sickle"),
-    "arrow": ("a pointer", "a dart"),
-    "hourglass": ("a sandglass", "a timer"),
-    "arch": ("a rainbow", "a bridge"),
-}
-NUMBER_FACTS = {
-    2: (("a bicycle", "wheels"), ("a bird", "wings")),
-    3: (("a tricycle", "wheels"), ("a clover", "leaves")),
-    4: (("a car", "wheels"), ("a dog", "legs")),
-}
-
-
-@dataclass(frozen=True)
-class Fact:
-    """What the world knows: `kind` is color, shape or number; `value` a word or a count."""
-
-    kind: str
-    subject: str
-    value: str
-    part: str
-    in_pictures: bool
-
-
-def all_facts() -> tuple[Fact, ...]:
-    facts = [
-        Fact("color", subject, color, "", i < len(subjects) - 1)
-        for color, subjects in COLOR_FACTS.items()
-        for i, subject in enumerate(subjects)
-    ]
-    facts += [
-        Fact("shape", subject, shape, "", i == 0)
-        for shape, subjects in SHAPE_FACTS.items()
-        for i, subject in enumerate(subjects)
-    ]
-    facts += [
-        Fact("number", subject, NUMBERS[n], part, i == 0)
-        for n, pairs in NUMBER_FACTS.items()
-        for i, (subject, part) in enumerate(pairs)
-    ]
-    return tuple(facts)
-
-
-FACTS = all_facts()
-FACT_KINDS = ("color", "shape", "number")
 
 
 def fact_turn(rng: np.random.Generator, fact: Fact) -> tuple[str, str]:
@@ -128,9 +57,6 @@ def applicable(scene: Scene, *, in_pictures: bool = True) -> list[Fact]:
         for fact in FACTS
         if fact.in_pictures == in_pictures and indirect_caption(rng, scene, fact) is not None
     ]
-
-
-assert set(COLOR_FACTS) == set(COLORS) and set(SHAPE_FACTS) == set(SHAPES)
 
 
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}

@@ -20,8 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from arm.world.render import BACKGROUND_PALETTE, PALETTE, STRIPE_SHADE, masks, render_float
-from arm.world.scene import COLORS, PATTERNS, RADIUS, SHAPES, SIZES, Scene, Thing, apart, same_scene
+from arm.world.scene import (
+    BACKGROUND_PALETTE,
+    COLORS,
+    PALETTE,
+    PATTERNS,
+    RADIUS,
+    SHAPES,
+    SIZES,
+    STRIPE_SHADE,
+    Scene,
+    Thing,
+    apart,
+    masks,
+    render_float,
+    same_scene,
+)
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.intp]

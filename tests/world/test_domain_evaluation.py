@@ -14,9 +14,7 @@ from arm.domain import Canvas, Split
 from arm.evals import decoders, guidance, reconstruction
 from arm.model_directory import find_model
 from arm.rl import grpo, rates
-from arm.world.domain import World
-from arm.world.evaluation import evaluate, model_hash
-from arm.world.prompts import TAGS, knowledge_facts
+from arm.world.domain import World, evaluate, model_hash
 from arm.world.sampling import (
     DEV,
     HELD_OUT_COLORED,
@@ -26,6 +24,7 @@ from arm.world.sampling import (
     held_out_combinations,
 )
 from arm.world.scene import RELATIONS, SHAPES
+from arm.world.scoring import TAGS, knowledge_facts
 
 CANVAS = Canvas((GridWeight(7, 7),), 8)
 WORLD = World()

@@ -8,10 +8,10 @@ import pytest
 from arm.sequence import Image, Sample, Text, Turn
 from arm.world.chains import Chain
 from arm.world.edits import Edit
-from arm.world.questions import FACTS
+from arm.world.language import FACTS
 from arm.world.sampling import HELD_OUT_COLORED, HELD_OUT_RELATIONS
 from arm.world.scene import COLORS, SHAPES, Scene, Thing
-from arm.world.tasks import (
+from arm.world.training import (
     ASK,
     DESCRIBE,
     FACTS_PER_SAMPLE,

@@ -5,16 +5,22 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from arm.world.render import (
+from arm.world.scene import (
     BACKGROUND_PALETTE,
+    BACKGROUNDS,
+    COLORS,
     IMPLICIT,
     PALETTE,
+    RADIUS,
+    SHAPES,
+    SIZES,
     STRIPE_SHADE,
+    Scene,
+    Thing,
     masks,
     render,
     render_float,
 )
-from arm.world.scene import BACKGROUNDS, COLORS, RADIUS, SHAPES, SIZES, Scene, Thing
 
 
 def one(shape: str = "circle", pattern: str = "plain", x: float = 24.0, y: float = 24.0) -> Scene:

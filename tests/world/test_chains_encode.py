@@ -12,8 +12,8 @@ from arm.errors import ConfigError, DataError
 from arm.models.dit import DiTConfig
 from arm.models.pretrained import load_siglip
 from arm.models.tokenizer import TokenizerConfig, VisualTokenizer
-from arm.world import encode
-from arm.world.encode import sample_chain
+from arm.world import chains
+from arm.world.chains import sample_chain
 from arm.world.sampling import held_out_scene
 from conftest import TinyChain
 from tiny_stages import stages
@@ -54,14 +54,14 @@ def test_codes_of_more_than_16_bits_are_refused(chain: TinyChain, tmp_path: Path
     VisualTokenizer(small, towers.vision_model).save(tmp_path / "tokenizer")
     run = replace(run, out=tmp_path / "codes", tokenizer=tmp_path / "tokenizer")
     with pytest.raises(DataError, match="this tokenizer has more than 65,536"):
-        encode.main(run)
+        chains.main(run)
 
 
 def test_shards_of_another_tokenizer_grid_or_seed_are_refused(chain: TinyChain, tmp_path: Path):
     run = replace(stages(chain.root)["encode"], out=tmp_path / "codes", chains_per_shard=2)
-    encode.main(run)
+    chains.main(run)
     before = (run.out / "shard_00000.safetensors").read_bytes()
-    encode.main(replace(run, num_shards=2))  # more of the same are no other ones
+    chains.main(replace(run, num_shards=2))  # more of the same are no other ones
     other = shutil.copytree(run.tokenizer, tmp_path / "tokenizer")
     data = bytearray((other / "tokenizer.safetensors").read_bytes())
     data[-1] ^= 1
@@ -72,8 +72,8 @@ def test_shards_of_another_tokenizer_grid_or_seed_are_refused(chain: TinyChain, 
         ({"tokenizer": other}, "tokenizer .*"),
     ):
         with pytest.raises(ConfigError, match=f"made with {key}; delete the shards in .*codes, or"):
-            encode.main(replace(run, **change))
+            chains.main(replace(run, **change))
     assert (run.out / "shard_00000.safetensors").read_bytes() == before
     (run.out / "manifest.json").unlink()
     with pytest.raises(ConfigError, match=r"holds shards but no manifest\.json; delete"):
-        encode.main(run)
+        chains.main(run)

@@ -10,10 +10,9 @@ import torch
 
 from arm.data.captioned import PictureBatch
 from arm.data.images import GridWeight, pick_grid, to_bytes, to_float
-from arm.world.pictures import ATTRIBUTES, patch_labels, world_batch
-from arm.world.render import render
 from arm.world.sampling import held_out_scene
-from arm.world.scene import COLORS, PATTERNS, SHAPES, SIZES, Scene, Thing
+from arm.world.scene import COLORS, PATTERNS, SHAPES, SIZES, Scene, Thing, render
+from arm.world.training import ATTRIBUTES, patch_labels, world_batch
 from closeness import assert_close_fp32
 
 GRIDS = (GridWeight(3, 3), GridWeight(3, 4, 0.5))
@@ -107,8 +106,8 @@ def test_grids_are_drawn_by_weight():
 
 def test_pairs_of_a_contrastive_batch():
     """A pair that would tell on a held-out combination is left out."""
-    from arm.world.pictures import comparable_pairs
     from arm.world.scene import Scene, Thing
+    from arm.world.training import comparable_pairs
 
     def alone(color: str, shape: str) -> Scene:
         return Scene((Thing(shape, color, "small", "plain", 20, 20),), "white", 56, 56)
