@@ -26,7 +26,7 @@ LAYERS = (
     ("pipeline",),
     ("evals", "hf"),
     ("train", "serve", "rl"),
-    ("bench",),
+    ("plan", "bench"),
     ("world",),
     ("configs", "cli", "demo"),
 )

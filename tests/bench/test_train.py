@@ -15,6 +15,7 @@ from arm.bench.train import (
     alone,
     differ,
     lack_of_memory,
+    loss_positions,
     random_model,
     rows_of,
     trials,
@@ -26,7 +27,6 @@ from arm.train import measure as measuring
 from arm.train.finetune import Finetune
 from arm.train.lm import Backbone, LMRun, config_of
 from arm.train.optim import Optim
-from arm.train.plan_sizes import sizes_of, work_of
 from arm.train.sharding import Parallel
 from arm.train.training import Loop
 
@@ -54,20 +54,20 @@ def test_alone_is_one_process_that_learns_nothing():
 def test_rows_change_one_thing_each(monkeypatch: pytest.MonkeyPatch):
     run = alone(small(), Wanted(), CPU)
     _, vocab = config_of(run, 60)
-    work = work_of(measuring.random_batch(run, vocab, 2, 32))
+    positions = loss_positions(measuring.random_batch(run, vocab, 2, 32))
     for module in ("arm.train.training", "arm.bench.train"):
         monkeypatch.setattr(f"{module}.has_bf16_units", lambda: True)
-    names = [how.name for how in rows_of(run, work, True, CPU)]
-    chunk = -(-int(max(work.code, work.text)) // 4)
+    names = [how.name for how in rows_of(run, positions, True, CPU)]
+    chunk = -(-positions // 4)
     assert names == [
         "as the run is", "attention=documents", "recompute=selective", "recompute=all",
         f"loss_chunk={chunk}", "bf16 products", "torch.compile",
     ]  # fmt: skip
     chunked = replace(run, loss_chunk=4, loop=Loop(1, parallel=Parallel(recompute="all")))
-    names = [how.name for how in rows_of(chunked, work, False, CPU)][2:]
+    names = [how.name for how in rows_of(chunked, positions, False, CPU)][2:]
     assert names == ["recompute=nothing", "recompute=selective", "loss_chunk=0", "bf16 products"]
     sharded = replace(run, loop=Loop(1, parallel=Parallel(shard=True)))
-    assert "bf16 products" not in [how.name for how in rows_of(sharded, work, False, CPU)]
+    assert "bf16 products" not in [how.name for how in rows_of(sharded, positions, False, CPU)]
 
 
 @pytest.mark.parametrize("lora", [0, 2])
@@ -80,7 +80,7 @@ def test_all_rows_compute_one_gradient(lora: int):
     before = {name: p.detach().clone() for name, p in shared.model.named_parameters()}
     types = [type(module) for module in shared.model.modules()]
     found = {}
-    for how in rows_of(run, work_of(batch), False, CPU):
+    for how in rows_of(run, loss_positions(batch), False, CPU):
         with shared.treated(how):
             treated = any("forward" in vars(block) for block in shared.model.layers)
             assert treated == how.name.startswith("recompute")
@@ -140,10 +140,10 @@ def test_what_does_not_fit_is_left_out_before_a_weight_is_made(monkeypatch: pyte
         assert all("GB, 1.0 GB are free" in variant.left_out for variant in trial.variants)
     run = alone(small(), Wanted(), CPU)
     _, vocab = config_of(run, 60)
-    work, sizes = work_of(measuring.random_batch(run, vocab, 2, 32)), sizes_of(run, 60)
-    how = next(rows_of(run, work, False, CPU))
-    assert lack_of_memory(how, sizes, work, CPU, 1e9) == ""
-    assert "it needs about" in lack_of_memory(how, sizes, work, CPU, 1e3)
+    batch = measuring.random_batch(run, vocab, 2, 32)
+    how = next(rows_of(run, loss_positions(batch), False, CPU))
+    assert lack_of_memory(how, 60, batch, CPU, 1e9) == ""
+    assert "it needs about" in lack_of_memory(how, 60, batch, CPU, 1e3)
 
 
 def test_one_process_alone_is_measured(monkeypatch: pytest.MonkeyPatch):

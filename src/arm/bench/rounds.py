@@ -44,9 +44,9 @@ def peak_bytes_of(
         wait_for(device)
         return torch.cuda.max_memory_allocated(device)
     with LiveStorages() as storages:
-        storages.see(alive())
+        storages.track(alive())
         run()
-    return max(storages.peak, storages.now)
+    return max(storages.peak, storages.live_bytes)
 
 
 def free_bytes(device: torch.device) -> float:

@@ -21,16 +21,15 @@ from arm.bench.rounds import Trial, Variant, free_bytes, matrix_products
 from arm.errors import ConfigError
 from arm.models.qwen2 import Qwen2
 from arm.models.weights import trained
+from arm.plan.estimates import Mix, model_flops, reserve_bytes
+from arm.plan.language_model import parameter_counts, rows_per_process, text_tokenizer_size
+from arm.plan.trace import step_cost
 from arm.sequence import PackedBatch
 from arm.train import parallel
 from arm.train.finetune import prepare
 from arm.train.lm import LMRun, config_of
 from arm.train.measure import own_batch, random_batch, take_step
 from arm.train.optim import Muon, block_matrices, init_ema, make_optimizer
-from arm.train.plan import Mix, local_rows, words_of
-from arm.train.plan_flops import flops_of
-from arm.train.plan_memory import Setting, dtype_of, fullest
-from arm.train.plan_sizes import Sizes, Work, sizes_of, work_of
 from arm.train.sharding import (
     Recompute,
     apply_parallelism,
@@ -190,8 +189,8 @@ def alone(run: LMRun, wanted: Wanted, device: torch.device) -> LMRun:
     )  # fmt: skip
 
 
-def rows_of(run: LMRun, work: Work, compiled: bool, device: torch.device) -> Iterator[How]:
-    """The run, then the run with one thing changed at a time."""
+def rows_of(run: LMRun, positions: int, compiled: bool, device: torch.device) -> Iterator[How]:
+    """The run, then the run with one thing changed at a time. positions: see `loss_positions`."""
     how, bf16 = run.loop.parallel, uses_bf16(run.loop, device)
     yield How("as the run is", run, bf16)
     other = "documents" if run.attention == "mask" else "mask"
@@ -200,8 +199,7 @@ def rows_of(run: LMRun, work: Work, compiled: bool, device: torch.device) -> Ite
         if what != how.recompute:
             loop = replace(run.loop, parallel=replace(how, recompute=what))
             yield How(f"recompute={what}", replace(run, loop=loop), bf16)
-    most = int(max(work.code, work.text))
-    chunk = 0 if 0 < run.loss_chunk < most else min(CHUNK, math.ceil(most / 4))
+    chunk = 0 if 0 < run.loss_chunk < positions else min(CHUNK, math.ceil(positions / 4))
     yield How(f"loss_chunk={chunk}", replace(run, loss_chunk=chunk), bf16)
     changed = replace(run, loop=replace(run.loop, bf16=not bf16))
     if not how.shard and uses_bf16(changed.loop, device) != bf16:
@@ -210,12 +208,19 @@ def rows_of(run: LMRun, work: Work, compiled: bool, device: torch.device) -> Ite
         yield How("torch.compile", run, bf16, compiled=True)
 
 
-def lack_of_memory(how: How, sizes: Sizes, work: Work, device: torch.device, room: float) -> str:
-    """What a row needs by `arm plan`, where that is more than `room` bytes."""
-    setting = Setting(
-        dtype_of(how.run, how.bf16), 1, 1, False, work.tokens, device.type == "cuda"
-    )  # fmt: skip
-    needed = fullest(how.run, sizes, work, setting).total
+def loss_positions(batch: PackedBatch) -> int:
+    """How many positions have the loss of a code or that of a text token, whichever is larger."""
+    counted, is_code = batch.weights[:, 1:] > 0, batch.codes[:, 1:] >= 0
+    return max(int((counted & is_code).sum()), int((counted & ~is_code).sum()))
+
+
+def lack_of_memory(
+    how: How, text_size: int, batch: PackedBatch, device: torch.device, room: float
+) -> str:
+    """What a variant needs by its traced step, if that is more than `room` bytes."""
+    needed = step_cost(how.run, text_size, batch, bf16_products=how.bf16).peak_bytes
+    if device.type == "cuda":
+        needed += reserve_bytes(needed)
     if needed <= room:
         return ""
     return f"it needs about {needed / 1e9:.1f} GB, {room / 1e9:.1f} GB are free"
@@ -226,23 +231,26 @@ def trials(run: LMRun, wanted: Wanted, device: torch.device) -> Iterator[Trial]:
     if parallel.world_size() > 1:
         raise ConfigError("arm bench train measures one process: start it without torchrun")
     base, room = alone(run, wanted, device), free_bytes(device)
-    words, _ = words_of(base)
-    sizes, shared = sizes_of(base, words), Shared(base, words, device)
-    products = matrix_products(device, wanted.side)
+    text_size, _ = text_tokenizer_size(base)
+    shared, products = Shared(base, text_size, device), matrix_products(device, wanted.side)
+    parameters = sum(count.total for count in parameter_counts(base, text_size).values())
     lengths = [replace(base, rows=1, row_length=length) for length in wanted.tokens]
+    made = []
+    # All steps are traced before the first is taken, which may join a process group.
     for one in lengths or [base]:
-        batch, told = _batch(one, words, wanted.document, own=not lengths)
-        work, batch = work_of(batch), to_device(batch, device)
-        variants = []
-        for how in rows_of(one, work, wanted.compiled, device):
-            why = lack_of_memory(how, sizes, work, device, room)
-            flops = flops_of(how.run, sizes, work, 1).model
-            variants.append(_variant(how, shared, batch, work.tokens, flops, why))
+        batch, source = _batch(one, text_size, wanted.document, own=not lengths)
+        flops = model_flops(one, text_size, batch).model
+        variants, placed = [], to_device(batch, device)
+        for how in rows_of(one, loss_positions(batch), wanted.compiled, device):
+            why = lack_of_memory(how, text_size, batch, device, room)
+            variants.append(_variant(how, shared, placed, flops, why))
+        rows, length = batch.ids.shape
         title = (
-            f"{work.rows:g} x {work.length:,} tokens ({told}), {base.backbone.num_layers} layers, "
-            f"{sizes.total:,} parameters; the run: {_settings(one, device)}"
+            f"{rows} x {length:,} tokens ({source}), {base.backbone.num_layers} layers, "
+            f"{parameters:,} parameters; the run: {_settings(one, device)}"
         )
-        yield Trial(title, "tokens", tuple(variants), differ, products)
+        made.append(Trial(title, "tokens", tuple(variants), differ, products))
+    yield from made
 
 
 def _settings(run: LMRun, device: torch.device) -> str:
@@ -254,20 +262,18 @@ def _settings(run: LMRun, device: torch.device) -> str:
     )
 
 
-def _batch(run: LMRun, words: int, document: int, own: bool) -> tuple[PackedBatch, str]:
+def _batch(run: LMRun, text_size: int, document: int, own: bool) -> tuple[PackedBatch, str]:
     """The run's own first batch where it is asked for and there, else a random one of its shape."""
     found = own_batch(run) if own and not document else None
     if found is not None:
         return found[0], "the run's own data"
-    _, vocab = config_of(run, run.backbone.text_size or words)
-    rows = math.ceil(local_rows(run, 1, Mix(document=document)))
-    told = f"random, documents of {min(document or run.row_length, run.row_length):,}"
-    return random_batch(run, vocab, rows, document), told
+    _, vocab = config_of(run, run.backbone.text_size or text_size)
+    rows = math.ceil(rows_per_process(run, 1, Mix(document=document)))
+    source = f"random, documents of {min(document or run.row_length, run.row_length):,}"
+    return random_batch(run, vocab, rows, document), source
 
 
-def _variant(
-    how: How, shared: Shared, batch: PackedBatch, tokens: float, flops: float, why: str
-) -> Variant:
+def _variant(how: How, shared: Shared, batch: PackedBatch, flops: float, why: str) -> Variant:
     def run() -> Step:
         loss, norm = take_step(how.run, shared.model, shared.optimizer, shared.averages, batch)
         return Step(float(loss), float(norm), how.bf16)
@@ -280,5 +286,12 @@ def _variant(
 
     # A mode that looks at every operation undoes what torch.compile did.
     return Variant(
-        how.name, tokens, run, flops, within, alive, sees_memory=not how.compiled, left_out=why
+        how.name,
+        batch.ids.numel(),
+        run,
+        flops,
+        within,
+        alive,
+        sees_memory=not how.compiled,
+        left_out=why,
     )

@@ -1,6 +1,7 @@
 """`arm plan`: what a run costs before it is paid for."""
 
-import importlib
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,9 +10,11 @@ from arm.cli.options import JsonFile, write_json_file
 from arm.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from arm.plan.estimates import Mix
+    from arm.plan.hardware import HostMemory
+    from arm.plan.language_model import Count, Plan
+    from arm.plan.stages import StagePlan
     from arm.train.lm import LMRun
-    from arm.train.plan import Cluster, Mix, Plan
-    from arm.train.plan_parts import PartsPlan
 
 
 def plan(
@@ -41,109 +44,124 @@ def plan(
 ) -> None:
     """Parameters, memory, FLOPs, tokens a second and GPU-hours of a run, from its configuration."""
     from arm.config import load_run
-    from arm.train.gpus import gpu_named
+    from arm.plan.estimates import Mix
+    from arm.plan.hardware import Cluster, gpu_named
+    from arm.plan.language_model import plan as plan_language_model
     from arm.train.lm import LMRun
-    from arm.train.plan import Cluster, Mix
-    from arm.train.plan import plan as plan_lm
 
     config = load_run(run, overrides or [])
     given = (code_share, text_share, document_tokens, sample_tokens)
+    code = Mix.code if code_share is None else code_share
+    rest = Mix.text if code_share is None else 1 - code_share
     try:
         cluster = Cluster(gpu_named(gpu), gpus, mfu)
-        rest = None if code_share is None else 1 - code_share
-        mix = Mix(
-            0.8 if code_share is None else code_share,
-            (0.2 if rest is None else rest) if text_share is None else text_share,
-            document_tokens or 0,
-            sample_tokens or 0,
-        )
+        text = rest if text_share is None else text_share
+        mix = Mix(code, text, document_tokens or 0, sample_tokens or 0)
     except ValueError as error:
         raise InputError(str(error)) from None
     if not isinstance(config, LMRun):
         if measured:
             raise ConfigError(f"--measure is of language-model runs, {run} is no such run")
-        from arm.train.plan_parts import parts_plan
+        from arm.plan.stages import stage_plan
 
-        _print_parts(run, parts := parts_plan(config, cluster))
-        write_json_file(_plain(parts) | {"run": run, "total_bytes": parts.total}, json_file)
+        stage = stage_plan(config, cluster)
+        _print_stage(run, stage)
+        totals = {"total_bytes": stage.total, "host_bytes": _host(stage.host)}
+        write_json_file(asdict(stage) | {"run": run, **totals}, json_file)
         return
-    made = plan_lm(config, cluster, None if all(g is None for g in given) else mix)
-    _print(run, made)
-    found = {"run": run, **made.to_dict()}
+    planned = plan_language_model(config, cluster, None if all(g is None for g in given) else mix)
+    _print_plan(run, planned)
+    result = {"run": run, **planned.to_dict()}
     if measured:
-        found["measured"] = _measure(config, mix, cluster)
-    write_json_file(found, json_file)
+        result["measured"] = _measure(config, mix)
+    write_json_file(result, json_file)
 
 
-def _plain(value: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(value)
+def _print_line(name: str, value: str) -> None:
+    typer.echo(f"  {name:42} {value:>18}")
 
 
-def _line(name: str, value: str) -> None:
-    typer.echo(f"  {name:32} {value:>18}")
+def _print_bytes(sizes: Mapping[str, float]) -> None:
+    for name, size in sizes.items():
+        if size:
+            _print_line(name, f"{size / 1e9:.3f} GB")
 
 
-def _print(run: str, plan: "Plan") -> None:
+def _print_plan(run: str, plan: "Plan") -> None:
     cluster, data = plan.cluster, plan.to_dict()
     typer.echo(f"{run} on {cluster.count} {cluster.gpu.name}: {plan.headline}")
     _print_counts(plan.parameters)
     typer.echo(f"memory of a GPU at its fullest moment, the {plan.memory.moment}")
-    for name, size in data["bytes"].items():
-        if size:
-            _line(name, f"{size / 1e9:.3f} GB")
-    _line("rows at a time", f"{plan.micro_rows:g}")
-    _line("most rows at a time that fit", str(plan.largest_micro_rows))
+    _print_bytes(data["bytes"])
+    _print_line("rows at a time", f"{plan.micro_rows:g}")
+    _print_line("most rows at a time that fit", str(plan.largest_micro_rows))
+    _print_host(plan.host)
     typer.echo("FLOPs a token")
-    for name, size in data["flops_per_token"].items():
-        if size:
-            _line(name, f"{size / 1e9:.4g} GFLOP")
+    for name, flops in data["flops_per_token"].items():
+        if flops:
+            _print_line(name, f"{flops / 1e9:.4g} GFLOP")
     typer.echo(
         f"speed at {cluster.mfu:.0%} of {cluster.gpu.flops / 1e12:,.0f} TFLOP/s ({cluster.gpu.source})"
     )
-    _line("tokens a step", f"{plan.tokens_per_step:,.0f}")
-    _line("tokens a second", f"{plan.tokens_per_second:,.0f}")
-    _line("tokens a second and GPU", f"{plan.tokens_per_second / cluster.count:,.0f}")
-    _line(f"hours of {plan.steps:,} steps", f"{plan.hours:,.2f}")
-    _line("GPU-hours", f"{data['gpu_hours']:,.1f}")
+    _print_line("tokens a step", f"{plan.tokens_per_step:,.0f}")
+    _print_line("tokens a second", f"{plan.tokens_per_second:,.0f}")
+    _print_line("tokens a second and GPU", f"{plan.tokens_per_second / cluster.count:,.0f}")
+    _print_line(f"hours of {plan.steps:,} steps", f"{plan.hours:,.2f}")
+    _print_line("GPU-hours", f"{data['gpu_hours']:,.1f}")
     for note in plan.notes:
         typer.echo(f"- {note}")
 
 
-def _print_counts(counts: dict[str, Any]) -> None:
-    typer.echo("parameters (of them trained)")
+def _print_counts(counts: "Mapping[str, Count]") -> None:
+    def numbers(total: int, trained: int) -> str:
+        return f"{total:,}" + ("" if trained == total else f" ({trained:,})")
+
+    typer.echo("parameters (trained)")
     for name, count in counts.items():
-        _line(
-            name,
-            f"{count.total:,}" + ("" if count.trained == count.total else f" ({count.trained:,})"),
-        )
+        _print_line(name, numbers(count.total, count.trained))
     total, trained = (sum(getattr(c, n) for c in counts.values()) for n in ("total", "trained"))
-    _line("total", f"{total:,}" + ("" if total == trained else f" ({trained:,})"))
+    _print_line("total", numbers(total, trained))
 
 
-def _print_parts(run: str, plan: "PartsPlan") -> None:
+def _host(host: "HostMemory") -> dict[str, float]:
+    """What of a host's memory one process needs, by kind."""
+    return {
+        "loading the model (before training)": host.loading,
+        "copy of a checkpoint while it is written": host.checkpoint,
+        f"/dev/shm ({host.workers} workers x {host.prefetched} batches)": host.shm,
+        "total": host.total,
+    }
+
+
+def _print_host(host: "HostMemory") -> None:
+    typer.echo("host memory of a process (one a GPU)")
+    _print_bytes(_host(host))
+
+
+def _print_stage(run: str, plan: "StagePlan") -> None:
     typer.echo(f"{run}: {plan.total / 1e9:.3f} GB a GPU before activations")
     _print_counts(plan.parts)
     typer.echo("memory of a GPU")
-    for name, size in plan.state.items():
-        if size:
-            _line(name, f"{size / 1e9:.3f} GB")
+    _print_bytes(plan.state | plan.sampling)
+    _print_host(plan.host)
     for note in plan.notes:
         typer.echo(f"- {note}")
 
 
-def _measure(run: "LMRun", mix: "Mix", cluster: "Cluster") -> dict[str, Any]:
-    """Runs a step on this machine, with what it takes predicted for the same batch."""
-    measuring = importlib.import_module("arm.train.measure")
-    found = measuring.compare(run, mix)
-    typer.echo(f"measured on this machine ({found.measured.device}), {found.batch}")
+def _measure(run: "LMRun", mix: "Mix") -> dict[str, Any]:
+    """Performs a step on this machine and prints it beside the prediction for the same batch."""
+    from arm.plan.language_model import compare
+    from arm.train.measure import COUNTED
+
+    comparison = compare(run, mix)
+    measured = comparison.measured
+    typer.echo(f"measured on this machine ({measured.device}), {comparison.batch}")
     typer.echo(f"  {'':20} {'predicted':>14} {'measured':>14} {'ratio':>7}")
-    rows = [("memory, GB", found.predicted_bytes / 1e9, found.measured.peak_bytes / 1e9)]
-    if found.measured.flops is not None:
-        rows.append(("hardware TFLOP", found.predicted_flops / 1e12, found.measured.flops / 1e12))
-    for name, expected, real in rows:
-        typer.echo(f"  {name:20} {expected:14.5f} {real:14.5f} {expected / real:7.3f}")
-    typer.echo(f"  a step took {found.measured.seconds:.3f} s")
-    typer.echo(f"- FLOPs: {measuring.COUNTED}")
-    return _plain(found)
+    rows = [("memory, GB", comparison.predicted_bytes / 1e9, measured.peak_bytes / 1e9)]
+    if measured.flops is not None:
+        rows.append(("hardware TFLOP", comparison.predicted_flops / 1e12, measured.flops / 1e12))
+    for name, predicted, real in rows:
+        typer.echo(f"  {name:20} {predicted:14.5f} {real:14.5f} {predicted / real:7.3f}")
+    typer.echo(f"  a step took {measured.seconds:.3f} s")
+    typer.echo(f"- FLOPs: {COUNTED}")
+    return asdict(comparison)

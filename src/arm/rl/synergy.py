@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from arm.config import MAY_CHANGE, to_json, with_defaults
 from arm.data.packing import packed_batch
@@ -37,7 +36,7 @@ from arm.sampling import GREEDY, Sampling
 from arm.train import lm as train_lm
 from arm.train import merge, parallel
 from arm.train.lm import LMRun
-from arm.train.measure import ATTENTION
+from arm.train.measure import flop_counter
 from arm.train.merge import MergeRun
 
 SHARED = True
@@ -96,8 +95,7 @@ def rl_flops(run: GRPORun) -> float:
     # A temporary folder, since a step whose journal exists would not be sampled again.
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(replace(run, out=Path(folder)), arm)
-        counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
-        with counter:
+        with flop_counter() as counter:
             trainer.losses(trainer.batch(0))
     flops = torch.tensor(float(counter.get_total_flops()), dtype=torch.float64)
     return float(parallel.all_reduce_mean(flops)) * parallel.world_size()
@@ -115,8 +113,7 @@ def sft_flops(run: LMRun) -> int:
     chains = [c for _, c in zip(range(256), run.domain.read_chains(run.shards[0]), strict=False)]
     mix = train_lm.samples_of(run, chains, text_tokenizer, vocab)
     batch = packed_batch(0, 0, run.samples, run.row_length, mix, run.weights, vocab)
-    counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
-    with counter:
+    with flop_counter() as counter:
         train_lm.step_losses(run, model, batch)["loss"].backward()
     return counter.get_total_flops()
 

@@ -1,16 +1,19 @@
-"""What one optimiser step of a language model really takes: FLOPs, and memory at its fullest.
+"""Performs real optimiser steps of a language model and measures their FLOPs, memory and time.
 
-FLOPs are counted by PyTorch's FlopCounterMode: two for a multiplication and an addition, attention as
-the kernel computes it (half of the square where it is causal, all of it under a mask), its backward
-pass two and a half times that. Memory is CUDA's own figure on a GPU, and on a CPU the bytes of all
-storages that are alive at a time: parameters, gradients, the optimiser's state, activations.
+Memory on a GPU is the largest number of bytes that PyTorch had allocated; on a CPU it is the largest sum
+of all storages alive at the same time: parameters, gradients, optimiser state and activations.
+
+PyTorch's FlopCounterMode counts FLOPs, two per multiply-add. It has no formula for the fused attention
+kernel of CPUs, and before PyTorch 2.12 its formula for CUDA's kernel did not support grouped heads. The
+formulas here count attention as the kernels compute it: half of the score matrix (its diagonal included)
+where attention is causal, all of it where a mask is passed.
+
+Shapes: q (B, N, T, H), k and v (B, K, S, H), where N is a multiple of K.
 """
 
-import math
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -32,113 +35,144 @@ from arm.sequence import Image, PackedBatch, Text, Tokens, assistant, flatten, p
 from arm.train import parallel
 from arm.train.lm import LMRun, config_of, read_chains, ready, samples_of, step_losses
 from arm.train.optim import block_matrices, init_ema, make_optimizer, update_ema
-from arm.train.plan import Mix, local_rows, shards_of, words_of
-from arm.train.plan_flops import flops_of
-from arm.train.plan_memory import Setting, dtype_of, fullest
-from arm.train.plan_sizes import sizes_of, work_of
 from arm.train.sharding import is_sharded, multiply_in_bf16
-from arm.train.training import to_device, training_device, uses_bf16
+from arm.train.training import to_device, uses_bf16
 from arm.vocab import Vocab
 
+COUNTED = (
+    "two FLOPs per multiply-add; attention as its kernel computes it (half of the scores if causal, all "
+    "of them under a mask), 2.5 times as much in the backward pass; FlexAttention on a GPU is not counted"
+)
 
-@dataclass(frozen=True)
-class Measured:
-    """One step of one process. flops: None where the counter does not see the attention's kernel."""
 
-    flops: float | None
-    peak_bytes: float
-    seconds: float
-    device: str
+Shape = tuple[int, ...]
+
+
+def _one_head_per_query(q: Shape, k: Shape, v: Shape) -> tuple[Shape, Shape]:
+    """Shapes of k and v repeated for every query head, which needs the same number of FLOPs."""
+    return (k[0], q[1], *k[2:]), (v[0], q[1], *v[2:])
+
+
+def _causal_half(flops: int, tokens: int) -> int:
+    return flops * (tokens + 1) // (2 * tokens)
+
+
+def _forward_cpu(
+    q: Shape, k: Shape, v: Shape, dropout: float = 0.0, causal: bool = False, **_: Any
+) -> int:
+    flops = sdpa_flop_count(q, *_one_head_per_query(q, k, v))
+    return _causal_half(flops, q[2]) if causal else flops
+
+
+def _backward_cpu(
+    grad: Shape, q: Shape, k: Shape, v: Shape, out: Any, logsumexp: Any,
+    dropout: float = 0.0, causal: bool = False, **_: Any,
+) -> int:  # fmt: skip
+    flops = sdpa_backward_flop_count(grad, q, *_one_head_per_query(q, k, v))
+    return _causal_half(flops, q[2]) if causal else flops
+
+
+def _forward_cuda(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q, *_one_head_per_query(q, k, v))
+
+
+def _backward_cuda(grad: Shape, q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(grad, q, *_one_head_per_query(q, k, v))
+
+
+FORWARD_ATTENTION: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward_cpu,
+    torch.ops.aten._scaled_dot_product_flash_attention: _forward_cuda,
+}
+BACKWARD_ATTENTION: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward_cpu,
+    torch.ops.aten._scaled_dot_product_flash_attention_backward: _backward_cuda,
+}
+"""The backward kernels compute five products per score, the forward kernels two."""
+
+
+def flop_counter() -> FlopCounterMode:
+    """A FlopCounterMode that also knows the attention kernels above; `get_total_flops()` returns its sum."""
+    return FlopCounterMode(display=False, custom_mapping=FORWARD_ATTENTION | BACKWARD_ATTENTION)
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """This process's part of a sharded tensor; any other tensor itself."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 class LiveStorages(TorchDispatchMode):
-    """Follows every storage that an operation makes, and those shown to it; `peak`: most bytes at a time."""
+    """Tracks the storages that operations create, and those given to `track`, until they are freed.
+
+    `peak` is the largest number of bytes that were alive at the same time.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self.peak = 0
 
-    def see(self, values: Any) -> None:
-        """Follows the storages of all tensors among `values`."""
+    def track(self, values: Any) -> list[int]:
+        """Tracks the storages of all tensors in a nested structure; returns the keys of new ones."""
+        keys = []
         for value in tree_leaves(values):
             if isinstance(value, Tensor) and value.device.type != "meta":
-                part = value.to_local() if isinstance(value, DTensor) else value
-                self._follow(part.untyped_storage())
-
-    def _follow(self, storage: torch.UntypedStorage) -> None:
-        key = id(storage)
-        if key not in self.alive:
-            self.alive[key] = weakref.ref(storage)
-            weakref.finalize(storage, self.alive.pop, key, None)
+                storage = local_part(value).untyped_storage()
+                key = id(storage)
+                if key not in self.alive:
+                    self.alive[key] = weakref.ref(storage)
+                    weakref.finalize(storage, self.alive.pop, key, None)
+                    keys.append(key)
+        return keys
 
     @property
-    def now(self) -> int:
-        """Bytes alive. The storages are asked each time, since sharding empties them in place."""
-        found = (reference() for reference in tuple(self.alive.values()))
-        return sum(storage.nbytes() for storage in found if storage is not None)
+    def live_bytes(self) -> int:
+        """Sizes are read each time, since sharding empties storages in place."""
+        storages = [reference() for reference in tuple(self.alive.values())]
+        return sum(storage.nbytes() for storage in storages if storage is not None)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        self.see(made)
-        self.peak = max(self.peak, self.now)
-        return made
+        result = func(*args, **(kwargs or {}))
+        self.track(result)
+        self.peak = max(self.peak, self.live_bytes)
+        return result
 
 
-Shape = tuple[int, ...]
-
-
-def _forward_flops(q: Shape, k: Shape, v: Shape, dropout: float = 0.0, causal: bool = False,
-                   **_: Any) -> int:  # fmt: skip
-    whole = sdpa_flop_count(q, *_of_each_head(q, k, v))
-    return whole * (q[2] + 1) // (2 * q[2]) if causal else whole
-
-
-def _backward_flops(grad: Shape, q: Shape, k: Shape, v: Shape, out: Any, lse: Any,
-                    dropout: float = 0.0, causal: bool = False, **_: Any) -> int:  # fmt: skip
-    whole = sdpa_backward_flop_count(grad, q, *_of_each_head(q, k, v))
-    return whole * (q[2] + 1) // (2 * q[2]) if causal else whole
-
-
-def _of_each_head(q: Shape, k: Shape, v: Shape) -> tuple[Shape, Shape]:
-    """Shapes of keys and values as if each query head had its own: the multiplications are as many,
-    and PyTorch 2.11 counts no grouped heads.
-    """
-    return (k[0], q[1], *k[2:]), (v[0], q[1], *v[2:])
-
-
-def _forward_flops_on_gpu(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(q, *_of_each_head(q, k, v))
-
-
-def _backward_flops_on_gpu(grad: Shape, q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
-    return sdpa_backward_flop_count(grad, q, *_of_each_head(q, k, v))
-
-
-ATTENTION: dict[Any, Callable[..., int]] = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention: _forward_flops_on_gpu,
-    torch.ops.aten._scaled_dot_product_flash_attention_backward: _backward_flops_on_gpu,
-}
-"""The kernel that FlopCounterMode does not know, and the one whose grouped heads it learnt in 2.12."""
+def take_step(
+    run: LMRun,
+    model: Qwen2,
+    optimizer: torch.optim.Optimizer,
+    averages: Mapping[str, Tensor],
+    batch: PackedBatch,
+) -> tuple[Tensor, Tensor]:
+    """Performs one optimiser step as the training loop does; returns the loss and the gradient norm."""
+    optimizer.zero_grad(set_to_none=True)
+    loss = step_losses(run, model, to_device(batch, model.embed_tokens.weight.device))["loss"]
+    if loss.requires_grad:
+        loss.backward()
+    if not is_sharded(model):
+        parallel.average_gradients(trained(model).values())
+    norm = nn.utils.clip_grad_norm_(trained(model).values(), run.optim.clip)
+    optimizer.step()
+    update_ema(averages, trained(model), run.optim.ema)
+    return loss.detach(), full_tensor(norm)
 
 
 def random_batch(run: LMRun, vocab: Vocab, rows: int, document: int) -> PackedBatch:
-    """Full rows of drawings of random codes with random prompts, about `document` tokens each."""
+    """Full rows of random text-to-image samples of about `document` tokens each (0: one per row)."""
     rng = np.random.default_rng(run.loop.seed)
     length = min(document or run.row_length, run.row_length)
-    around = len(flatten((user(), assistant(Image(np.zeros((1, 1), np.int64)))), vocab)) - 1
-    side = max(1, min(run.max_side, int((0.8 * (length - around)) ** 0.5)))
+    overhead = len(flatten((user(), assistant(Image(np.zeros((1, 1), np.int64)))), vocab)) - 1
+    side = max(1, min(run.max_side, int((0.8 * (length - overhead)) ** 0.5)))
 
     def sample(tokens: int) -> Tokens:
-        words = tuple(
-            rng.integers(vocab.text_size, size=max(0, tokens - around - side * side)).tolist()
+        text = tuple(
+            rng.integers(vocab.text_size, size=max(0, tokens - overhead - side * side)).tolist()
         )
         codes = rng.integers(vocab.num_codes, size=(side, side))
-        return flatten((user(Text(words)), assistant(Image(codes))), vocab, run.weights)
+        return flatten((user(Text(text)), assistant(Image(codes))), vocab, run.weights)
 
-    smallest = around + side * side
+    smallest = overhead + side * side
     packed = []
     for _ in range(rows):
         sizes = [length] * (run.row_length // length)
@@ -151,11 +185,12 @@ def random_batch(run: LMRun, vocab: Vocab, rows: int, document: int) -> PackedBa
 
 
 def own_batch(run: LMRun) -> tuple[PackedBatch, int] | None:
-    """The first process's batch of the run's own data, and the size of its text tokenizer; None
-    where data or tokenizer are not there.
+    """This process's first batch of the run's own data, and the size of the run's text tokenizer.
+
+    Returns None if the data or the tokenizer do not exist. Raises DataError if the data do not fit the run.
     """
-    places = [*run.shards, *(source.path for source in run.conversations), run.text_tokenizer]
-    if not all(place.exists() for place in places):
+    sources = [*run.shards, *(source.path for source in run.conversations), run.text_tokenizer]
+    if not all(source.exists() for source in sources):
         return None
     text_tokenizer = TextTokenizer(load_text_tokenizer(run.text_tokenizer))
     _, vocab = config_of(run, run.backbone.text_size or text_tokenizer.size)
@@ -172,41 +207,23 @@ def own_batch(run: LMRun) -> tuple[PackedBatch, int] | None:
     return parallel.shard_batch(batch), text_tokenizer.size
 
 
-@contextmanager
-def _flops(count: bool) -> Iterator[Callable[[], float | None]]:
-    if not count:
-        yield lambda: None
-        return
-    with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
-        yield counter.get_total_flops
+@dataclass(frozen=True)
+class Measured:
+    """One step of one process."""
+
+    flops: float | None
+    """None if the attention kernel cannot be counted."""
+    peak_bytes: float
+    seconds: float
+    device: str
 
 
-def take_step(
-    run: LMRun,
-    model: Qwen2,
-    optimizer: torch.optim.Optimizer,
-    averages: Mapping[str, Tensor],
-    batch: PackedBatch,
-) -> tuple[Tensor, Tensor]:
-    """One whole step, as the training loop takes it; returns the loss and the norm of its gradient."""
-    optimizer.zero_grad(set_to_none=True)
-    loss = step_losses(run, model, to_device(batch, model.embed_tokens.weight.device))["loss"]
-    if loss.requires_grad:
-        loss.backward()
-    if not is_sharded(model):
-        parallel.average_gradients(trained(model).values())
-    norm = nn.utils.clip_grad_norm_(trained(model).values(), run.optim.clip)
-    optimizer.step()
-    update_ema(averages, trained(model), run.optim.ema)
-    return loss.detach(), full_tensor(norm)
-
-
-def measure(run: LMRun, words: int, batch: PackedBatch) -> Measured:
-    """Two steps of a model with random weights on `batch`; the second, which finds the optimiser's
-    state there, is measured. What it writes to disk is nothing.
+def measure(run: LMRun, text_size: int, batch: PackedBatch) -> Measured:
+    """Takes steps of a model with random weights on `batch` and measures one in which the optimiser has
+    its state already. text_size: size of the text tokenizer. Writes nothing to disk.
     """
     run = replace(run, init_from=None, pretrained=None)
-    model, _ = ready(run, words)
+    model, _ = ready(run, text_size)
     device = next(model.parameters()).device
     if uses_bf16(run.loop, device):
         multiply_in_bf16(model)
@@ -219,68 +236,27 @@ def measure(run: LMRun, words: int, batch: PackedBatch) -> Measured:
 
     step()
     on_gpu = device.type == "cuda"
-    begun = time.monotonic()
     if on_gpu:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-        begun = time.monotonic()
-        step()
+    start = time.monotonic()
+    step()
+    if on_gpu:
         torch.cuda.synchronize()
-        seconds, peak = time.monotonic() - begun, torch.cuda.max_memory_allocated()
+    seconds = time.monotonic() - start
+    if on_gpu:
+        peak = torch.cuda.max_memory_allocated()
     else:
-        step()
-        seconds = time.monotonic() - begun
         optimizer.zero_grad(set_to_none=True)
         with LiveStorages() as storages:
-            storages.see([*model.state_dict().values(), *averages.values()])
-            storages.see([tuple(state.values()) for state in optimizer.state.values()])
-            storages.see([getattr(batch, f.name) for f in fields(batch)])
+            storages.track([*model.state_dict().values(), *averages.values()])
+            storages.track([tuple(state.values()) for state in optimizer.state.values()])
+            storages.track([getattr(batch, f.name) for f in fields(batch)])
             step()
         peak = storages.peak
-    # FlexAttention runs compiled, and a mode that looks at every operation would undo that.
-    with _flops(not (on_gpu and run.attention == "documents")) as counted:
-        if not (on_gpu and run.attention == "documents"):
-            step()
-    return Measured(counted(), peak, seconds, device.type)
-
-
-COUNTED = (
-    "two a multiply-add; attention as its kernel computes it, causal halves or masked squares, 2.5 times "
-    "that backwards; FlexAttention on a GPU is not counted"
-)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One process's step, predicted for the very batch that was measured."""
-
-    batch: str
-    predicted_bytes: float
-    predicted_flops: float
-    measured: Measured
-
-
-def compare(run: LMRun, mix: Mix) -> Comparison:
-    """Runs a step on the run's own data where they are there, else on random ones of its shape."""
-    parallel.init_processes()
-    device, own = training_device(), own_batch(run)
-    if own is not None:
-        (batch, words), told = own, "the run's own data"
-    else:
-        words, _ = words_of(run)
-        _, vocab = config_of(run, run.backbone.text_size or words)
-        rows = math.ceil(local_rows(run, parallel.world_size(), mix))
-        batch, told = random_batch(run, vocab, rows, mix.document), "random data"
-    processes, work = parallel.world_size(), work_of(batch)
-    at_a_time = min(run.micro_rows or work.rows, work.rows)
-    shards = shards_of(run, processes)
-    dtype = dtype_of(run, uses_bf16(run.loop, device))
-    pieces = at_a_time < work.rows
-    how = Setting(dtype, processes, shards, pieces, work.tokens, device.type == "cuda")
-    sizes, piece = sizes_of(run, words), work.of(at_a_time)
-    expected = fullest(run, sizes, piece, how)
-    flops = flops_of(run, sizes, piece, work.rows / at_a_time)
-    measured = measure(run, words, batch)
-    shape = f"{told}, {work.rows:g} rows of {work.length} tokens"
-    # CUDA's figure is of what PyTorch allocated: the reserve is not in it.
-    return Comparison(shape, expected.total - expected.reserve, flops.hardware, measured)
+    # FlexAttention runs compiled on a GPU, where a dispatch mode would undo the compilation.
+    if on_gpu and run.attention == "documents":
+        return Measured(None, peak, seconds, device.type)
+    with flop_counter() as counter:
+        step()
+    return Measured(counter.get_total_flops(), peak, seconds, device.type)
