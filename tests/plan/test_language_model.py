@@ -118,7 +118,7 @@ def test_shards_divide_the_state():
     one, many = (estimated(large(), n).kinds for n in (1, 8))
     trained = sum(c.trained for c in parameter_counts(large(), QWEN.text_size).values())
     assert many["parameters"] == pytest.approx(one["parameters"] / 8, rel=1e-4)  # uneven rows
-    assert many["optimiser state"] == pytest.approx(one["optimiser state"] / 8, rel=1e-6)
+    assert many["optimiser state"] == pytest.approx(one["optimiser state"] / 8, rel=1e-4)
     assert one["optimiser state"] == pytest.approx(8 * trained, rel=1e-6)
 
 
@@ -144,7 +144,7 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not():
 
 
 def test_a_smaller_row_is_the_last_resort():
-    run = large(rows=8)
+    run = large(rows=8, layers=1)
     needed = estimated(replace(run, row_length=20480), 8, rows=2).total
     made = plan(run, Cluster(small_gpu(1.01 * needed), 8))
     assert "Set row_length=20480" in made.headline
@@ -154,10 +154,10 @@ def test_a_smaller_row_is_the_last_resort():
 
 @pytest.mark.parametrize("shard", ["false", "true"])
 def test_a_batch_counted_in_samples_is_counted_in_rows_where_shards_go_by_micro_rows(shard: str):
-    size = {"hidden_size": 4096, "intermediate_size": 16384, "num_layers": 2, "num_heads": 32}
+    size = {"hidden_size": 4096, "intermediate_size": 16384, "num_layers": 1, "num_heads": 32}
     sizes = [f"backbone.{k}={v}" for k, v in {**size, "num_kv_heads": 32, "text_size": 200}.items()]
     sizes.append(f"loop.parallel.shard={shard}")
-    gpu = small_gpu(7e9)
+    gpu = small_gpu(5e9)
     made = plan(load_run("lm:micro_pt", sizes), Cluster(gpu))
     words = made.headline.partition("Set ")[2].split()
     assert any(word.startswith("rows=") for word in words) and "micro_rows=1" in words
