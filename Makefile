@@ -15,10 +15,13 @@ export TOKENIZERS_PARALLELISM := false
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-portable lint docs docs-tables clean help
+.PHONY: demo serve test test-portable lint docs docs-tables clean help
 
 demo: $(STAMP) ## ask, draw and edit with the shipped model; the pictures land in demo/
 	OMP_NUM_THREADS=1 $(BIN)/arm demo --out demo
+
+serve: $(STAMP) ## serve the shipped model on http://127.0.0.1:8000, for any OpenAI client
+	$(BIN)/arm serve --model micro
 
 test: $(STAMP) ## all that has to pass: ruff, the tests, pyright, the documentation
 	$(BIN)/ruff check src tests docs

@@ -12,7 +12,7 @@ All streams of all requests form one batch, left-padded. Requests may differ in 
 R requests, B = streams of all requests, V text vocabulary, C codes, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -278,12 +278,14 @@ def generate(
     seed: int | Sequence[int] = 0,
     first: int | Sequence[int] = 0,
     num_samples: int = 1,
+    on_step: Callable[[Sequence[Result]], None] | None = None,
 ) -> list[list[Result]]:
     """Runs all requests as one batch; `num_samples` results for each, from one shared prefill.
 
     images, texts: how codes and words are sampled. Sample k of request q depends on the seed, on
     first + q (or first[q]) and on k, not on its batch; with a seed for each request, on q's own and on
-    k, as if it were alone. Raises ValueError for no request.
+    k, as if it were alone. `on_step` is called after each step with what has been sampled so far, one Result
+    a sample, all samples of a request in a row; it must not change them. Raises ValueError for no request.
     """
     if not requests:
         raise ValueError("there is nothing to generate: no requests")
@@ -312,6 +314,8 @@ def generate(
     weight = torch.tensor(weights, device=hidden.device)
     while True:
         _sample_step(model, rows, hidden, owner, weight, images, texts)
+        if on_step is not None:
+            on_step([row.result for row in rows])
         active = torch.tensor([not row.done for row in rows], device=owner.device)[owner]
         if not bool(active.any()):
             break

@@ -213,15 +213,15 @@ class Arm:
 
     def run(self, requests: Sequence[Request], *, images: Sampling, seed: int) -> list[Result]:
         """Requests in chunks, one result each, which depends on the seed and the request's place."""
-        results, count = [], self._at_once(requests)
+        results, count = [], self.max_batch(requests)
         for start in range(0, len(requests), count):
             chunk = requests[start : start + count]
             found = generate(self.model, self.vocab, chunk, images=images, seed=seed, first=start)
             results += [group[0] for group in found]
         return results
 
-    def _at_once(self, requests: Sequence[Request]) -> int:
-        """How many of the requests go through the model together: what their keys and values leave room for."""
+    def max_batch(self, requests: Sequence[Request]) -> int:
+        """How many of the requests fit into one batch: at most `BATCH`, and `CACHE_BYTES` of keys and values."""
         config, weight = self.model.config, self.model.embed_tokens.weight
         token = (
             2 * config.num_layers * config.num_kv_heads * config.head_size * weight.element_size()

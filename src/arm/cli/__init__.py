@@ -31,6 +31,7 @@ from arm.cli.options import (
     write_json_file,
 )
 from arm.cli.plan import plan
+from arm.cli.serve import serve
 from arm.errors import ArmError, InputError, escaped
 from arm.files import read_json_object, write_picture
 
@@ -275,6 +276,7 @@ def train(
 
 
 app.command()(plan)
+app.command()(serve)
 app.add_typer(evals, name="eval")
 app.add_typer(data_app, name="data")
 app.add_typer(export_app, name="export")
