@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import re
+import signal
 import sys
 import threading
 import time
@@ -142,6 +143,8 @@ def create_app(server: Server) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, str]:
+        if not server.engine.is_alive:
+            raise ApiError(503, "the engine has stopped; restart the server", code="engine_stopped")
         return {"status": "ok"}
 
     @app.get("/metrics")
@@ -161,7 +164,7 @@ def create_app(server: Server) -> FastAPI:
         ("/v1/chat/completions", ChatBody, completions),
     ):
         _add_route(app, server, path, kind, route)
-    app.add_middleware(RequestLayer, metrics=server.metrics, max_body=server.limits.max_body)  # type: ignore[arg-type]
+    app.add_middleware(RequestLayer, metrics=server.metrics, max_body=server.limits.max_body)
     return app
 
 
@@ -209,4 +212,7 @@ def web_server(server: Server, host: str, port: int) -> uvicorn.Server:
 def run(models: Mapping[str, Arm], limits: Limits, host: str, port: int) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what runs."""
     log_to_stderr()
+    # uvicorn raises the signal once more when it has finished; that is a regular end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     web_server(Server(models, limits), host, port).run()

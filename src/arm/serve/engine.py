@@ -118,6 +118,11 @@ class Engine:
         """Starts the thread."""
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def submit(self, arm: Arm, procedure: Procedure) -> Job:
         """Puts a procedure into the queue. Raises QueueFull, and ShuttingDown after `drain`."""
         job = Job(arm, procedure)

@@ -20,6 +20,8 @@ TYPES = {
     503: "server_error",
 }
 """OpenAI's error types by status; others are "invalid_request_error"."""
+MAX_TEXT = 32_000
+"""Characters of one text."""
 Body = TypeVar("Body", bound=BaseModel)
 Format = Literal["png", "jpeg", "webp"]
 
@@ -75,7 +77,7 @@ class _Body(BaseModel):
 class ImageBody(_Body):
     """Fields of /v1/images/generations."""
 
-    prompt: str = Field(min_length=1, max_length=32_000)
+    prompt: str = Field(min_length=1, max_length=MAX_TEXT)
     n: int | None = Field(default=1, ge=1, le=10)
     size: str | None = "auto"
     response_format: Literal["b64_json", "url"] | None = "b64_json"

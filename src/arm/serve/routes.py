@@ -18,16 +18,33 @@ from arm.sampling import Sampling
 from arm.serve import jobs
 from arm.serve import protocol as api
 from arm.serve.engine import Procedure
-from arm.serve.protocol import ApiError, ChatBody, EditBody, ImageBody
+from arm.serve.protocol import MAX_TEXT, ApiError, ChatBody, EditBody, ImageBody
 from arm.serve.server import Server
+
+MAX_TOKENS = 8192
+"""Tokens of text of one request."""
+MAX_PICTURES = 16
+"""Pictures of one chat."""
 
 
 def word_ids(arm: Arm, text: str, param: str) -> tuple[int, ...]:
-    """Ids of a text. Raises ApiError 400 for an empty one and for unknown words."""
+    """Ids of a text. Raises ApiError 400 for an empty one, a long one, and for unknown words."""
+    if len(text) > MAX_TEXT:
+        message = f"the text has more than {MAX_TEXT} characters"
+        raise ApiError(400, message, param, "context_length_exceeded")
     try:
-        return arm.text_tokenizer.ids(text)
+        ids = arm.text_tokenizer.ids(text)
     except InputError as error:
         raise ApiError(400, str(error), param, "invalid_prompt") from None
+    check_token_count(len(ids), param)
+    return ids
+
+
+def check_token_count(count: int, param: str) -> None:
+    """Raises ApiError 400 for more than `MAX_TOKENS` tokens of text."""
+    if count > MAX_TOKENS:
+        message = f"the text has more than {MAX_TOKENS} tokens"
+        raise ApiError(400, message, param, "context_length_exceeded")
 
 
 def random_seed(seed: int | None) -> int:
@@ -85,8 +102,8 @@ async def _pictures(
         return api.usage_of_pictures(outcome.input_text, outcome.input_image, outcome.output)
 
     def event(name: str, picture: Pillow.Image, **more: Any) -> str:
-        fields = {"type": f"{kind}.{name}", "b64_json": body.encoded(picture)}
-        fields |= {"created_at": api.now(), **body.fields(picture), "seed": seed, **more}
+        fields = {"type": f"{kind}.{name}", **more, "created_at": api.now(), "seed": seed}
+        fields |= {**body.fields(picture), "b64_json": body.encoded(picture)}
         return api.server_sent_event(fields, f"{kind}.{name}")
 
     if body.stream:
@@ -177,6 +194,11 @@ async def _messages(server: Server, arm: Arm, body: ChatBody) -> list[jobs.Messa
         if not parts:
             raise ApiError(422, "the message is empty", f"{where}.content")
         turns.append(jobs.Message(tuple(parts), role == "assistant"))
+        parts_so_far = [part for turn in turns for part in turn.parts]
+        texts = [part for part in parts_so_far if isinstance(part, tuple)]
+        check_token_count(sum(map(len, texts)), "messages")
+        if len(parts_so_far) - len(texts) > MAX_PICTURES:
+            raise ApiError(400, f"the chat has more than {MAX_PICTURES} pictures", "messages")
     if not turns or turns[-1].assistant:
         raise ApiError(400, "the last message must be the user's", "messages")
     return turns
