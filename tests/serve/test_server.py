@@ -24,7 +24,7 @@ from arm.pipeline import Arm
 from arm.serve import engine as engines
 from arm.serve.app import JsonLines
 from arm.serve.engine import Engine, Metrics, Procedure, QueueFull, ShuttingDown
-from arm.serve.server import Limits
+from arm.serve.server import Limits, Server
 from conftest import Call
 from serve.conftest import serving
 
@@ -247,6 +247,18 @@ def test_a_client_that_leaves_is_dropped_from_the_queue(micro: Arm, gate: Gate):
         assert gate.sizes == [1]
 
 
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
+def test_a_client_that_leaves_while_it_sends_is_no_defect(micro: Arm, kind: str):
+    with serving(micro) as (url, server):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as leaving:
+            head = f"POST {EDIT} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 99\r\n\r\n--x"
+            leaving.sendall(head.encode())
+        left = server.metrics.requests.labels(EDIT, "499")
+        wait_until(lambda: left._value.get() == 1, seconds=5)
+        assert httpx.get(f"{url}/health").status_code == 200
+
+
 def test_a_request_that_takes_too_long_ends(micro: Arm, gate: Gate):
     with serving(micro, Limits(seconds=0.3)) as (url, _):
         reply = httpx.post(url + DRAW, json=PROMPT, timeout=60)
@@ -295,6 +307,18 @@ def test_an_engine_that_died_is_reported(micro: Arm, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(server.engine, "_thread", threading.Thread())
         reply = httpx.get(f"{url}/health")
         assert reply.status_code == 503 and reply.json()["error"]["code"] == "engine_stopped"
+
+
+def test_a_defect_of_a_route_counts_as_500(micro: Arm, monkeypatch: pytest.MonkeyPatch):
+    def broken(self: Server, name: str | None) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(Server, "model", broken)
+    with serving(micro) as (url, server):
+        reply = httpx.post(url + DRAW, json=PROMPT)
+        assert reply.status_code == 500 and "secret" not in reply.text
+        assert reply.json()["error"]["type"] == "server_error"
+        assert server.metrics.requests.labels(DRAW, "500")._value.get() == 1
 
 
 def test_metrics_and_request_ids(micro: Arm, caplog: pytest.LogCaptureFixture):
@@ -372,6 +396,12 @@ def test_sigterm_ends_the_command_in_order():
 def test_wrong_options_are_one_line(call: Call, options, message):
     code, _, err = call("serve", *options)
     assert code == 2 and message in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_port_in_use_is_one_line(call: Call):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        code, _, err = call("serve", "--port", other.getsockname()[1])
+    assert code == 2 and "in use" in err and len(err.strip().splitlines()) == 1
 
 
 def test_an_empty_file_of_keys_is_refused(call: Call, tmp_path):

@@ -1,6 +1,7 @@
 """`arm serve`: the HTTP server."""
 
 import importlib.util
+import socket
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -19,6 +20,17 @@ def _check_installed() -> None:
             raise InputError(
                 f"the package {package} is missing; install it with: pip install 'arm-lmm[serve]'"
             )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raises InputError, before models are loaded, where the address cannot be served."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise InputError(
+            f"{host}:{port} cannot be served ({error.strerror}); choose another --host or --port"
+        ) from None
 
 
 def _keys(keys: list[str], file: Path | None) -> tuple[str, ...]:
@@ -72,6 +84,7 @@ def serve(
         raise InputError("two models have the same name; rename a directory")
     keys = _keys(api_key or [], api_key_file)
     prefixes = tuple(_url_prefix(prefix) for prefix in allow_url or [])
+    _check_address(host, port)
     models = {_name(one): load(one) for one in names}
     from arm.serve.app import run
     from arm.serve.server import Limits, MiB

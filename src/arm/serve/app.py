@@ -23,6 +23,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from arm import __version__
 from arm.pipeline import Arm
@@ -104,6 +105,9 @@ class RequestLayer:
 
         try:
             await self.app(scope, limited_receive, send_with_id)
+        except Exception:
+            status = 500
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(route, str(status)).inc()
@@ -136,6 +140,10 @@ def create_app(server: Server) -> FastAPI:
     async def on_http_error(_: Request, error: HTTPException) -> JSONResponse:
         body = ApiError(error.status_code, str(error.detail)).body()
         return JSONResponse(body, error.status_code, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_disconnect(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # nobody reads it; the log has it
 
     @app.exception_handler(Exception)
     async def on_defect(_: Request, error: Exception) -> JSONResponse:
