@@ -198,6 +198,22 @@ def test_the_same_seed_gives_the_same_result(model: Qwen2):
     assert ids(1) != ids(2)
 
 
+def test_on_step_gets_what_has_been_sampled_and_changes_nothing(model: Qwen2):
+    requests = mixed_requests()
+    steps: list[list[list[int]]] = []
+    observed = generate(
+        model, VOCAB, requests, seed=3, num_samples=2,
+        on_step=lambda results: steps.append([list(result.ids) for result in results]),
+    )  # fmt: skip
+    plain = generate(model, VOCAB, requests, seed=3, num_samples=2)
+    expected = [result for group in plain for result in group]
+    assert [result for group in observed for result in group] and len(steps[0]) == len(expected)
+    for k, ids in enumerate(steps, 1):
+        assert ids == [result.ids[:k] for result in expected]
+    assert len(steps) == max(len(result.ids) for result in expected)
+    assert [r.logprobs for g in observed for r in g] == [r.logprobs for r in expected]
+
+
 def test_samples_share_the_prefill(model: Qwen2):
     requests = mixed_requests(Guidance(1.5, 1.25))
     streams = sum(len(request.streams) for request in requests)

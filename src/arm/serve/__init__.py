@@ -2,8 +2,8 @@
 
 protocol.py    request fields, errors and replies
 engine.py      the queue, the thread that runs waiting jobs together in batches, and its metrics
-jobs.py        what one HTTP request asks of the model, as a sequence of batches
+jobs.py        drawing, editing and chat as procedures that the engine runs
 server.py      what the routes share: models, engine, limits, pictures on their way in
 routes.py      the POST routes
-app.py         the ASGI application, request ids, the log, and the web server
+app.py         the ASGI application, request ids, body limits, the log, and the web server
 """

@@ -1,4 +1,4 @@
-"""The ASGI application of some loaded models, what it demands of every request, its log, and the web server.
+"""The ASGI application, the middleware for request ids and body limits, the log, and the web server.
 
 `create_app` makes the application; `run` serves it until a signal.
 """

@@ -1,4 +1,4 @@
-"""What one HTTP request asks of the model, as procedures for the engine.
+"""Drawing, editing and chat as procedures that the engine runs.
 
 The requests, seeds and places are those of `Arm.create`, `Arm.edit` and `Chat.say`, so the same seed gives the same
 codes and pictures as the library does.
@@ -24,7 +24,7 @@ UNDRAWN = (128, 128, 128)
 
 @dataclass
 class Outcome:
-    """What a job made: pictures, words, and the tokens it took. `complete`: the words ended by themselves."""
+    """The result of a job, with its token counts. complete: the text ended with <end>, not at the token limit."""
 
     pictures: list[Pillow.Image] = field(default_factory=list)
     text: str = ""
@@ -36,9 +36,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Painting:
-    """How a job draws and paints: None takes the model's default.
+    """Settings of drawing and decoding; None takes the model's default.
 
-    partial_images: how many pictures of the unfinished grid `on_partial` gets, as (index, picture).
+    n: pictures. partial_images: how many pictures of the unfinished grid are passed to `on_partial`, as (index,
+    picture).
     """
 
     n: int = 1
@@ -51,7 +52,7 @@ class Painting:
 
 @dataclass(frozen=True)
 class Message:
-    """A turn of a chat: ids of words, and pictures that are not encoded yet."""
+    """One turn of a chat. parts: token ids of texts, and pictures that are not encoded yet."""
 
     parts: tuple[tuple[int, ...] | ImageInput, ...]
     assistant: bool = False
@@ -59,9 +60,10 @@ class Message:
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """How a chat answers. picture: "never", "always", or "model" for the model to decide.
+    """Settings of a chat's answer.
 
-    on_text gets the words as they are sampled, piece by piece.
+    picture: "never", "always", or "model" for the model to decide. max_text: the most tokens of text. on_text:
+    called with each new piece of text as it is sampled.
     """
 
     picture: str = "model"
@@ -127,7 +129,7 @@ def _draw(
     begun: tuple[int, ...] = (),
     seed: int | None = None,
 ) -> Procedure:
-    """Draws and paints. plain: without guidance. seed: of the codes, where it is not that of the painting."""
+    """Samples `painting.n` grids and decodes them. plain: without guidance. seed: of the codes; None takes `painting.seed`."""
     defaults = arm.defaults
     sampling = defaults.edit_sampling if has_image else defaults.sampling
     guidance = defaults.edit_guidance if has_image else defaults.guidance

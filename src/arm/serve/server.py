@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPMessage
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -28,9 +28,11 @@ MiB = 2**20
 
 @dataclass(frozen=True)
 class Limits:
-    """Who may ask, and how much. keys: none means that everybody may.
+    """Access and limits.
 
-    seconds: the longest that one request may take. url_prefixes: URLs from which pictures are fetched.
+    keys: the accepted API keys; empty switches authentication off. max_body, max_picture: bytes of a request and of
+    one picture file. max_queue: jobs that may wait. seconds: the time limit of one request. url_prefixes: prefixes
+    of the URLs from which pictures are fetched; empty refuses all but data: URLs.
     """
 
     keys: tuple[str, ...] = ()
@@ -42,7 +44,7 @@ class Limits:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect could lead outside of the allowed prefixes."""
+    """Refuses redirects, which could lead outside of the allowed prefixes."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str,
@@ -86,7 +88,9 @@ class Server:
             raise ApiError(503, str(error), code="shutting_down") from None
 
     async def result(self, request: Request, job: Job) -> jobs.Outcome:
-        """What a job made. Abandons it when the client goes away or the time is over."""
+        """Waits for a job and returns its outcome. Abandons the job when the client disconnects or the time limit
+        is reached. Raises ApiError.
+        """
         future = asyncio.wrap_future(job.future)
         loop = asyncio.get_running_loop()
         end = loop.time() + self.limits.seconds
@@ -114,8 +118,10 @@ class Server:
         make: Callable[[Callable[[Any], None]], Procedure],
         last: Callable[[jobs.Outcome], list[str]],
     ) -> StreamingResponse:
-        """A reply of server-sent events. `make` gets a function that sends a ready event from the engine's
-        thread, `last` makes the final events.
+        """Queues a job and returns a response of server-sent events.
+
+        make: builds the job's procedure; its argument sends one encoded event and may be called from the engine's
+        thread. last: encodes the events that follow when the job is done.
         """
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[str | None] = asyncio.Queue()
@@ -147,7 +153,7 @@ class Server:
         if url.startswith("data:"):
             return api.decode_data_url(url, param)
         allowed = any(url.startswith(prefix) for prefix in self.limits.url_prefixes)
-        if not allowed or ".." in urlsplit(url).path:
+        if not allowed or ".." in unquote(urlsplit(url).path):
             message = "pictures are not fetched from this URL; send a data: URL"
             raise ApiError(400, message, param, "url_not_allowed")
 
