@@ -14,6 +14,7 @@ from PIL import Image
 from arm.world.sampling import sample_scene
 from arm.world.scene import render
 from conftest import Call, TinyChain
+from launch import environment
 
 
 @pytest.fixture
@@ -279,3 +280,34 @@ def test_as_a_process():
     )
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1 and "no model 'nano'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        ("DataError('x.jsonl: no record')", 2, "arm: x.jsonl: no record"),
+        ("OSError(28, 'No space left on device')", 2, "arm: No space left on device; what was"),
+        ("ZeroDivisionError('a defect')", 1, "ZeroDivisionError: a defect"),
+    ],
+)
+def test_exit_codes_tell_what_is_at_fault(fault: str, code: int, words: str):
+    """A user's error and a full disk end with 2 and one line, a defect of ours with 1 and a traceback."""
+    program = f"""
+import arm.cli
+from arm.errors import DataError
+
+def command():
+    raise {fault}
+
+arm.cli.app = command
+arm.cli.main()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == code and words in ended.stderr
+    assert ("Traceback" in ended.stderr) == (code == 1)

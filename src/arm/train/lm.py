@@ -35,7 +35,7 @@ from arm.sequence import PackedBatch, Weights
 from arm.train import parallel
 from arm.train.export import replace_backbone
 from arm.train.finetune import Finetune, merge_lora, prepare
-from arm.train.next_token import batch_losses
+from arm.train.next_token import batch_losses, report_loss_free
 from arm.train.optim import Optim, block_matrices
 from arm.train.provenance import check_parts, check_sizes, shards_origin
 from arm.train.sharding import apply_parallelism, is_sharded, materializer
@@ -266,20 +266,6 @@ def samples_of(
         )
         parts.append((source.weight, own))
     return mixed(parts)
-
-
-def report_loss_free(batch: PackedBatch, step: int, name: str) -> bool:
-    """Prints a line where no token of a batch carries a loss, so that its step teaches nothing; returns whether
-    that is so.
-    """
-    if bool((batch.weights[:, 1:] > 0).any()):
-        return False
-    print(
-        f"{name}: step {step + 1}: none of its {batch.ids.numel():,} tokens carries a loss (0%), nothing is "
-        "learned; check `weights`, and that the conversations have answers",
-        flush=True,
-    )
-    return True
 
 
 def read_chains(run: LMRun) -> list[EncodedChain]:

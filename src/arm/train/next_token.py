@@ -94,3 +94,17 @@ def batch_losses(
         for name, value in losses.items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
     return sums
+
+
+def report_loss_free(batch: PackedBatch, step: int, name: str) -> bool:
+    """Prints a line where no token of a batch carries a loss, so that its step teaches nothing; returns whether
+    that is so.
+    """
+    if bool((batch.weights[:, 1:] > 0).any()):
+        return False
+    print(
+        f"{name}: step {step + 1}: none of its {batch.ids.numel():,} tokens carries a loss (0%), nothing is "
+        "learned; check `weights`, and that the conversations have answers",
+        flush=True,
+    )
+    return True

@@ -335,9 +335,7 @@ class Training:
 
 
 def _claim(out: Path, config: Any) -> None:
-    """Creates a run's directory and records its configuration there. Raises ConfigError where that is not
-    possible, and where a checkpoint in it belongs to another configuration.
-    """
+    """Creates a run's directory and records its configuration there. Raises ConfigError as `Training` does."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
