@@ -241,12 +241,13 @@ def test_settings_of_another_kind(chain: TinyChain, call: Call, tmp_path: Path):
 def test_large_backbones_run_in_bf16_on_a_gpu_alone(tmp_path: Path):
     from arm.cli.options import LARGE, in_bf16
 
-    with (tmp_path / "model.safetensors").open("wb") as file:
+    weights = tmp_path / "model.safetensors"
+    with weights.open("wb") as file:
         file.truncate(LARGE + 1)  # a hole: no byte of it is written
-    assert in_bf16(tmp_path, on_gpu=True) and not in_bf16(tmp_path, on_gpu=False)
-    with (tmp_path / "model.safetensors").open("wb") as file:
+    assert in_bf16([weights], on_gpu=True) and not in_bf16([weights], on_gpu=False)
+    with weights.open("wb") as file:
         file.truncate(LARGE // 2)
-    assert not in_bf16(tmp_path, on_gpu=True)
+    assert not in_bf16([weights], on_gpu=True)
 
 
 def test_a_full_disk_is_one_line_and_a_defect_is_not(

@@ -76,7 +76,7 @@ def splits_named(source: str) -> set[str]:
     ("chooses", "splits"),
     [
         (guidance.sweep, {"train"}),
-        (grpo.watch, {"dev"}),
+        (grpo.held_out_scores, {"dev"}),
         (reconstruction.quick_scores, {"dev"}),
     ],
 )
