@@ -27,7 +27,7 @@ LAYERS = (
     ("evals", "hf"),
     ("train", "serve", "rl"),
     ("plan", "bench"),
-    ("world",),
+    ("world", "icons"),
     ("configs", "cli", "demo"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -89,20 +89,34 @@ def _print(report: "Report") -> None:
 def convert(
     format: Annotated[
         str,
-        typer.Argument(help="magicbrush, hqedit, omniedit, ultraedit, seededit, llava or video."),
+        typer.Argument(
+            help="magicbrush, hqedit, omniedit, ultraedit, seededit, llava, video or iconify."
+        ),
     ],
     source: Annotated[
-        Path, typer.Argument(help="A Parquet, JSONL, JSON or video file, or a folder of them.")
+        Path,
+        typer.Argument(
+            help="A Parquet, JSONL, JSON or video file, a folder of them, or the npm package's folder."
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="New folder for train.jsonl and the pictures.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the records and the pictures.")],
     images: Annotated[
         Path | None, typer.Option(help="Folder of the pictures that the rows name.")
     ] = None,
     allow_outside: AllowOutside = False,
     every: Annotated[int, typer.Option(min=1, help="Of a video, keep every n-th frame.")] = 30,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a video in one record.")] = 8,
+    sets: Annotated[
+        list[str] | None, typer.Option(help="Of icons, the sets to read; may be repeated.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Of icons, pixels of a side.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of icons, of splits and phrasings.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Of icons, processes that render.")] = 1,
 ) -> None:
-    """Turn a public data set's own files, or videos, into records that `arm` reads."""
+    """Turn a public data set's own files, videos or icon sets into records that `arm` reads."""
+    if format == "iconify":
+        _convert_icons(source, out, sets or (), size, seed, workers)
+        return
     if format == "video":
         from arm.data.video import convert_videos
 
@@ -114,6 +128,30 @@ def convert(
     kind = "videos" if format == "video" else "rows"
     more = f"; {skipped:,} {kind} skipped, see {out / 'skipped.jsonl'}" if skipped else ""
     typer.echo(f"{shown(str(out / 'train.jsonl'))}: {count:,} records{more}")
+
+
+def _convert_icons(
+    package: Path, out: Path, sets: Sequence[str], size: int, seed: int, workers: int
+) -> None:
+    from arm.icons.convert import convert_iconify
+    from arm.icons.corpus import Settings
+
+    settings = Settings(tuple(sorted(set(sets))), size, seed)
+    made = convert_iconify(
+        package,
+        out,
+        settings,
+        lambda items, description, total: progress(description, total)(items),
+        workers,
+    )
+    counts = ", ".join(f"{n:,} {split}" for split, n in made.icons.items())
+    typer.echo(f"{shown(str(out))}: {made.num_records:,} records of icons ({counts})")
+    for split, kinds in made.records.items():
+        typer.echo(f"  {split}: {sum(kinds.values()):,} records of {len(kinds)} kinds")
+    typer.echo(
+        f"near-copies of held-out icons in training: {made.twins_before:,} before the purge, "
+        f"{made.twins_after:,} after it"
+    )
 
 
 @data_app.command()

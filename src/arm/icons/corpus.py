@@ -28,7 +28,7 @@ from arm.icons.package import (
 )
 from arm.icons.pairs import Pair, clean_pairs
 from arm.icons.render import Ink, coverage_of, ink_of, render_set
-from arm.icons.splits import Assignment, Neighbours, Shares, assign_splits, find_neighbours
+from arm.icons.splits import Assignment, Neighbours, Shares, assign_splits, families, find_neighbours
 
 VERSION = 1
 """Of the stages' files; they are made anew where it differs."""
@@ -73,6 +73,7 @@ class Corpus:
     categories: dict[str, dict[str, tuple[str, ...]]]
     named: tuple[bool, ...]
     duplicate: tuple[bool, ...]
+    neighbours: Neighbours
     assignment: Assignment
     pairs: tuple[Pair, ...]
     pair_counts: dict[str, tuple[int, int]]
@@ -180,6 +181,7 @@ def build_corpus(
         categories={s: about[s]["categories"] for s in sets},
         named=_named(set_of, names, settings),
         duplicate=tuple(bool(d) for d in duplicate),
+        neighbours=neighbours,
         assignment=assignment,
         pairs=tuple(pairs),
         pair_counts=counts,
@@ -191,8 +193,6 @@ def _named(
     set_of: tuple[str, ...], names: tuple[IconName, ...], settings: Settings
 ) -> tuple[bool, ...]:
     """Of which icons the words say what is drawn: their content stands in several sets, its words in many icons."""
-    from arm.icons.splits import families
-
     in_sets = families(names, set_of)
     words = Counter(word for name in names for word in set(name.content))
     return tuple(

@@ -240,6 +240,11 @@ def _twins(
     return near & (split == of)
 
 
+def count_twins(split: Sequence[str], neighbours: Neighbours) -> int:
+    """How many training icons are near-copies of a dev or test icon."""
+    return int(_twins(np.array(split, dtype=object), neighbours, "train", ("dev", "test")).sum())
+
+
 def _near(split: np.ndarray, neighbours: Neighbours, cluster: np.ndarray, of: str) -> np.ndarray:
     """Which icons of any split are near-copies of, or in a cluster with, an icon of the split `of`."""
     near = np.isin(cluster, np.unique(cluster[split == of]))
