@@ -1,10 +1,10 @@
 """`arm data convert iconify`: the npm package -> checked conversations of all tasks, in tars, a folder a split.
 
-    out/train out/dev out/test   WebDataset shards that `arm data check`, `arm encode` and training read
-    out/ATTRIBUTION.tsv          of every set its author, licence and address
-    out/icons.tsv                of every icon its split, why it is held out, its cluster, and what it shows
-    out/report.html              counts, and samples of every kind of record
-    out/.work                    finished stages; may be deleted once `out/counts.json` is there
+out/train out/dev out/test   WebDataset shards that `arm data check`, `arm encode` and training read
+out/ATTRIBUTION.tsv          of every set its author, licence and address
+out/icons.tsv                of every icon its split, why it is held out, its cluster, and what it shows
+out/report.html              counts, and samples of every kind of record
+out/.work                    finished stages; may be deleted once `out/counts.json` is there
 """
 
 import base64

@@ -28,7 +28,14 @@ from arm.icons.package import (
 )
 from arm.icons.pairs import Pair, clean_pairs
 from arm.icons.render import Ink, coverage_of, ink_of, render_set
-from arm.icons.splits import Assignment, Neighbours, Shares, assign_splits, families, find_neighbours
+from arm.icons.splits import (
+    Assignment,
+    Neighbours,
+    Shares,
+    assign_splits,
+    families,
+    find_neighbours,
+)
 
 VERSION = 1
 """Of the stages' files; they are made anew where it differs."""
@@ -205,8 +212,7 @@ def _named(
 
 def _neighbour_stage(path: Path, grids: np.ndarray, show: Show) -> Neighbours:
     if not path.is_file():
-        for _ in show(range(1), "comparing icons", 1):
-            found = find_neighbours(grids)
+        (found,) = (find_neighbours(grids) for _ in show(range(1), "comparing icons", 1))
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **vars(found))
     with np.load(path) as data:
@@ -221,8 +227,9 @@ def _pair_stage(
     show: Show,
 ) -> tuple[list[Pair], dict[str, tuple[int, int]]]:
     if not path.is_file():
-        for _ in show(range(1), "finding edits", 1):
-            pairs, counts = clean_pairs(set_of, names, ink)
+        ((pairs, counts),) = (
+            clean_pairs(set_of, names, ink) for _ in show(range(1), "finding edits", 1)
+        )
         rows = [[p.kind, p.source, p.target, *p.step] for p in pairs]
         write_json({"pairs": rows, "counts": counts}, path)
     data = read_json_object(path, DataError)

@@ -77,9 +77,7 @@ GOOGLE_PREFIXES: dict[str, tuple[Fill, str | None]] = {
     "sharp": ("filled", "sharp"),
     "twotone": ("twotone", None),
 }
-EMOJI_SETS = frozenset(
-    "noto noto-v1 fluent-emoji-flat fluent-emoji-high-contrast fxemoji".split()
-)
+EMOJI_SETS = frozenset("noto noto-v1 fluent-emoji-flat fluent-emoji-high-contrast fxemoji".split())
 TONES = ("medium-light", "medium-dark", "light", "dark", "medium")
 
 BADGES = synonym_table(
@@ -108,7 +106,7 @@ DIRECTIONS = synonym_table(
 )
 STATES = synonym_table("open: opened; closed: shut; on: active; inactive")
 LEVELS = frozenset("empty full half low medium high quarter".split())
-NUMBERS = dict(
+NUMBERS: dict[str, int] = dict(
     zip("zero one two three four five six seven eight nine ten".split(), range(11), strict=True)
 )
 VARIANTS = frozenset("alt variant small sm large lg xs mini xl big outer inner simple 2x".split())

@@ -15,15 +15,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from arm.errors import DataError, InputError, did_you_mean, shown
 from arm.files import read_json_object, write_text
 from arm.icons.names import BADGES, EMOJI_SETS, IconName, parse_name
 
-LICENCES = frozenset(
-    "MIT Apache-2.0 ISC CC0-1.0 Unlicense BSD-2-Clause BSD-3-Clause".split()
-)
+LICENCES = frozenset("MIT Apache-2.0 ISC CC0-1.0 Unlicense BSD-2-Clause BSD-3-Clause".split())
 REFUSED_CATEGORIES = frozenset({"Logos", "Programming", "Flags / Maps"})
 REFUSED_SETS = frozenset("flag flagpack cif circle-flags svg-spinners".split())
 LEFT_OUT_SETS = frozenset(
@@ -219,7 +216,8 @@ def is_brand(set_name: str, name: IconName, brands: Mapping[str, int], num_sets:
     """Whether a name is that of a company or product. num_sets: sets that have the content."""
     if set_name in EMOJI_SETS:
         return False
-    content, joined = name.content, "".join(name.content)
+    content = list(name.content)
+    joined = "".join(content)
     marks = {"brand", "brands", "logo", "logos", "social"}
     if len(content) > 1 and (content[0] in marks or content[-1] in marks):
         return True

@@ -104,7 +104,7 @@ def _steps(name: IconName) -> Iterator[tuple[str, IconName, Step]]:
         yield "badge", replace(name, badges=rest), ("", badge)
         for other in sorted(set(BADGES.values())):
             if other < badge:
-                before = name.badges[:place] + (other,) + name.badges[place + 1 :]
+                before = (*name.badges[:place], other, *name.badges[place + 1 :])
                 yield "swap", replace(name, badges=before), (other, badge)
     if name.struck:
         yield "strike", replace(name, struck=False), ("", "strike")
@@ -113,7 +113,7 @@ def _steps(name: IconName) -> Iterator[tuple[str, IconName, Step]]:
         yield "enclose", replace(name, enclosure=rest), ("", shape)
         for other in ("circle", "square", "hexagon", "octagon", "diamond", "triangle", "wavy"):
             if other < shape:
-                before = name.enclosure[:place] + (other,) + name.enclosure[place + 1 :]
+                before = (*name.enclosure[:place], other, *name.enclosure[place + 1 :])
                 yield "enclosure-swap", replace(name, enclosure=before), (other, shape)
     if name.fill == "filled":
         yield "fill", replace(name, fill="outline"), ("outline", "filled")
@@ -135,7 +135,7 @@ def _steps(name: IconName) -> Iterator[tuple[str, IconName, Step]]:
         for place, value in enumerate(values):
             for other in options.split():
                 if other < value:
-                    before = values[:place] + (other,) + values[place + 1 :]
+                    before = (*values[:place], other, *values[place + 1 :])
                     yield kind, replace(name, **{field: before}), (other, value)
     if name.count == ("multiple",):
         yield "multiple", replace(name, count=()), ("", "several")

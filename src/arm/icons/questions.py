@@ -5,7 +5,6 @@ icon is filled, only where its set has it both ways and they look different; a s
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from arm.icons.names import BADGES, parse_name
 from arm.icons.conversations import (
     COLOURS,
     POINTING,
@@ -18,6 +17,7 @@ from arm.icons.conversations import (
     pairs_of_kind,
     with_article,
 )
+from arm.icons.names import BADGES, parse_name
 
 SINGLE_DIRECTIONS = frozenset({"left", "right", "up", "down"})
 

@@ -20,7 +20,7 @@ MAX_SIDE = 1024
 MIN_COVERED, MAX_COVERED = 0.012, 0.85
 """The share of ink outside of which a picture counts as empty or as full."""
 GRID = 16
-LUMA = np.float32([0.299, 0.587, 0.114])
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 Pixels = UInt8[np.ndarray, "n s s c"]
 Ink = Float[np.ndarray, "s s"]
@@ -109,7 +109,7 @@ def coverage_of(picture: UInt8[np.ndarray, "s s c"]) -> Ink:
     return 1 - picture.min(axis=-1).astype(np.float32) / 255
 
 
-def ink_grid(ink: Ink) -> UInt8[np.ndarray, "256"]:
+def ink_grid(ink: Ink) -> UInt8[np.ndarray, " 256"]:
     """The ink of the square around a picture's contents, as 16 x 16 means in [0, 255], row by row.
 
     It does not depend on where an icon lies in its picture nor on its size, so that redrawn copies are alike.
@@ -130,7 +130,7 @@ def ink_grid(ink: Ink) -> UInt8[np.ndarray, "256"]:
 def tint(picture: UInt8[np.ndarray, "s s c"], colour: tuple[int, int, int]) -> Pixels:
     """A grey picture as it looks where `currentColor` is another colour than black, (S, S, 3)."""
     ink = ink_of(picture)[..., None]
-    return np.rint(255 * (1 - ink) + np.float32(colour) * ink).astype(np.uint8)
+    return np.rint(255 * (1 - ink) + np.array(colour, np.float32) * ink).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,9 @@ def framed_sides(ink: Ink) -> int:
         return 0
     inner = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     y, x = inner.shape[0] // 3, inner.shape[1] // 3
-    edges = (inner[:3, x:-x], inner[-3:, x:-x], inner[y:-y, :3], inner[y:-y, -3:])
-    return sum(float(edge.mean()) > 0.3 for edge in edges)
+    edge = max(1, 3 * len(ink) // 64)
+    edges = (inner[:edge, x:-x], inner[-edge:, x:-x], inner[y:-y, :edge], inner[y:-y, -edge:])
+    return sum(float(part.mean()) > 0.3 for part in edges)
 
 
 def runs_diagonally(source: Ink, target: Ink) -> bool:

@@ -61,10 +61,10 @@ class Shares:
 class Neighbours:
     """P pairs of icons: first < second, their cosine, and the largest difference of a cell, in [0, 1]."""
 
-    first: Int[np.ndarray, "p"]
-    second: Int[np.ndarray, "p"]
-    cosine: Float[np.ndarray, "p"]
-    difference: Float[np.ndarray, "p"]
+    first: Int[np.ndarray, " p"]
+    second: Int[np.ndarray, " p"]
+    cosine: Float[np.ndarray, " p"]
+    difference: Float[np.ndarray, " p"]
 
     def same(self) -> np.ndarray:
         return (self.cosine >= SAME) & (self.difference < SAME_DIFFERENCE)
@@ -82,7 +82,7 @@ class Assignment:
 
     split: tuple[str, ...]
     reason: tuple[str, ...]
-    cluster: Int[np.ndarray, "n"]
+    cluster: Int[np.ndarray, " n"]
     twins_before: int
     test_icons_with_twin_before: int
 
@@ -136,7 +136,7 @@ def _candidates(
 
 def clusters_of(
     sets: Sequence[str], names: Sequence[IconName], neighbours: Neighbours
-) -> Int[np.ndarray, "n"]:
+) -> Int[np.ndarray, " n"]:
     """The number of each icon's cluster: joined are icons that look the same, and style variants within a set."""
     same = neighbours.same()
     firsts, seconds = list(neighbours.first[same]), list(neighbours.second[same])
