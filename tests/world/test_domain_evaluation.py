@@ -1,6 +1,7 @@
 """What is reported is measured on the split test by known weights, and what is chosen is chosen on others."""
 
 import inspect
+import json
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -106,3 +107,10 @@ def test_the_hash_of_a_model_is_that_of_its_tensors(tmp_path: Path):
     tensors[first] = tensors[first] + torch.ones_like(tensors[first])
     save_file(tensors, path)
     assert model_hash(copy) != model_hash("micro")
+
+
+@pytest.mark.parametrize("name", ["micro", "micro-sft"])
+def test_shipped_scores_are_of_the_shipped_weights(name: str):
+    """New weights need new scores: `arm eval world --model NAME --json scores.json`."""
+    made_by = json.loads((find_model(name) / "scores.json").read_text())["made_by"]
+    assert (made_by["weights"], made_by["split"]) == (model_hash(name), "test")
